@@ -1,0 +1,1 @@
+//! Images on disk → pixels as the checkpoint expects them.

@@ -1,1 +1,36 @@
-//! Facade.
+//! Train, evaluate and extend CLIP models in Rust, on any burn backend.
+//!
+//! This crate is the front door: it re-exports the parts and picks a backend at run time ([`backend`]).
+//!
+//! * [`clip`]: the dual encoder, its checkpoints, preprocessing and tokenizers
+//! * [`data`]: images and captions on disk, and the built-in captioned world
+//! * [`train`]: the training engine
+//! * [`eval`]: zero-shot classification and retrieval
+//!
+//! ```no_run
+//! use burn::backend::Flex;
+//! use clip_burn::clip::{LoadOptions, Pretrained};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let device = Default::default();
+//! let clip = Pretrained::<Flex>::load("path/to/model", &LoadOptions::default(), &device)?;
+//! let (pixels, read) = clip.preprocess.load_batch(&["dog.jpg"]);
+//! read.into_iter().collect::<Result<Vec<_>, _>>()?;
+//! let image = clip.model.encode_image(pixels.to_tensor(clip.preprocess.config(), &device));
+//! let text = clip.model.encode_text(clip.tokenizer.batch(&["a photo of a dog"])?.to_tensor(&device));
+//! # Ok(())
+//! # }
+//! ```
+
+#![recursion_limit = "256"] // wgpu's types are deep
+
+pub mod backend;
+pub mod cli;
+
+pub use clip;
+pub use data;
+pub use eval;
+pub use train;
+
+/// Allocator of the binaries; many short-lived tensors make the system's a bottleneck.
+pub use mimalloc::MiMalloc;

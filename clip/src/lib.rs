@@ -1,4 +1,25 @@
 //! A dual encoder (CLIP) and all that travels with its checkpoint: towers, losses, preprocessing, tokenizers.
 
+mod config;
+mod error;
+mod hub;
+mod infer;
+mod model;
+mod precision;
+
+pub mod checkpoint;
+pub mod loss;
+pub mod nn;
 pub mod preprocess;
+pub mod text;
 pub mod tokenizer;
+pub mod vision;
+
+pub use checkpoint::{LoadOptions, Pretrained};
+pub use config::{
+    ActivationArguments, ImageSize, ModelConfig, NormArguments, PositionKind, ProjectionType,
+    TextConfig, TextPoolType, VisionConfig, VisionPoolType,
+};
+pub use error::{Error, Result};
+pub use model::{Clip, ClipOutput};
+pub use precision::Precision;

@@ -1,0 +1,291 @@
+//! A model with all that is needed to use it, and the places it comes from.
+
+use super::naming::{Scheme, canonical, to_open_clip};
+use super::state_dict::StateDict;
+use super::{
+    HostTensor, apply, collect, file, hugging_face, position, read_state_dict, write_safetensors,
+};
+use crate::config::{ImageSize, ModelConfig};
+use crate::error::{Error, Result};
+use crate::model::Clip;
+use crate::nn::init::Init;
+use crate::precision::Precision;
+use crate::preprocess::{Preprocess, PreprocessConfig};
+use crate::tokenizer::{Tokenizer, TokenizerConfig};
+use burn::prelude::*;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// A model with its preprocessing and tokenizer: what `open_clip.create_model_and_transforms` gives.
+#[derive(Debug, Clone)]
+pub struct Pretrained<B: Backend> {
+    /// The towers.
+    pub model: Clip<B>,
+    /// How images must be prepared.
+    pub preprocess: Preprocess,
+    /// How texts become ids.
+    pub tokenizer: Tokenizer,
+    /// Architecture.
+    pub config: ModelConfig,
+}
+
+/// What may be said when a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// For a bare checkpoint file: a config file, or the name of a preset.
+    pub config: Option<String>,
+    /// Dtype of the activations.
+    pub precision: Precision,
+    /// Seed of a model with random weights.
+    pub seed: u64,
+    /// Another image size than the checkpoint's; position embeddings are resized.
+    pub image_size: Option<[usize; 2]>,
+    /// Another context length than the checkpoint's; position embeddings are resized.
+    pub context_length: Option<usize>,
+}
+
+const CONFIG: &str = "open_clip_config.json";
+const WEIGHTS: &str = "open_clip_model.safetensors";
+
+/// In open_clip's order of preference.
+const WEIGHT_FILES: [&str; 9] = [
+    WEIGHTS,
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.pth",
+];
+
+impl<B: Backend> Pretrained<B> {
+    /// Loads a model from a model directory (open_clip's or Hugging Face's), a checkpoint file, a preset name
+    /// (random weights), or `hf-hub:ORG/NAME`.
+    ///
+    /// # Errors
+    ///
+    /// Says which of these `model` was taken for, and what is missing or does not fit.
+    pub fn load(model: &str, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        if let Some(name) = model.strip_prefix("hf-hub:") {
+            return Self::load_directory(&crate::hub::download(name)?, options, device);
+        }
+        let path = Path::new(model.strip_prefix("local-dir:").unwrap_or(model));
+        if path.is_dir() {
+            Self::load_directory(path, options, device)
+        } else if path.is_file() {
+            Self::load_file(path, options, device)
+        } else if ModelConfig::preset_names().any(|name| name == model) {
+            Self::random(ModelConfig::preset(model)?, options, device)
+        } else {
+            Err(Error::NotFound(format!(
+                "`{model}` is no directory, no file and no preset ({}); \
+                 for a model of the hub write hf-hub:ORG/NAME",
+                ModelConfig::preset_names().collect::<Vec<_>>().join(", ")
+            )))
+        }
+    }
+
+    /// A model with random weights.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer that the configuration names cannot be built.
+    pub fn random(config: ModelConfig, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        let config = resized(config, options);
+        Ok(Self {
+            model: config.init(options.seed, options.precision, device),
+            preprocess: Preprocess::new(default_preprocess(&config)),
+            tokenizer: tokenizer(&config, None)?,
+            config,
+        })
+    }
+
+    fn load_directory(path: &Path, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        let (config, preprocess) = read_configs(path)?;
+        let config = resized(config, options);
+        let weights = WEIGHT_FILES.iter().map(|name| path.join(name)).find(|file| file.is_file());
+        let weights = weights.ok_or_else(|| {
+            Error::format(path, format!("no weights; looked for {}", WEIGHT_FILES.join(", ")))
+        })?;
+        let (_, dict) = canonical(read_state_dict(&weights)?, &weights)?;
+        Self::assemble(config, preprocess, dict, &weights, Some(path), options, device)
+    }
+
+    fn load_file(path: &Path, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        let dict = read_state_dict(path)?;
+        let Some(config) = &options.config else {
+            let guess = ModelConfig::infer(&dict)
+                .map(|guess| format!("; its tensors have the shapes of {guess}"))
+                .unwrap_or_default();
+            return Err(Error::format(
+                path,
+                format!(
+                    "a bare checkpoint says nothing of its activation and preprocessing: \
+                     name them with --config (a JSON file or a preset){guess}"
+                ),
+            ));
+        };
+        let (config, preprocess) = read_config_argument(config)?;
+        let config = resized(config, options);
+        let (scheme, dict) = canonical(dict, path)?;
+        if scheme == Scheme::Slip && !config.vision_cfg.patch_bias {
+            return Err(Error::format(
+                path,
+                "a SLIP or LaCLIP checkpoint: its configuration needs `patch_bias`, ImageNet statistics and \
+                 QuickGELU in the text tower only; a plain preset does not describe it",
+            ));
+        }
+        Self::assemble(config, preprocess, dict, path, None, options, device)
+    }
+
+    fn assemble(
+        config: ModelConfig,
+        preprocess: Option<PreprocessConfig>,
+        mut dict: StateDict,
+        weights: &Path,
+        directory: Option<&Path>,
+        options: &LoadOptions,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        position::fit(&mut dict, &config);
+        if config.init_logit_bias.is_some() && dict.get("logit_bias").is_none() {
+            // Checkpoints from before the bias are used with a bias of zero, as open_clip does.
+            dict.insert("logit_bias", HostTensor::from_values(vec![0.0], [1]));
+        }
+        let skeleton = config.build(Init::Zeros, options.precision, device);
+        let mut preprocess = preprocess.unwrap_or_else(|| default_preprocess(&config));
+        preprocess.size = config.vision_cfg.image_size.sides();
+        Ok(Self {
+            model: apply(skeleton, dict, weights, device)?,
+            preprocess: Preprocess::new(preprocess),
+            tokenizer: tokenizer(&config, directory)?,
+            config,
+        })
+    }
+
+    /// Writes a model directory that `open_clip.create_model('local-dir:PATH')` loads. It appears whole or not at
+    /// all.
+    ///
+    /// # Errors
+    ///
+    /// Refuses a directory that is not empty; names the file that could not be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        if path.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::format(path, "the directory is not empty; choose another"));
+        }
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let written = self.write_into(&partial).and_then(|()| {
+            let _ = std::fs::remove_dir(path); // an empty one makes way
+            std::fs::rename(&partial, path).map_err(Error::io(path))
+        });
+        if written.is_err() {
+            let _ = std::fs::remove_dir_all(&partial);
+        }
+        written
+    }
+
+    /// Writes the files of a model directory into `path`, each whole or not at all, replacing those that exist.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that could not be written.
+    pub fn write_into(&self, path: &Path) -> Result<()> {
+        std::fs::create_dir_all(path).map_err(Error::io(path))?;
+        let config = &self.config;
+        let dict =
+            to_open_clip(collect(&self.model), config.custom_text, config.nonscalar_logit_scale);
+        write_safetensors(&path.join(WEIGHTS), &dict)?;
+        self.tokenizer.save(path)?;
+        let json = json!({ "model_cfg": config, "preprocess_cfg": self.preprocess.config() });
+        let text = serde_json::to_string_pretty(&json).expect("a config is plain data") + "\n";
+        file::write_whole(&path.join(CONFIG), text.as_bytes())
+    }
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text).map_err(|error| Error::format(path, format!("not JSON: {error}")))
+}
+
+/// The configs of a model directory.
+fn read_configs(path: &Path) -> Result<(ModelConfig, Option<PreprocessConfig>)> {
+    let ours = path.join(CONFIG);
+    if ours.is_file() {
+        return read_open_clip_config(&ours);
+    }
+    let theirs = path.join("config.json");
+    if !theirs.is_file() {
+        return Err(Error::format(
+            path,
+            format!("neither {CONFIG} nor config.json: not a model directory"),
+        ));
+    }
+    let config = hugging_face::model_config(&read_json(&theirs)?, &theirs)?;
+    let preprocessor = path.join("preprocessor_config.json");
+    let preprocess = match preprocessor.is_file() {
+        true => Some(hugging_face::preprocess_config(&read_json(&preprocessor)?, &preprocessor)?),
+        false => None,
+    };
+    Ok((config, preprocess))
+}
+
+fn read_open_clip_config(path: &Path) -> Result<(ModelConfig, Option<PreprocessConfig>)> {
+    let json = read_json(path)?;
+    let config = ModelConfig::from_json(&json)
+        .map_err(|error| Error::format(path, error.to_string()))?;
+    let preprocess = match json.get("preprocess_cfg") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(
+            serde_json::from_value(value.clone())
+                .map_err(|error| Error::format(path, error.to_string()))?,
+        ),
+    };
+    Ok((config, preprocess))
+}
+
+/// A file, or the name of a preset.
+fn read_config_argument(argument: &str) -> Result<(ModelConfig, Option<PreprocessConfig>)> {
+    let path = Path::new(argument);
+    if path.is_file() {
+        return read_open_clip_config(path);
+    }
+    ModelConfig::preset(argument).map(|config| (config, None)).map_err(|error| {
+        Error::NotFound(format!("`{argument}` is no config file, and {error}"))
+    })
+}
+
+fn resized(mut config: ModelConfig, options: &LoadOptions) -> ModelConfig {
+    if let Some([height, width]) = options.image_size {
+        config.vision_cfg.image_size = match height == width {
+            true => ImageSize::Square(height),
+            false => ImageSize::Sides([height, width]),
+        };
+    }
+    if let Some(length) = options.context_length {
+        config.text_cfg.context_length = length;
+    }
+    config
+}
+
+/// open_clip's defaults at the model's image size.
+fn default_preprocess(config: &ModelConfig) -> PreprocessConfig {
+    PreprocessConfig { size: config.vision_cfg.image_size.sides(), ..PreprocessConfig::default() }
+}
+
+/// The tokenizer that the configuration names. A Hugging Face directory brings its own; it differs from CLIP's in
+/// how it cleans and pads a text.
+fn tokenizer(config: &ModelConfig, directory: Option<&Path>) -> Result<Tokenizer> {
+    let text_cfg = serde_json::to_value(&config.text_cfg).expect("a config is plain data");
+    let text_cfg: TokenizerConfig = serde_json::from_value(text_cfg)
+        .map_err(|error| Error::Config(format!("text_cfg: {error}")))?;
+    Ok(match directory {
+        Some(path) if !path.join(CONFIG).is_file() && path.join("tokenizer.json").is_file() => {
+            Tokenizer::from_file(path, &text_cfg)?
+        }
+        _ => Tokenizer::from_config(&text_cfg, directory.unwrap_or(Path::new(".")))?,
+    })
+}

@@ -1,0 +1,176 @@
+//! Hugging Face `CLIPModel`: names, `config.json` and `preprocessor_config.json`.
+
+use super::state_dict::{HostTensor, StateDict};
+use crate::config::{
+    ActivationArguments, ImageSize, ModelConfig, NormArguments, TextConfig, TextPoolType,
+    VisionConfig,
+};
+use crate::error::{Error, Result};
+use crate::preprocess::{Interpolation, PreprocessConfig, ResizeMode};
+use serde_json::Value;
+use std::path::Path;
+
+/// Root names, ours on the right. The misspelling is in the released files.
+const ROOTS: [(&str, &str); 13] = [
+    ("vision_model.embeddings.patch_embedding.", "visual.conv1."),
+    ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
+    ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
+    ("vision_model.pre_layrnorm.", "visual.ln_pre."),
+    ("vision_model.post_layernorm.", "visual.ln_post."),
+    ("vision_model.encoder.layers.", "visual.transformer.resblocks."),
+    ("visual_projection.weight", "visual.proj"),
+    ("text_model.embeddings.token_embedding.", "text.token_embedding."),
+    ("text_model.embeddings.position_embedding.weight", "text.positional_embedding"),
+    ("text_model.final_layer_norm.", "text.ln_final."),
+    ("text_model.encoder.layers.", "text.transformer.resblocks."),
+    ("text_projection.weight", "text.text_projection"),
+    ("logit_scale", "logit_scale"),
+];
+
+/// Names within a block.
+const IN_BLOCK: [(&str, &str); 5] = [
+    (".layer_norm1.", ".ln_1."),
+    (".layer_norm2.", ".ln_2."),
+    (".self_attn.out_proj.", ".attn.out_proj."),
+    (".mlp.fc1.", ".mlp.c_fc."),
+    (".mlp.fc2.", ".mlp.c_proj."),
+];
+
+/// Renames, joins the separate query, key and value projections, transposes the two projections.
+pub(super) fn canonical(dict: StateDict, path: &Path) -> Result<StateDict> {
+    let mut renamed = dict.rename(|name| {
+        if name.ends_with(".position_ids") {
+            return None;
+        }
+        let root = ROOTS.iter().find_map(|(from, to)| Some((to, name.strip_prefix(from)?)));
+        Some(match root {
+            Some((to, rest)) => IN_BLOCK
+                .iter()
+                .fold(format!("{to}{rest}"), |name, (from, to)| name.replace(from, to)),
+            None => name.to_string(),
+        })
+    });
+    let queries: Vec<String> =
+        renamed.names().filter(|name| name.contains(".self_attn.q_proj.")).map(Into::into).collect();
+    for query in queries {
+        let parts: Option<Vec<_>> = ["q_proj", "k_proj", "v_proj"]
+            .map(|part| renamed.remove(&query.replace("q_proj", part)))
+            .into_iter()
+            .collect();
+        let fused = query.replace(".self_attn.q_proj.", ".attn.in_proj_");
+        let joined = parts.and_then(HostTensor::concatenate).ok_or_else(|| {
+            Error::format(path, format!("`{query}` has no matching k_proj and v_proj"))
+        })?;
+        renamed.insert(fused, joined);
+    }
+    for matrix in ["visual.proj", "text.text_projection"] {
+        if let Some(tensor) = renamed.remove(matrix) {
+            renamed.insert(matrix, tensor.transpose());
+        }
+    }
+    Ok(renamed)
+}
+
+/// `config.json` of a `CLIPModel` in open_clip's schema.
+pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
+    let kind = config["model_type"].as_str().unwrap_or("unknown");
+    if kind != "clip" {
+        return Err(Error::format(path, format!("`model_type` is {kind}, expected clip")));
+    }
+    let (vision, text) = (&config["vision_config"], &config["text_config"]);
+    // Missing fields have the defaults of transformers' CLIPVisionConfig and CLIPTextConfig.
+    let size = |section: &Value, name: &str, default: u64| {
+        section[name].as_u64().unwrap_or(default) as usize
+    };
+    let act = |section: &Value| section["hidden_act"].as_str().unwrap_or("quick_gelu").to_string();
+    let tanh = |name: &str| {
+        matches!(name, "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast")
+            .then(|| ActivationArguments { approximate: "tanh".into() })
+    };
+    let (vision_act, text_act) = (act(vision), act(text));
+    for name in [&vision_act, &text_act] {
+        if name != "quick_gelu" && name != "gelu" && tanh(name).is_none() {
+            return Err(Error::format(path, format!("`hidden_act` {name} is not supported")));
+        }
+    }
+    let quick = vision_act == "quick_gelu";
+    if quick != (text_act == "quick_gelu") {
+        return Err(Error::format(path, "the towers differ in `hidden_act`, which is not supported"));
+    }
+    let norm = |section: &Value| {
+        let eps = section["layer_norm_eps"].as_f64().unwrap_or(1e-5);
+        (eps != 1e-5).then_some(NormArguments { eps })
+    };
+    let ratio = |section: &Value, width: usize| {
+        size(section, "intermediate_size", 4 * width as u64) as f64 / width as f64
+    };
+    let (vision_width, text_width) =
+        (size(vision, "hidden_size", 768), size(text, "hidden_size", 512));
+    // transformers pools the largest id where the end-of-text id is the old, wrong 2.
+    let eos = text["eos_token_id"].as_i64().unwrap_or(49407);
+    let value = ModelConfig {
+        embed_dim: size(config, "projection_dim", 512),
+        quick_gelu: quick,
+        init_logit_scale: config["logit_scale_init_value"].as_f64().unwrap_or(2.6592),
+        init_logit_bias: None,
+        custom_text: false,
+        nonscalar_logit_scale: false,
+        vision_cfg: VisionConfig {
+            image_size: ImageSize::Square(size(vision, "image_size", 224)),
+            layers: size(vision, "num_hidden_layers", 12),
+            width: vision_width,
+            head_width: vision_width / size(vision, "num_attention_heads", 12).max(1),
+            mlp_ratio: ratio(vision, vision_width),
+            patch_size: size(vision, "patch_size", 32),
+            act_kwargs: tanh(&vision_act),
+            norm_kwargs: norm(vision),
+            ..VisionConfig::default()
+        },
+        text_cfg: TextConfig {
+            context_length: size(text, "max_position_embeddings", 77),
+            vocab_size: size(text, "vocab_size", 49408),
+            width: text_width,
+            heads: size(text, "num_attention_heads", 8),
+            layers: size(text, "num_hidden_layers", 12),
+            mlp_ratio: ratio(text, text_width),
+            pool_type: if eos == 2 { TextPoolType::Argmax } else { TextPoolType::Eos },
+            eos_id: (eos != 2).then_some(eos),
+            act_kwargs: tanh(&text_act),
+            norm_kwargs: norm(text),
+            ..TextConfig::default()
+        },
+    };
+    ModelConfig::from_json(&serde_json::to_value(value).expect("a config is plain data"))
+}
+
+/// `preprocessor_config.json` of a `CLIPImageProcessor`.
+pub(super) fn preprocess_config(config: &Value, path: &Path) -> Result<PreprocessConfig> {
+    let mut preprocess = PreprocessConfig::default();
+    let side = |value: &Value| match value {
+        Value::Number(side) => side.as_u64(),
+        other => other["shortest_edge"].as_u64().or(other["height"].as_u64()),
+    };
+    // The crop is what the model sees; without one, the resized image.
+    let crop = &config["crop_size"];
+    if let Some(side) = side(crop).or(side(&config["size"])) {
+        preprocess.size = [side as usize; 2];
+    }
+    let squash = config["size"]["height"].is_u64();
+    preprocess.resize_mode = if squash { ResizeMode::Squash } else { ResizeMode::Shortest };
+    preprocess.interpolation = match config["resample"].as_u64() {
+        None | Some(3) => Interpolation::Bicubic,
+        Some(2) => Interpolation::Bilinear,
+        Some(other) => {
+            return Err(Error::format(path, format!("`resample` {other} is not supported")));
+        }
+    };
+    let statistics = |name: &str, default: [f32; 3]| -> [f32; 3] {
+        let values = config[name].as_array();
+        let values: Option<Vec<f32>> =
+            values.and_then(|v| v.iter().map(|x| x.as_f64().map(|x| x as f32)).collect());
+        values.and_then(|v| v.try_into().ok()).unwrap_or(default)
+    };
+    preprocess.mean = statistics("image_mean", preprocess.mean);
+    preprocess.std = statistics("image_std", preprocess.std);
+    Ok(preprocess)
+}

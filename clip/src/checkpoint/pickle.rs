@@ -1,0 +1,254 @@
+//! PyTorch checkpoints: zip archives, TorchScript archives and the older stream of pickles.
+//!
+//! The pickle machine builds plain data. It imports nothing and calls nothing: an object of an unknown class
+//! becomes an opaque value, so a training checkpoint with optimizer state, `argparse` namespaces or numpy scalars
+//! still gives its weights.
+
+mod machine;
+
+use super::state_dict::{HostTensor, SharedBytes, StateDict, StoredType};
+use crate::error::{Error, Result};
+use machine::{Machine, Value};
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::path::Path;
+
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+
+pub(super) fn looks_like_pickle(head: &[u8]) -> bool {
+    head.starts_with(ZIP_MAGIC) || (head.first() == Some(&0x80) && head.get(1).is_some_and(|v| *v <= 5))
+}
+
+pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
+    let broken = |problem: String| Error::format(path, problem);
+    let (root, storages) = if (*bytes).as_ref().starts_with(ZIP_MAGIC) {
+        read_zip(&bytes)
+    } else {
+        read_stream(&bytes)
+    }
+    .map_err(broken)?;
+    let mut tensors = Vec::new();
+    find_state_dict(&root, &mut tensors).map_err(broken)?;
+    let mut dict = StateDict::default();
+    for (name, tensor) in tensors {
+        let storage = storages
+            .get(&tensor.storage)
+            .ok_or_else(|| broken(format!("the data of tensor `{name}` is missing")))?;
+        let offset = tensor
+            .offset
+            .checked_mul(tensor.dtype.size())
+            .and_then(|offset| offset.checked_add(storage.start));
+        let view = offset.and_then(|offset| {
+            HostTensor::stored(bytes.clone(), tensor.dtype, offset, tensor.shape, Some(tensor.strides))
+        });
+        dict.insert(
+            name.clone(),
+            view.ok_or_else(|| broken(format!("tensor `{name}` reaches past the end; the file is cut short")))?,
+        );
+    }
+    Ok(dict)
+}
+
+/// Where a storage's bytes begin.
+struct Storage {
+    start: usize,
+}
+
+type Parsed = std::result::Result<(Value, HashMap<String, Storage>), String>;
+
+fn read_zip(bytes: &SharedBytes) -> Parsed {
+    let broken = |error: zip::result::ZipError| format!("broken PyTorch archive: {error}; copy it again");
+    let content = (**bytes).as_ref();
+    let mut archive = zip::ZipArchive::new(Cursor::new(content)).map_err(broken)?;
+    let names: Vec<String> = archive.file_names().map(str::to_string).collect();
+    let pickle = names
+        .iter()
+        .find(|name| *name == "data.pkl" || name.ends_with("/data.pkl"))
+        .ok_or("a zip file without data.pkl is not a PyTorch checkpoint")?;
+    let root = pickle.strip_suffix("data.pkl").unwrap_or_default().to_string();
+    let mut storages = HashMap::new();
+    let mut machine = None;
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).map_err(broken)?;
+        let name = entry.name().to_string();
+        let start = entry.data_start().ok_or("a zip entry without data")? as usize;
+        let size = entry.compressed_size() as usize;
+        let Some(local) = name.strip_prefix(&root) else { continue };
+        let stored = entry.compression() == zip::CompressionMethod::Stored;
+        if local == "byteorder" {
+            if content.get(start..start + size) == Some(b"big") {
+                return Err("the checkpoint was written on a big-endian machine".into());
+            }
+        } else if local == "data.pkl" {
+            if !stored {
+                return Err("compressed archives are not PyTorch's own; save it again with torch.save".into());
+            }
+            let pickled = content.get(start..start.saturating_add(size)).ok_or("the archive is cut short")?;
+            machine = Some(Machine::new(pickled).run()?);
+        } else if let Some(key) = local.strip_prefix("data/") {
+            if !stored {
+                return Err(format!("storage `{key}` is compressed; save it again with torch.save"));
+            }
+            storages.insert(key.to_string(), Storage { start });
+        }
+    }
+    Ok((machine.ok_or("a zip file without data.pkl is not a PyTorch checkpoint")?, storages))
+}
+
+/// PyTorch before 1.6: magic number, protocol, system, object, list of storages, then their bytes.
+fn read_stream(bytes: &SharedBytes) -> Parsed {
+    let content = (**bytes).as_ref();
+    let mut at = 0;
+    let mut next = || -> std::result::Result<Value, String> {
+        let mut machine = Machine::new(content.get(at..).unwrap_or_default());
+        let value = machine.run()?;
+        at += machine.position();
+        Ok(value)
+    };
+    let first = next()?;
+    if !matches!(first, Value::Magic) {
+        return Err(format!(
+            "a pickle of {}, not a PyTorch checkpoint",
+            first.describe()
+        ));
+    }
+    next()?; // protocol
+    next()?; // system
+    let root = next()?;
+    let Value::List(keys) = next()? else {
+        return Err("the list of storages is missing".into());
+    };
+    let mut sizes = HashMap::new();
+    collect_storages(&root, &mut sizes, 0);
+    let mut storages = HashMap::new();
+    for key in keys.borrow().iter() {
+        let Value::Str(key) = key else { return Err("a storage without a name".into()) };
+        let raw = content.get(at..at + 8).ok_or("the file is cut short")?;
+        let count = u64::from_le_bytes(raw.try_into().expect("eight bytes")) as usize;
+        let start = at + 8;
+        // A storage that no tensor uses has an unknown element size; it cannot be skipped.
+        let size = sizes.get(&**key).ok_or(format!("storage `{key}` has no known type"))?;
+        at = count.checked_mul(*size).and_then(|n| n.checked_add(start)).ok_or("a storage is too large")?;
+        storages.insert(key.to_string(), Storage { start });
+    }
+    Ok((root, storages))
+}
+
+/// Element sizes of the storages that tensors use.
+fn collect_storages(value: &Value, sizes: &mut HashMap<String, usize>, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    match value {
+        Value::Tensor(tensor) => {
+            sizes.insert(tensor.storage.clone(), tensor.dtype.size());
+        }
+        Value::Dict(entries) => {
+            entries.borrow().iter().for_each(|(_, value)| collect_storages(value, sizes, depth + 1))
+        }
+        Value::List(items) => {
+            items.borrow().iter().for_each(|value| collect_storages(value, sizes, depth + 1))
+        }
+        Value::Tuple(items) => {
+            items.iter().for_each(|value| collect_storages(value, sizes, depth + 1))
+        }
+        Value::Object(object) => {
+            if let Some(state) = &*object.state.borrow() {
+                collect_storages(state, sizes, depth + 1);
+            }
+        }
+        _ => {}
+    }
+}
+
+const MAX_DEPTH: usize = 64;
+
+/// Where a stored tensor lies.
+#[derive(Debug, Clone)]
+struct TensorRef {
+    storage: String,
+    dtype: StoredType,
+    /// In elements.
+    offset: usize,
+    shape: Vec<usize>,
+    /// In elements.
+    strides: Vec<usize>,
+}
+
+/// Names under which trainers put the weights, in order of preference.
+const WEIGHT_KEYS: [&str; 4] = ["state_dict", "model", "module", "state_dict_ema"];
+
+fn find_state_dict(
+    root: &Value,
+    tensors: &mut Vec<(String, TensorRef)>,
+) -> std::result::Result<(), String> {
+    match root {
+        Value::Dict(entries) => {
+            let entries = entries.borrow();
+            let holds_tensors = entries.iter().any(|(_, value)| matches!(value, Value::Tensor(_)));
+            if !holds_tensors {
+                for wanted in WEIGHT_KEYS {
+                    let found = entries.iter().find(|(key, _)| key.as_str() == Some(wanted));
+                    if let Some((_, inner)) = found {
+                        return find_state_dict(inner, tensors);
+                    }
+                }
+            }
+            for (key, value) in entries.iter() {
+                match (key.as_str(), value) {
+                    (Some(name), Value::Tensor(tensor)) => {
+                        tensors.push((name.to_string(), (**tensor).clone()));
+                    }
+                    (Some(name), Value::Object(object)) if holds_tensors => {
+                        return Err(format!(
+                            "`{name}` is a Python object of class {}, not a tensor",
+                            object.class
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+            if tensors.is_empty() {
+                let keys: Vec<_> = entries.iter().filter_map(|(key, _)| key.as_str()).take(8).collect();
+                return Err(format!(
+                    "no weights found: the checkpoint holds {}; expected a state dict, or one under {}",
+                    if keys.is_empty() { "nothing".into() } else { keys.join(", ") },
+                    WEIGHT_KEYS.join(", ")
+                ));
+            }
+            Ok(())
+        }
+        // A TorchScript archive, as OpenAI released: attributes of nested modules.
+        Value::Object(object) if object.class.starts_with("__torch__.") => {
+            collect_attributes(root, "", tensors, 0);
+            Ok(())
+        }
+        Value::Object(object) => Err(format!(
+            "the file holds a Python object of class {}, not a state dict; \
+             in Python, save model.state_dict() and load that",
+            object.class
+        )),
+        other => Err(format!("the file holds {}, not a state dict", other.describe())),
+    }
+}
+
+fn collect_attributes(
+    value: &Value,
+    prefix: &str,
+    tensors: &mut Vec<(String, TensorRef)>,
+    depth: usize,
+) {
+    let Value::Object(object) = value else { return };
+    let Some(Value::Dict(attributes)) = &*object.state.borrow() else { return };
+    if depth > MAX_DEPTH {
+        return;
+    }
+    for (key, value) in attributes.borrow().iter() {
+        let Some(key) = key.as_str() else { continue };
+        let name = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Tensor(tensor) => tensors.push((name, (**tensor).clone())),
+            _ => collect_attributes(value, &name, tensors, depth + 1),
+        }
+    }
+}

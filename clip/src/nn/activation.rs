@@ -1,0 +1,32 @@
+use burn::prelude::*;
+use burn::tensor::activation::{gelu, gelu_approximate, sigmoid};
+use serde::{Deserialize, Serialize};
+use std::f64::consts::SQRT_2;
+
+/// Nonlinearity of an MLP. A checkpoint works only with the one that it was trained with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x · Φ(x)` with the exact error function.
+    #[default]
+    Gelu,
+    /// The tanh approximation of GELU.
+    GeluTanh,
+    /// `x · sigmoid(1.702 x)`, as in OpenAI's checkpoints.
+    QuickGelu,
+}
+
+impl Activation {
+    /// Applies the activation to every element.
+    pub fn forward<B: Backend, const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
+        match self {
+            // Some backends differentiate `gelu` as if it were the tanh form, so a tracked one is spelled out.
+            Self::Gelu if B::ad_enabled(&x.device()) => {
+                x.clone() * ((x / SQRT_2).erf() + 1.0) * 0.5
+            }
+            Self::Gelu => gelu(x),
+            Self::GeluTanh => gelu_approximate(x),
+            Self::QuickGelu => x.clone() * sigmoid(x * 1.702),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+use super::init::Init;
+use super::{LayerNorm, Linear, linear};
+use burn::module::Param;
+use burn::prelude::*;
+use burn::tensor::activation::softmax;
+use burn::tensor::module::attention;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::DType;
+
+/// Multi-head self-attention with one fused projection for queries, keys and values.
+#[derive(Module, Debug)]
+pub struct Attention<B: Backend> {
+    /// `[3 · width, width]`: rows of the queries, then keys, then values.
+    pub in_proj_weight: Param<Tensor<B, 2>>,
+    /// `[3 · width]`.
+    pub in_proj_bias: Param<Tensor<B, 1>>,
+    /// Norm of each head's queries, where the model has one.
+    pub ln_q: Option<LayerNorm<B>>,
+    /// Norm of each head's keys.
+    pub ln_k: Option<LayerNorm<B>>,
+    /// Output projection.
+    pub out_proj: Linear<B>,
+    /// Number of heads; divides the width.
+    pub heads: usize,
+}
+
+impl<B: Backend> Attention<B> {
+    /// Builds the layer around given projections.
+    pub fn new(
+        in_proj: Linear<B>,
+        out_proj: Linear<B>,
+        heads: usize,
+        qk_norm_eps: Option<f64>,
+        init: &Init,
+        device: &Device<B>,
+    ) -> Self {
+        let [_, width] = in_proj.weight.dims();
+        let norm = || qk_norm_eps.map(|eps| LayerNorm::new(width / heads, eps, init, device));
+        Self {
+            in_proj_weight: in_proj.weight,
+            in_proj_bias: in_proj.bias.expect("the fused projection has a bias"),
+            ln_q: norm(),
+            ln_k: norm(),
+            out_proj,
+            heads,
+        }
+    }
+
+    /// # Shapes
+    ///
+    /// - x: `[batch, seq, width]`
+    /// - bias: `[1 or batch, 1, seq, seq]` f32, added to the scores
+    /// - output: `[batch, seq, width]`
+    pub fn forward(&self, x: Tensor<B, 3>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
+        let [batch, seq, width] = x.dims();
+        let head_dim = width / self.heads;
+        let qkv = linear(x, self.in_proj_weight.val(), Some(self.in_proj_bias.val()));
+        let qkv = qkv.reshape([batch, seq, 3, self.heads, head_dim]);
+        // [batch, heads, seq, head_dim] each
+        let [q, k, v] = [0, 1, 2].map(|i| {
+            qkv.clone().narrow(2, i, 1).squeeze_dim::<4>(2).swap_dims(1, 2)
+        });
+        let normed = |norm: &Option<LayerNorm<B>>, x| match norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let (q, k) = (normed(&self.ln_q, q), normed(&self.ln_k, k));
+        let context = sdpa(q, k, v, bias).swap_dims(1, 2).reshape([batch, seq, width]);
+        self.out_proj.forward(context)
+    }
+}
+
+/// `softmax(q kᵀ / sqrt(head_dim) + bias) v`, with the softmax in f32.
+///
+/// # Shapes
+///
+/// - q, k, v: `[batch, heads, seq, head_dim]`
+/// - bias: broadcastable to `[batch, heads, seq, seq]`, f32, finite
+/// - output: `[batch, heads, seq, head_dim]`
+pub fn sdpa<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    bias: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let dtype = q.dtype();
+    let [batch, heads, seq, head_dim] = q.dims();
+    let scale = (head_dim as f64).powf(-0.5);
+    if !B::ad_enabled(&q.device()) && dtype == DType::F32 {
+        // An explicit scale keeps GPU backends off their fused kernels, which misread strided inputs in burn 0.21.
+        let options =
+            AttentionModuleOptions { scale: Some(scale), softcap: None, is_causal: false };
+        let bias = bias.map(|bias| bias.expand([batch, heads, seq, k.dims()[2]]));
+        return attention(q, k, v, None, bias, options);
+    }
+    let scores = (q * scale).matmul(k.transpose()).cast(DType::F32);
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
+    };
+    softmax(scores, 3).cast(dtype).matmul(v)
+}

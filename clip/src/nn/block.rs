@@ -1,0 +1,216 @@
+use super::init::Init;
+use super::{Activation, Attention, LayerNorm, Linear, Mlp};
+use burn::module::Param;
+use burn::prelude::*;
+
+/// Shape of the residual blocks of a tower.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockConfig {
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Attention heads; divides `width`.
+    pub heads: usize,
+    /// Width of the MLP's hidden layer.
+    pub hidden: usize,
+    /// Nonlinearity of the MLP.
+    pub activation: Activation,
+    /// Epsilon of every layer norm.
+    pub norm_eps: f64,
+    /// Norm of queries and keys per head, before they are scaled.
+    pub qk_norm: bool,
+    /// Initial value of LayerScale; `None` leaves it out.
+    pub layer_scale: Option<f32>,
+}
+
+/// How the weights of a block start; the two towers of the reference differ.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum BlockInit {
+    /// Normal with deviations that shrink with width and depth (Radford et al., 2021, text tower).
+    ScaledNormal {
+        /// Number of blocks in the tower.
+        layers: usize,
+    },
+    /// PyTorch's defaults for `MultiheadAttention` and `Linear` (vision tower of open_clip).
+    PyTorch,
+}
+
+impl BlockConfig {
+    /// A block with initial weights.
+    pub fn init<B: Backend>(
+        &self,
+        how: BlockInit,
+        init: &mut Init,
+        device: &Device<B>,
+    ) -> Block<B> {
+        let (width, hidden) = (self.width, self.hidden);
+        let w = width as f64;
+        let (in_proj, out_proj, c_fc, c_proj) = match how {
+            BlockInit::ScaledNormal { layers } => {
+                let proj_std = w.powf(-0.5) * (2.0 * layers as f64).powf(-0.5);
+                let mut c_fc = Linear::new(width, hidden, init, device);
+                c_fc.weight = init.normal([hidden, width], (2.0 * w).powf(-0.5), device);
+                let mut c_proj = Linear::new(hidden, width, init, device);
+                c_proj.weight = init.normal([width, hidden], proj_std, device);
+                (
+                    Linear::normal(width, 3 * width, w.powf(-0.5), init, device),
+                    Linear::normal(width, width, proj_std, init, device),
+                    c_fc,
+                    c_proj,
+                )
+            }
+            BlockInit::PyTorch => {
+                let xavier = (6.0 / (4.0 * w)).sqrt();
+                let zero_bias = |mut linear: Linear<B>, init: &Init| {
+                    linear.bias = Some(init.constant([linear.weight.dims()[0]], 0.0, device));
+                    linear
+                };
+                let mut in_proj = Linear::new(width, 3 * width, init, device);
+                in_proj.weight = init.uniform([3 * width, width], xavier, device);
+                let out_proj = Linear::new(width, width, init, device);
+                (
+                    zero_bias(in_proj, init),
+                    zero_bias(out_proj, init),
+                    Linear::new(width, hidden, init, device),
+                    Linear::new(hidden, width, init, device),
+                )
+            }
+        };
+        let norm = |init: &Init| LayerNorm::new(width, self.norm_eps, init, device);
+        let layer_scale = |init: &Init| {
+            self.layer_scale.map(|value| LayerScale { gamma: init.constant([width], value, device) })
+        };
+        Block {
+            ln_1: norm(init),
+            attn: Attention::new(
+                in_proj,
+                out_proj,
+                self.heads,
+                self.qk_norm.then_some(self.norm_eps),
+                init,
+                device,
+            ),
+            ls_1: layer_scale(init),
+            ln_2: norm(init),
+            mlp: Mlp { c_fc, c_proj, activation: self.activation },
+            ls_2: layer_scale(init),
+        }
+    }
+}
+
+/// Pre-norm residual block: attention, then MLP.
+#[derive(Module, Debug)]
+pub struct Block<B: Backend> {
+    /// Norm before attention.
+    pub ln_1: LayerNorm<B>,
+    /// Self-attention.
+    pub attn: Attention<B>,
+    /// Gain of the attention branch.
+    pub ls_1: Option<LayerScale<B>>,
+    /// Norm before the MLP.
+    pub ln_2: LayerNorm<B>,
+    /// MLP.
+    pub mlp: Mlp<B>,
+    /// Gain of the MLP branch.
+    pub ls_2: Option<LayerScale<B>>,
+}
+
+impl<B: Backend> Block<B> {
+    /// # Shapes
+    ///
+    /// - x, output: `[batch, seq, width]`
+    /// - bias: `[1 or batch, 1, seq, seq]` f32, added to the attention scores
+    pub fn forward(&self, x: Tensor<B, 3>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
+        let branch = self.attn.forward(self.ln_1.forward(x.clone()), bias);
+        let x = x + scaled(&self.ls_1, branch);
+        let branch = self.mlp.forward(self.ln_2.forward(x.clone()));
+        x + scaled(&self.ls_2, branch)
+    }
+}
+
+/// Learned gain per channel on a residual branch (Touvron et al., 2021).
+#[derive(Module, Debug)]
+pub struct LayerScale<B: Backend> {
+    /// `[width]`.
+    pub gamma: Param<Tensor<B, 1>>,
+}
+
+fn scaled<B: Backend>(scale: &Option<LayerScale<B>>, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    match scale {
+        Some(scale) => {
+            let gamma = scale.gamma.val().cast(x.dtype()).unsqueeze();
+            x * gamma
+        }
+        None => x,
+    }
+}
+
+/// A stack of equal blocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TransformerConfig {
+    /// Number of blocks.
+    pub layers: usize,
+    /// Their shape.
+    pub block: BlockConfig,
+    /// Whether a position sees only itself and earlier ones.
+    pub causal: bool,
+}
+
+impl TransformerConfig {
+    /// A stack with initial weights.
+    pub fn init<B: Backend>(
+        &self,
+        how: BlockInit,
+        init: &mut Init,
+        device: &Device<B>,
+    ) -> Transformer<B> {
+        let resblocks = (0..self.layers).map(|_| self.block.init(how, init, device)).collect();
+        Transformer { resblocks, causal: self.causal }
+    }
+}
+
+/// The residual blocks of a tower.
+#[derive(Module, Debug)]
+pub struct Transformer<B: Backend> {
+    /// In order of application.
+    pub resblocks: Vec<Block<B>>,
+    /// Whether a position sees only itself and earlier ones.
+    pub causal: bool,
+}
+
+impl<B: Backend> Transformer<B> {
+    /// What [`Block::forward`] adds to the attention scores of a sequence of this length.
+    pub fn mask(&self, seq: usize, device: &Device<B>) -> Option<Tensor<B, 4>> {
+        self.causal.then(|| causal_mask(seq, device))
+    }
+
+    /// All blocks in turn.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[batch, seq, width]`
+    pub fn forward(&self, x: Tensor<B, 3>, mask: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
+        self.resblocks.iter().fold(x, |x, block| block.forward(x, mask.clone()))
+    }
+
+    /// The output of every block, for probing and for finding the first block that differs from a reference.
+    ///
+    /// # Shapes
+    ///
+    /// - x, each output: `[batch, seq, width]`
+    pub fn forward_all(&self, x: Tensor<B, 3>, mask: Option<Tensor<B, 4>>) -> Vec<Tensor<B, 3>> {
+        let mut outputs: Vec<Tensor<B, 3>> = Vec::with_capacity(self.resblocks.len());
+        for block in &self.resblocks {
+            let x = outputs.last().unwrap_or(&x).clone();
+            outputs.push(block.forward(x, mask.clone()));
+        }
+        outputs
+    }
+}
+
+/// Scores of later positions get -1e9: finite, so that arithmetic on the mask never makes a NaN.
+pub(crate) const MASKED: f32 = -1e9;
+
+fn causal_mask<B: Backend>(seq: usize, device: &Device<B>) -> Tensor<B, 4> {
+    let rows = (0..seq).flat_map(|query| (0..seq).map(move |key| if key > query { MASKED } else { 0.0 }));
+    Tensor::from_data(TensorData::new(rows.collect(), [1, 1, seq, seq]), device)
+}

@@ -1,0 +1,28 @@
+//! Layers of the towers.
+//!
+//! Parameters have the names, shapes and layouts of the reference state dict: a linear weight is `[out, in]`
+//! and is used through a transposed view, so reading and writing a checkpoint moves no data and an optimizer
+//! moment compares entry by entry with PyTorch's.
+//!
+//! Layers compute in the dtype of their input and cast their parameters to it; statistics and softmax are
+//! always taken in f32. A tower therefore chooses its precision once, where it makes the first activation.
+
+mod activation;
+mod attention;
+mod block;
+pub mod init;
+mod linear;
+mod mlp;
+mod norm;
+mod patch_embed;
+mod position;
+
+pub use activation::Activation;
+pub use attention::{Attention, sdpa};
+pub(crate) use block::MASKED;
+pub use block::{Block, BlockConfig, BlockInit, LayerScale, Transformer, TransformerConfig};
+pub use linear::{Linear, linear};
+pub use mlp::Mlp;
+pub use norm::{LayerNorm, l2_normalize};
+pub use patch_embed::{PatchDropout, PatchEmbed};
+pub use position::sin_cos_2d;

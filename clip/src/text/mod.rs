@@ -1,0 +1,38 @@
+//! Text towers: token ids → embeddings.
+
+mod transformer;
+
+pub use transformer::{
+    TextPool, TextProjection, TextProjectionKind, TextTransformer, TextTransformerConfig, TokenEmbedding,
+};
+
+use burn::prelude::*;
+
+/// The text tower of a model, chosen at run time.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // one per model
+pub enum TextTower<B: Backend> {
+    /// CLIP's transformer.
+    Transformer(TextTransformer<B>),
+}
+
+impl<B: Backend> TextTower<B> {
+    /// One embedding per text, not normalized.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`
+    /// - output: `[batch, embed_dim]`, f32
+    pub fn forward(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 2> {
+        match self {
+            Self::Transformer(transformer) => transformer.forward(ids),
+        }
+    }
+
+    /// The tower as a [`TextTransformer`], where it is one.
+    pub fn as_transformer(&self) -> Option<&TextTransformer<B>> {
+        match self {
+            Self::Transformer(transformer) => Some(transformer),
+        }
+    }
+}

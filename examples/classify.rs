@@ -1,0 +1,118 @@
+//! Probabilities of given labels for given images.
+
+use anyhow::{Result, bail};
+use burn::backend::Autodiff;
+use burn::prelude::*;
+use burn::tensor::activation::softmax;
+use burn::tensor::backend::AutodiffBackend;
+use clap::Parser;
+use clip_burn::backend::{Job, with_backend};
+use clip_burn::cli::{ComputeArgs, ModelArgs, image_paths};
+use clip_burn::clip::nn::l2_normalize;
+use clip_burn::clip::{Pretrained, loss};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
+
+/// Classify images among labels that you choose
+#[derive(Parser)]
+#[command(after_help = "Example:
+  cargo run --release --example classify -- --model ViT-B-32 --images cat.jpg --labels \"a diagram\" \"a dog\" \"a cat\"
+
+Exit code 2: some images could not be read; they are named on stderr and left out.")]
+struct Arguments {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Files, directories (walked recursively, sorted by path) or .txt lists of paths
+    #[arg(long, num_args = 1.., required = true)]
+    images: Vec<PathBuf>,
+    /// The labels to choose from
+    #[arg(long, num_args = 1.., required = true)]
+    labels: Vec<String>,
+    /// A sentence around each label, with {} in its place
+    #[arg(long, default_value = "{}")]
+    template: String,
+    /// One JSON object per image in place of the table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    arguments.compute.check()?;
+    if !arguments.template.contains("{}") {
+        bail!("--template `{}` has no {{}} for the label", arguments.template);
+    }
+    let compute = arguments.compute.clone();
+    with_backend(compute.backend, compute.precision, Classify(arguments))
+}
+
+/// Images at a time.
+const BATCH: usize = 32;
+
+struct Classify(Arguments);
+
+impl Job for Classify {
+    type Out = Result<ExitCode>;
+
+    fn run<B: Backend>(self, device: B::Device) -> Self::Out
+    where
+        Autodiff<B>: AutodiffBackend<InnerBackend = B>,
+    {
+        let Self(arguments) = self;
+        let paths = image_paths(&arguments.images)?;
+        let options = arguments.model.options(arguments.compute.precision);
+        let clip = Pretrained::<B>::load(&arguments.model.model, &options, &device)?;
+        let texts: Vec<_> =
+            arguments.labels.iter().map(|label| arguments.template.replace("{}", label)).collect();
+        let ids = clip.tokenizer.batch(&texts)?.to_tensor(&device);
+        let text = l2_normalize(clip.model.encode_text(ids));
+
+        let mut unread = 0;
+        for paths in paths.chunks(BATCH) {
+            let (pixels, read) = clip.preprocess.load_batch(paths);
+            let mut good = Vec::new();
+            for (path, read) in paths.iter().zip(read) {
+                match read {
+                    Ok(()) => good.push(path),
+                    Err(error) => eprintln!("left out: {error}"),
+                }
+            }
+            unread += paths.len() - good.len();
+            if good.is_empty() {
+                continue;
+            }
+            let pixels = pixels.to_tensor(clip.preprocess.config(), &device);
+            let image = l2_normalize(clip.model.encode_image(pixels));
+            let logits = loss::logits(image, text.clone(), clip.model.scale());
+            let probabilities = softmax(logits, 1).into_data().convert::<f32>();
+            let probabilities = probabilities.into_vec::<f32>().expect("converted to f32");
+            for (path, row) in good.iter().zip(probabilities.chunks(arguments.labels.len())) {
+                print_row(&path.display().to_string(), &arguments.labels, row, arguments.json);
+            }
+        }
+        Ok(if unread > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    }
+}
+
+fn print_row(path: &str, labels: &[String], probabilities: &[f32], as_json: bool) {
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
+    if as_json {
+        let scores: Vec<_> = order
+            .iter()
+            .map(|i| json!({ "label": labels[*i], "probability": probabilities[*i] }))
+            .collect();
+        println!("{}", json!({ "image": path, "scores": scores }));
+        return;
+    }
+    println!("{path}");
+    for i in order {
+        println!("  {:6.2} %  {}", 100.0 * probabilities[i], labels[i]);
+    }
+}

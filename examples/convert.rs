@@ -1,0 +1,54 @@
+//! A checkpoint of any known naming scheme → a model directory that open_clip loads.
+
+use anyhow::Result;
+use burn::backend::Autodiff;
+use burn::prelude::*;
+use burn::tensor::backend::AutodiffBackend;
+use clap::Parser;
+use clip_burn::backend::{BackendArg, Job, with_backend};
+use clip_burn::clip::{LoadOptions, Precision, Pretrained};
+use std::path::PathBuf;
+
+#[global_allocator]
+static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
+
+/// Convert a checkpoint into a model directory
+#[derive(Parser)]
+#[command(after_help = "Example:
+  cargo run --release --example convert -- --from checkpoint.pt --config ViT-B-32 --out models/mine
+
+Reads open_clip and OpenAI checkpoints (safetensors, .pt, .bin, TorchScript), Hugging Face CLIPModel directories,
+SLIP and LaCLIP checkpoints. In Python: open_clip.create_model('local-dir:models/mine').")]
+struct Arguments {
+    /// A checkpoint file, a model directory or hf-hub:ORG/NAME
+    #[arg(long)]
+    from: String,
+    /// For a bare checkpoint file: its config (a JSON file in open_clip's schema, or a preset name)
+    #[arg(long)]
+    config: Option<String>,
+    /// The directory to write; must not exist or be empty
+    #[arg(long)]
+    out: PathBuf,
+}
+
+fn main() -> Result<()> {
+    with_backend(BackendArg::default(), Precision::F32, Convert(Arguments::parse()))
+}
+
+struct Convert(Arguments);
+
+impl Job for Convert {
+    type Out = Result<()>;
+
+    fn run<B: Backend>(self, device: B::Device) -> Self::Out
+    where
+        Autodiff<B>: AutodiffBackend<InnerBackend = B>,
+    {
+        let Self(arguments) = self;
+        let options = LoadOptions { config: arguments.config, ..LoadOptions::default() };
+        let clip = Pretrained::<B>::load(&arguments.from, &options, &device)?;
+        clip.save(&arguments.out)?;
+        println!("wrote {} ({} parameters)", arguments.out.display(), clip.model.num_params());
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! The one place that names backends: from a `--backend` flag to a type.
+
+use burn::backend::Autodiff;
+use burn::prelude::Backend;
+use burn::tensor::backend::AutodiffBackend;
+use clip::Precision;
+use std::fmt;
+use std::str::FromStr;
+
+/// Work that can run on any backend, chosen by [`with_backend`].
+pub trait Job {
+    /// What the work gives.
+    type Out;
+
+    /// Does the work. `Autodiff<B>` can train.
+    fn run<B: Backend>(self, device: B::Device) -> Self::Out
+    where
+        Autodiff<B>: AutodiffBackend<InnerBackend = B>;
+}
+
+/// A backend by name. Only those compiled in can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendArg {
+    /// CPU, the everyday backend.
+    Flex,
+    /// CPU, the second opinion.
+    NdArray,
+    /// GPU by WebGPU.
+    Wgpu,
+    /// NVIDIA GPU by its index.
+    Cuda(usize),
+}
+
+/// Names of the backends in this build.
+pub fn compiled_in() -> Vec<&'static str> {
+    let all = [
+        ("flex", cfg!(feature = "flex")),
+        ("ndarray", cfg!(feature = "ndarray")),
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("cuda", cfg!(feature = "cuda")),
+    ];
+    all.into_iter().filter_map(|(name, enabled)| enabled.then_some(name)).collect()
+}
+
+impl FromStr for BackendArg {
+    type Err = String;
+
+    fn from_str(argument: &str) -> Result<Self, String> {
+        let (name, index) = argument.split_once(':').map_or((argument, None), |(n, i)| (n, Some(i)));
+        let backend = match (name, index) {
+            ("flex", None) => Self::Flex,
+            ("ndarray", None) => Self::NdArray,
+            ("wgpu", None) => Self::Wgpu,
+            ("cuda", None) => Self::Cuda(0),
+            ("cuda", Some(index)) => Self::Cuda(
+                index.parse().map_err(|_| format!("`{index}` is not the index of a GPU"))?,
+            ),
+            _ => return Err(format!("`{argument}` is no backend; choose flex, ndarray, wgpu or cuda[:N]")),
+        };
+        if !compiled_in().contains(&name) {
+            return Err(format!(
+                "this build has no {name} backend (it has {}); build with `--features {name}`",
+                compiled_in().join(", ")
+            ));
+        }
+        Ok(backend)
+    }
+}
+
+impl fmt::Display for BackendArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flex => f.write_str("flex"),
+            Self::NdArray => f.write_str("ndarray"),
+            Self::Wgpu => f.write_str("wgpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl Default for BackendArg {
+    fn default() -> Self {
+        let first = compiled_in().first().and_then(|name| name.parse().ok());
+        first.unwrap_or(Self::Flex)
+    }
+}
+
+/// Prints on stderr what a run computes with, watches for device faults, and runs the job.
+///
+/// # Panics
+///
+/// Panics for a backend that is not compiled in; [`BackendArg::from_str`] refuses those.
+pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -> J::Out {
+    train::watch_device();
+    eprintln!("backend {backend}, {precision}, {} threads", rayon::current_num_threads());
+    match backend {
+        #[cfg(feature = "flex")]
+        BackendArg::Flex => job.run::<burn::backend::Flex>(Default::default()),
+        #[cfg(feature = "ndarray")]
+        BackendArg::NdArray => job.run::<burn::backend::NdArray>(Default::default()),
+        #[cfg(feature = "wgpu")]
+        BackendArg::Wgpu => job.run::<burn::backend::WebGpu>(Default::default()),
+        #[cfg(feature = "cuda")]
+        BackendArg::Cuda(index) => {
+            job.run::<burn::backend::Cuda>(burn::backend::cuda::CudaDevice::new(index))
+        }
+        #[allow(unreachable_patterns)]
+        other => panic!("the {other} backend is not compiled in"),
+    }
+}
+
+/// Refuses what a backend cannot compute, before any work is done.
+///
+/// # Errors
+///
+/// Names the backend and the precision.
+pub fn check_precision(backend: BackendArg, precision: Precision) -> Result<(), String> {
+    let bf16 = precision == Precision::Bf16;
+    match backend {
+        BackendArg::NdArray | BackendArg::Wgpu if bf16 => {
+            Err(format!("the {backend} backend has no bf16; use --precision f32"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed_and_unknown_ones_refused() {
+        assert_eq!("flex".parse(), Ok(BackendArg::Flex));
+        let message = "tpu".parse::<BackendArg>().unwrap_err();
+        assert!(message.contains("flex") && message.contains("cuda"), "{message}");
+        let message = "cuda:first".parse::<BackendArg>().unwrap_err();
+        assert!(message.contains("first"), "{message}");
+    }
+
+    #[test]
+    fn bf16_is_refused_where_the_backend_has_none() {
+        assert!(check_precision(BackendArg::NdArray, Precision::Bf16).is_err());
+        assert!(check_precision(BackendArg::Flex, Precision::Bf16).is_ok());
+    }
+}

@@ -1,0 +1,117 @@
+//! What the examples share on the command line.
+
+use crate::backend::{BackendArg, check_precision};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use clip::{LoadOptions, Precision};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::path::{Path, PathBuf};
+
+/// Where to compute.
+#[derive(Debug, Clone, Args)]
+pub struct ComputeArgs {
+    /// flex, ndarray, wgpu or cuda[:N], as far as compiled in
+    #[arg(long, default_value_t)]
+    pub backend: BackendArg,
+    /// f32 or bf16: dtype of the activations
+    #[arg(long, default_value_t)]
+    pub precision: Precision,
+}
+
+impl ComputeArgs {
+    /// # Errors
+    ///
+    /// If the backend cannot compute in this precision.
+    pub fn check(&self) -> Result<()> {
+        check_precision(self.backend, self.precision).map_err(anyhow::Error::msg)
+    }
+}
+
+/// Which model.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// Model directory, checkpoint file (with --config), preset name (random weights) or hf-hub:ORG/NAME
+    #[arg(long)]
+    pub model: String,
+    /// For a bare checkpoint file: its config (a JSON file in open_clip's schema, or a preset name)
+    #[arg(long)]
+    pub config: Option<String>,
+    /// Seed of random weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl ModelArgs {
+    /// As the library wants it.
+    pub fn options(&self, precision: Precision) -> LoadOptions {
+        LoadOptions { config: self.config.clone(), precision, seed: self.seed, ..LoadOptions::default() }
+    }
+}
+
+/// A bar with count, rate and remaining time; silent where stderr is no terminal.
+pub fn progress(len: usize, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{msg} {wide_bar} {pos}/{len} {per_sec} ETA {eta}",
+    );
+    let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::stderr());
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
+}
+
+/// Extensions that a directory is searched for.
+const IMAGE_EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "jpe"];
+
+/// Expands files, directories (walked recursively, sorted by path) and `.txt` lists of paths.
+///
+/// # Errors
+///
+/// Names the argument that leads nowhere, and a directory without images.
+pub fn image_paths(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for argument in arguments {
+        if argument.is_dir() {
+            let mut found = Vec::new();
+            walk(argument, &mut found)?;
+            if found.is_empty() {
+                bail!("{}: no images in this directory", argument.display());
+            }
+            found.sort();
+            paths.append(&mut found);
+        } else if argument.extension().is_some_and(|extension| extension == "txt") {
+            let folder = argument.parent().unwrap_or(Path::new(""));
+            let lines = lines(argument)?;
+            paths.extend(lines.iter().filter(|line| !line.trim().is_empty()).map(|line| folder.join(line)));
+        } else if argument.exists() {
+            paths.push(argument.clone());
+        } else {
+            bail!("{}: no such file or directory", argument.display());
+        }
+    }
+    Ok(paths)
+}
+
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = folder.read_dir().with_context(|| folder.display().to_string())?;
+    for entry in entries {
+        let path = entry.with_context(|| folder.display().to_string())?.path();
+        if path.is_dir() {
+            walk(&path, found)?;
+        } else if path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .is_some_and(|extension| IMAGE_EXTENSIONS.contains(&extension.to_lowercase().as_str()))
+        {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a text file, `\n` or `\r\n` ended.
+///
+/// # Errors
+///
+/// Names the file if it cannot be read or is not UTF-8.
+pub fn lines(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.lines().map(str::to_string).collect())
+}

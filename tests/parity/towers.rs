@@ -1,0 +1,121 @@
+use crate::fixture::{Fixture, assert_close, host};
+use burn::backend::{Flex, NdArray};
+use burn::prelude::*;
+use clip_burn::clip::Precision;
+use clip_burn::clip::checkpoint::{apply, collect, to_open_clip};
+use std::path::Path;
+
+/// Embeddings are about as large as the reference's raw features, which here reach 30; f32 rounding of two
+/// blocks stays below this.
+const TOLERANCE: f32 = 1e-5;
+
+fn matches_open_clip<B: Backend>(name: &str) {
+    let device = Default::default();
+    let fixture = Fixture::read(name);
+    let model = fixture.model::<B>(&device);
+    let image = host(model.encode_image(fixture.image(&device)));
+    let text = host(model.encode_text(fixture.ids(&device)));
+    for (what, got) in [("image_features", image), ("text_features", text)] {
+        let expected = fixture.values(what);
+        let largest = expected.iter().fold(1f32, |max, x| max.max(x.abs()));
+        assert_close(&format!("{name} {what}"), &got, &expected, TOLERANCE * largest);
+    }
+}
+
+macro_rules! variants {
+    ($($name:ident),* $(,)?) => {
+        $(
+            mod $name {
+                use super::*;
+
+                #[test]
+                fn matches_open_clip_on_flex() {
+                    matches_open_clip::<Flex>(stringify!($name));
+                }
+
+                #[test]
+                fn matches_open_clip_on_ndarray() {
+                    matches_open_clip::<NdArray>(stringify!($name));
+                }
+            }
+        )*
+    };
+}
+
+variants!(
+    base,
+    quick_gelu,
+    clipa,
+    average_pool,
+    sin_cos,
+    layer_scale,
+    class_embedding,
+    qk_norm,
+    non_square,
+);
+
+#[test]
+fn every_block_matches_open_clip() {
+    let device = Default::default();
+    for name in ["base", "quick_gelu", "clipa"] {
+        let fixture = Fixture::read(name);
+        let model = fixture.model::<Flex>(&device);
+        let vit = model.visual.as_vit().unwrap();
+        let blocks = vit.transformer.forward_all(vit.embed(fixture.image(&device)), None);
+        for (i, block) in blocks.into_iter().enumerate() {
+            let what = format!("vision_block.{i}");
+            assert_close(&format!("{name} {what}"), &host(block), &fixture.values(&what), 2e-5);
+        }
+    }
+}
+
+#[test]
+fn a_tracked_forward_equals_an_untracked_one() {
+    let device = Default::default();
+    for name in ["base", "quick_gelu", "clipa", "class_embedding", "qk_norm"] {
+        let fixture = Fixture::read(name);
+        let plain = fixture.model::<Flex>(&device);
+        let tracked = fixture.model::<burn::backend::Autodiff<Flex>>(&device);
+        let a = host(plain.encode_image(fixture.image(&device)));
+        let b = host(tracked.encode_image(fixture.image(&device)));
+        assert_close(&format!("{name} image"), &a, &b, 2e-5);
+        let a = host(plain.encode_text(fixture.ids(&device)));
+        let b = host(tracked.encode_text(fixture.ids(&device)));
+        assert_close(&format!("{name} text"), &a, &b, 2e-5);
+    }
+}
+
+#[test]
+fn bf16_activations_stay_near_f32() {
+    let device = Default::default();
+    let fixture = Fixture::read("base");
+    let skeleton = fixture.config.init::<Flex>(0, Precision::Bf16, &device);
+    let model = apply(skeleton, fixture.weights("model."), Path::new(""), &device).unwrap();
+    let got = host(model.forward(fixture.image(&device), fixture.ids(&device)).image_features);
+    let exact = fixture.model::<Flex>(&device);
+    let expected = host(exact.forward(fixture.image(&device), fixture.ids(&device)).image_features);
+    for (got, expected) in got.chunks(12).zip(expected.chunks(12)) {
+        let cosine: f32 = got.iter().zip(expected).map(|(a, b)| a * b).sum();
+        assert!(cosine > 0.999, "{cosine}");
+    }
+}
+
+#[test]
+fn writing_gives_the_names_shapes_and_values_that_were_read() {
+    let device = Default::default();
+    for name in ["base", "clipa", "layer_scale", "class_embedding", "qk_norm", "sin_cos"] {
+        let fixture = Fixture::read(name);
+        let config = &fixture.config;
+        let ours = collect::<Flex, _>(&fixture.model::<Flex>(&device));
+        let written = to_open_clip(ours, config.custom_text, config.nonscalar_logit_scale);
+        let read = fixture.raw("model.");
+        assert_eq!(
+            written.iter().map(|(n, t)| (n.to_string(), t.shape().to_vec())).collect::<Vec<_>>(),
+            read.iter().map(|(n, t)| (n.to_string(), t.shape().to_vec())).collect::<Vec<_>>(),
+            "{name}"
+        );
+        for ((n, a), (_, b)) in written.iter().zip(read.iter()) {
+            assert_eq!(a.values(), b.values(), "{name} {n}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+"""Tiny open_clip models: weights, inputs, outputs, gradients and three optimizer steps.
+
+Run from the root of the repository: python tests/reference/towers.py
+Writes tests/fixtures/towers/*.safetensors; the metadata of each file holds its `model_cfg`.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from open_clip.loss import ClipLoss
+from open_clip.model import CLIP, CustomTextCLIP
+from safetensors.torch import save_file
+
+OUT = Path("tests/fixtures/towers")
+VOCAB, CONTEXT, SIZE, BATCH = 50, 9, 24, 4
+EOT = VOCAB - 1
+
+VISION = dict(image_size=SIZE, patch_size=8, width=16, layers=2, head_width=8)
+TEXT = dict(context_length=CONTEXT, vocab_size=VOCAB, width=16, heads=2, layers=2)
+
+VARIANTS = {
+    "base": {},
+    "quick_gelu": dict(quick_gelu=True),
+    "clipa": dict(
+        custom_text=True,
+        vision=dict(no_ln_pre=True, pool_type="avg", final_ln_after_pool=True, norm_kwargs=dict(eps=1e-6)),
+        text=dict(pool_type="last", no_causal_mask=True, act_kwargs=dict(approximate="tanh"), norm_kwargs=dict(eps=1e-6)),
+    ),
+    "average_pool": dict(vision=dict(pool_type="avg"), text=dict(pool_type="first", no_causal_mask=True)),
+    "sin_cos": dict(vision=dict(pos_embed_type="sin_cos_2d"), text=dict(pool_type="eos", eos_id=EOT)),
+    "layer_scale": dict(
+        vision=dict(ls_init_value=0.3, head_width=4, mlp_ratio=4.3637),
+        text=dict(ls_init_value=0.2, proj_bias=True),
+        custom_text=True,
+        init_logit_bias=-10.0,
+    ),
+    "class_embedding": dict(text=dict(embed_cls=True, pad_id=0), custom_text=True),
+    "qk_norm": dict(vision=dict(qk_norm=True), text=dict(qk_norm=True, proj_type="none"), embed_dim=16, custom_text=True),
+    "non_square": dict(vision=dict(image_size=[16, 24])),
+}
+
+
+def texts(generator):
+    """Rows `start, words, end, padding` of different lengths."""
+    ids = torch.zeros(BATCH, CONTEXT, dtype=torch.long)
+    for row, length in enumerate([2, 5, 7, 3]):
+        ids[row, 0] = EOT - 1
+        ids[row, 1 : 1 + length] = torch.randint(1, EOT - 1, (length,), generator=generator)
+        ids[row, 1 + length] = EOT
+    return ids
+
+
+def build(variant):
+    variant = dict(variant)
+    custom = variant.pop("custom_text", False)
+    config = dict(
+        embed_dim=variant.pop("embed_dim", 12),
+        vision_cfg={**VISION, **variant.pop("vision", {})},
+        text_cfg={**TEXT, **variant.pop("text", {})},
+        **variant,
+    )
+    model = (CustomTextCLIP if custom else CLIP)(**config)
+    if custom:
+        config["custom_text"] = True
+    return model.eval(), config
+
+
+def randomize(model, generator):
+    """Every parameter away from its initial value, so that biases and gains matter."""
+    with torch.no_grad():
+        for name, param in model.named_parameters():
+            if "logit" in name or not param.requires_grad:
+                continue
+            noise = torch.randn(param.shape, generator=generator)
+            gain = name.endswith(("ln_1.weight", "ln_2.weight", "ln_pre.weight", "ln_post.weight", "ln_final.weight",
+                                  "ln_q.weight", "ln_k.weight"))
+            param.copy_(1 + 0.2 * noise if gain else 0.25 * noise)
+
+
+def groups(model, decay):
+    """open_clip's rule: no decay for vectors, positions and class embeddings."""
+    exempt = ("positional_embedding", "class_embedding", "cls_emb")
+    with_decay, without = [], []
+    for name, param in model.named_parameters():
+        if param.requires_grad:
+            (without if param.ndim <= 1 or name.endswith(exempt) else with_decay).append(param)
+    return [dict(params=without, weight_decay=0.0), dict(params=with_decay, weight_decay=decay)]
+
+
+def contiguous(tensors):
+    return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+
+
+def main():
+    OUT.mkdir(parents=True, exist_ok=True)
+    for seed, (name, variant) in enumerate(VARIANTS.items()):
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+        model, config = build(variant)
+        randomize(model, generator)
+        height, width = model.visual.image_size
+        image = torch.randn(BATCH, 3, height, width, generator=generator)
+        ids = texts(generator)
+        out = {f"model.{key}": value for key, value in model.state_dict().items()}
+        out |= {"image": image, "ids": ids.int()}
+        with torch.no_grad():
+            out["image_features"] = model.encode_image(image)
+            out["text_features"] = model.encode_text(ids)
+        if name in ("base", "quick_gelu", "clipa"):
+            blocks = []
+            hooks = [block.register_forward_hook(lambda _, __, y: blocks.append(y)) for block in model.visual.transformer.resblocks]
+            with torch.no_grad():
+                model.encode_image(image)
+            [hook.remove() for hook in hooks]
+            out |= {f"vision_block.{i}": block for i, block in enumerate(blocks)}
+
+            loss_of = ClipLoss()
+            optimizer = torch.optim.AdamW(groups(model, 0.2), lr=1e-2, betas=(0.9, 0.98), eps=1e-6)
+            for step in range(3):
+                optimizer.zero_grad()
+                image_features, text_features, scale = model(image, ids)[:3]
+                loss = loss_of(image_features, text_features, scale)
+                loss.backward()
+                out[f"loss.{step}"] = loss.reshape(1)
+                if step == 0:
+                    out |= {f"grad.{k}": p.grad for k, p in model.named_parameters() if p.grad is not None}
+                optimizer.step()
+            out |= {f"after.{key}": value for key, value in model.state_dict().items()}
+        path = OUT / f"{name}.safetensors"
+        save_file(contiguous(out), path, metadata={"model_cfg": json.dumps(config)})
+        print(path, path.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,9 +5,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::color::{
-    adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale,
-};
+use super::color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale};
 use super::resize::View;
 use super::{Interpolation, PreprocessConfigError};
 
@@ -68,7 +66,11 @@ impl Augment {
         config.check()?;
         if size.contains(&0) {
             let value = format!("{size:?}");
-            return Err(PreprocessConfigError { field: "size", value, expected: "above zero" });
+            return Err(PreprocessConfigError {
+                field: "size",
+                value,
+                expected: "above zero",
+            });
         }
         Ok(Self { config, size })
     }
@@ -105,7 +107,11 @@ impl Augment {
         {
             color_jitter(&mut out, strength, rng);
         }
-        if self.config.gray_scale_prob.is_some_and(|prob| rng.random_bool(prob)) {
+        if self
+            .config
+            .gray_scale_prob
+            .is_some_and(|prob| rng.random_bool(prob))
+        {
             grayscale(&mut out);
         }
         out
@@ -115,16 +121,28 @@ impl Augment {
 impl AugmentConfig {
     fn check(&self) -> Result<(), PreprocessConfigError> {
         let refuse = |field, value: String, expected| {
-            Err(PreprocessConfigError { field, value, expected })
+            Err(PreprocessConfigError {
+                field,
+                value,
+                expected,
+            })
         };
         let [low, high] = self.scale;
         if !(0.0 < low && low <= high && high <= 1.0) {
-            return refuse("scale", format!("{:?}", self.scale), "[low, high] in (0, 1]");
+            return refuse(
+                "scale",
+                format!("{:?}", self.scale),
+                "[low, high] in (0, 1]",
+            );
         }
         if let Some([low, high]) = self.ratio
             && !(0.0 < low && low <= high && high.is_finite())
         {
-            return refuse("ratio", format!("{:?}", [low, high]), "[low, high] above zero");
+            return refuse(
+                "ratio",
+                format!("{:?}", [low, high]),
+                "[low, high] above zero",
+            );
         }
         if let Some(jitter) = self.color_jitter
             && !(jitter.iter().all(|x| x.is_finite() && *x >= 0.0) && jitter[3] <= 0.5)
@@ -133,7 +151,11 @@ impl AugmentConfig {
             return refuse("color_jitter", format!("{jitter:?}"), expected);
         }
         if self.color_jitter_prob.is_some_and(|prob| prob > 0.0) && self.color_jitter.is_none() {
-            return refuse("color_jitter", "absent".into(), "four strengths, as its prob is set");
+            return refuse(
+                "color_jitter",
+                "absent".into(),
+                "four strengths, as its prob is set",
+            );
         }
         for (field, prob) in [
             ("color_jitter_prob", self.color_jitter_prob.unwrap_or(0.0)),
@@ -161,7 +183,10 @@ fn random_crop(
     for _ in 0..CROP_TRIES {
         let crop_area = area * rng.random_range(scale[0]..=scale[1]);
         let aspect = rng.random_range(ratio[0].ln()..=ratio[1].ln()).exp();
-        let crop = [round((crop_area / aspect).sqrt()), round((crop_area * aspect).sqrt())];
+        let crop = [
+            round((crop_area / aspect).sqrt()),
+            round((crop_area * aspect).sqrt()),
+        ];
         if (1..=height).contains(&crop[0]) && (1..=width).contains(&crop[1]) {
             let top = rng.random_range(0..=height - crop[0]);
             let left = rng.random_range(0..=width - crop[1]);
@@ -196,5 +221,108 @@ fn color_jitter(image: &mut RgbImage, strength: [f64; 4], rng: &mut impl Rng) {
             _ if strength[3] == 0.0 => {}
             _ => adjust_hue(image, hue),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resize;
+    use super::super::testing::pattern;
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    fn clipa() -> AugmentConfig {
+        serde_json::from_str(
+            r#"{"scale": [0.4, 1.0], "color_jitter": [0.32, 0.32, 0.32, 0.08],
+                "color_jitter_prob": 0.8, "gray_scale_prob": 0.2}"#,
+        )
+        .unwrap()
+    }
+
+    fn apply(config: AugmentConfig, seed: u64) -> RgbImage {
+        let augment = Augment::new(config, [16, 16]).unwrap();
+        augment.apply(&pattern([40, 60]), &mut ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    #[test]
+    fn the_same_generator_gives_the_same_image() {
+        assert_eq!(apply(clipa(), 7), apply(clipa(), 7));
+        assert_ne!(apply(clipa(), 7), apply(clipa(), 8));
+    }
+
+    #[test]
+    fn crops_stay_inside_and_within_the_ranges() {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let (scale, ratio) = ([0.3, 0.8], [0.75, 4.0 / 3.0]);
+        let mut areas = Vec::new();
+        for _ in 0..2000 {
+            let ([top, left], [height, width]) = random_crop([300, 400], scale, ratio, &mut rng);
+            assert!(top + height <= 300 && left + width <= 400);
+            let aspect = width as f64 / height as f64;
+            assert!((0.74..1.35).contains(&aspect), "{aspect}");
+            areas.push((height * width) as f64 / 120_000.0);
+        }
+        assert!(areas.iter().all(|area| (0.29..0.81).contains(area)));
+        let mean = areas.iter().sum::<f64>() / areas.len() as f64;
+        assert!((mean - 0.55).abs() < 0.02, "{mean}");
+    }
+
+    #[test]
+    fn an_impossible_aspect_falls_back_to_the_centre() {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let crop = |size, rng: &mut _| random_crop(size, [0.9, 1.0], [0.75, 4.0 / 3.0], rng);
+        assert_eq!(crop([10, 20_000], &mut rng), ([0, 9993], [10, 13]));
+        assert_eq!(crop([20_000, 10], &mut rng), ([9993, 0], [13, 10]));
+        assert_eq!(crop([1, 1], &mut rng), ([0, 0], [1, 1]));
+    }
+
+    #[test]
+    fn without_randomness_it_is_a_plain_resize() {
+        let config = AugmentConfig {
+            scale: [1.0, 1.0],
+            ratio: Some([1.5, 1.5]),
+            interpolation: Interpolation::Bilinear,
+            ..Default::default()
+        };
+        let expected = resize(&pattern([40, 60]), [16, 16], Interpolation::Bilinear);
+        assert_eq!(apply(config.clone(), 1), expected);
+        let mirrored = apply(
+            AugmentConfig {
+                hflip_prob: 1.0,
+                ..config.clone()
+            },
+            1,
+        );
+        assert_eq!(mirrored, image::imageops::flip_horizontal(&expected));
+        let gray = apply(
+            AugmentConfig {
+                gray_scale_prob: Some(1.0),
+                ..config
+            },
+            1,
+        );
+        assert!(
+            gray.pixels()
+                .all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2])
+        );
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused_by_name() {
+        for (field, json) in [
+            ("scale", r#"{"scale": [0.9, 0.5]}"#),
+            ("ratio", r#"{"ratio": [0.0, 1.0]}"#),
+            ("color_jitter", r#"{"color_jitter_prob": 0.8}"#),
+            ("color_jitter", r#"{"color_jitter": [0.1, 0.1, 0.1, 0.6]}"#),
+            ("gray_scale_prob", r#"{"gray_scale_prob": 1.5}"#),
+            ("hflip_prob", r#"{"hflip_prob": -1.0}"#),
+        ] {
+            let config = serde_json::from_str(json).unwrap();
+            let error = Augment::new(config, [16, 16]).unwrap_err();
+            assert_eq!(error.field, field);
+        }
+        let error = serde_json::from_str::<AugmentConfig>(r#"{"mixup": 0.1}"#).unwrap_err();
+        assert!(error.to_string().contains("mixup"));
     }
 }

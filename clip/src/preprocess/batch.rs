@@ -31,7 +31,10 @@ impl Preprocess {
     pub fn batch(&self, images: &[RgbImage]) -> PixelBatch {
         let mut batch = self.empty_batch(images.len());
         let slots = batch.pixels.par_chunks_exact_mut(self.image_bytes());
-        images.par_iter().zip(slots).for_each(|(image, slot)| self.apply_into(image, slot));
+        images
+            .par_iter()
+            .zip(slots)
+            .for_each(|(image, slot)| self.apply_into(image, slot));
         batch
     }
 
@@ -60,7 +63,12 @@ impl Preprocess {
 
     fn empty_batch(&self, n: usize) -> PixelBatch {
         let [height, width] = self.config().size;
-        PixelBatch { pixels: vec![0; n * self.image_bytes()], n, height, width }
+        PixelBatch {
+            pixels: vec![0; n * self.image_bytes()],
+            n,
+            height,
+            width,
+        }
     }
 }
 
@@ -92,7 +100,9 @@ impl PixelBatch {
         let shape = [self.n, self.height, self.width, 3];
         let pixels = if B::supports_dtype(device, DType::U8) {
             let data = TensorData::new(self.pixels, shape);
-            Tensor::<B, 4, Int>::from_data(data, (device, DType::U8)).float().cast(DType::F32)
+            Tensor::<B, 4, Int>::from_data(data, (device, DType::U8))
+                .float()
+                .cast(DType::F32)
         } else {
             let floats: Vec<f32> = self.pixels.into_iter().map(f32::from).collect();
             Tensor::<B, 4>::from_data(TensorData::new(floats, shape), (device, DType::F32))
@@ -113,7 +123,10 @@ mod tests {
     use burn_flex::Flex;
 
     fn preprocess() -> Preprocess {
-        Preprocess::new(PreprocessConfig { size: [4, 4], ..Default::default() })
+        Preprocess::new(PreprocessConfig {
+            size: [4, 4],
+            ..Default::default()
+        })
     }
 
     fn noise(seed: u32, width: u32, height: u32) -> RgbImage {
@@ -127,8 +140,10 @@ mod tests {
     fn a_batch_is_its_images_one_after_the_other() {
         let images: Vec<_> = (0..5).map(|i| noise(i, 5 + i, 9)).collect();
         let batch = preprocess().batch(&images);
-        let one_by_one: Vec<u8> =
-            images.iter().flat_map(|image| preprocess().apply(image).into_raw()).collect();
+        let one_by_one: Vec<u8> = images
+            .iter()
+            .flat_map(|image| preprocess().apply(image).into_raw())
+            .collect();
         assert_eq!(batch.pixels, one_by_one);
         assert_eq!((batch.n, batch.height, batch.width), (5, 4, 4));
     }
@@ -142,15 +157,26 @@ mod tests {
         noise(2, 6, 6).save(&paths[2]).unwrap();
         let (batch, results) = preprocess().load_batch(&paths);
         assert_eq!(batch, preprocess().batch(&[noise(1, 6, 6), noise(2, 6, 6)]));
-        assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
-        assert!(results[1].as_ref().unwrap_err().to_string().contains("b.png"));
+        assert_eq!(
+            results.iter().map(Result::is_ok).collect::<Vec<_>>(),
+            [true, false, true]
+        );
+        assert!(
+            results[1]
+                .as_ref()
+                .unwrap_err()
+                .to_string()
+                .contains("b.png")
+        );
     }
 
     #[test]
     fn the_tensor_is_channels_first_and_normalised() {
         let image = RgbImage::from_fn(4, 4, |x, y| image::Rgb([x as u8 * 50, y as u8 * 60, 255]));
         let config = preprocess().config().clone();
-        let tensor = preprocess().batch(&[image]).to_tensor::<Flex>(&config, &Default::default());
+        let tensor = preprocess()
+            .batch(&[image])
+            .to_tensor::<Flex>(&config, &Default::default());
         assert_eq!(tensor.dims(), [1, 3, 4, 4]);
         let values = tensor.into_data().to_vec::<f32>().unwrap();
         let expected = |c: usize, level: f32| (level / 255.0 - config.mean[c]) / config.std[c];

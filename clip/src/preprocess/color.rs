@@ -75,7 +75,11 @@ fn rgb_to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     };
     let hue = ((f64::from(sextant) / 6.0 + 1.0) % 1.0) as f32;
     let saturation = spread / f32::from(max);
-    [(f64::from(hue) * 255.0) as u8, (f64::from(saturation) * 255.0) as u8, max]
+    [
+        (f64::from(hue) * 255.0) as u8,
+        (f64::from(saturation) * 255.0) as u8,
+        max,
+    ]
 }
 
 /// PIL's conversion back from HSV.
@@ -88,7 +92,11 @@ fn hsv_to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
     let f = f64::from((turn - sextant) as f32);
     let s = f64::from((f64::from(s) / 255.0) as f32);
     let level = |x: f64| (f64::from(v) * x).round() as u8;
-    let (p, q, t) = (level(1.0 - s), level(1.0 - s * f), level(1.0 - s * (1.0 - f)));
+    let (p, q, t) = (
+        level(1.0 - s),
+        level(1.0 - s * f),
+        level(1.0 - s * (1.0 - f)),
+    );
     match sextant as u8 % 6 {
         0 => [v, t, p],
         1 => [q, v, p],
@@ -96,5 +104,38 @@ fn hsv_to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
         3 => [p, q, v],
         4 => [t, p, v],
         _ => [v, p, q],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{pattern, read, reference, sha256};
+    use super::*;
+
+    /// Reference: `colors` of `tests/reference/pixels.py` (torchvision 0.29.2 on Pillow 13.0.0).
+    #[test]
+    fn every_change_is_bit_exact_with_torchvision() {
+        for case in reference("colors") {
+            let mut image = pattern([120, 160]);
+            let factor: f64 = read(&case["factor"]);
+            match read::<String>(&case["op"]).as_str() {
+                "brightness" => adjust_brightness(&mut image, factor as f32),
+                "contrast" => adjust_contrast(&mut image, factor as f32),
+                "saturation" => adjust_saturation(&mut image, factor as f32),
+                "hue" => adjust_hue(&mut image, factor),
+                "grayscale" => grayscale(&mut image),
+                other => panic!("no such change: {other}"),
+            }
+            assert_eq!(sha256(&image), case["sha256"], "{case}");
+        }
+    }
+
+    #[test]
+    fn a_factor_of_one_changes_nothing() {
+        for change in [adjust_brightness, adjust_contrast, adjust_saturation] {
+            let mut image = pattern([20, 30]);
+            change(&mut image, 1.0);
+            assert_eq!(image, pattern([20, 30]));
+        }
     }
 }

@@ -116,7 +116,11 @@ fn write_size<S: Serializer>(size: &[usize; 2], serializer: S) -> Result<S::Ok, 
 }
 
 fn refuse(field: &'static str, value: &Value, expected: &'static str) -> PreprocessConfigError {
-    PreprocessConfigError { field, value: value.to_string(), expected }
+    PreprocessConfigError {
+        field,
+        value: value.to_string(),
+        expected,
+    }
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Option<T> {
@@ -129,13 +133,25 @@ fn read_size(value: &Value) -> Result<[usize; 2], PreprocessConfigError> {
         .map(|side| [side, side])
         .or_else(|| read(value))
         .filter(|size: &[usize; 2]| size.iter().all(|side| (1..=MAX_SIZE).contains(side)))
-        .ok_or_else(|| refuse("size", value, "an integer or [height, width], from 1 to 16384"))
+        .ok_or_else(|| {
+            refuse(
+                "size",
+                value,
+                "an integer or [height, width], from 1 to 16384",
+            )
+        })
 }
 
 fn read_mode(value: &Value) -> Result<String, PreprocessConfigError> {
     read(value)
         .filter(|mode: &String| mode == "RGB")
-        .ok_or_else(|| refuse("mode", value, "\"RGB\", the only colour mode of CLIP models"))
+        .ok_or_else(|| {
+            refuse(
+                "mode",
+                value,
+                "\"RGB\", the only colour mode of CLIP models",
+            )
+        })
 }
 
 fn read_channels(
@@ -147,22 +163,42 @@ fn read_channels(
         .map(|x| [x; 3])
         .or_else(|| read(value))
         .filter(|channels: &[f32; 3]| channels.iter().all(valid))
-        .ok_or_else(|| refuse(field, value, "one or three finite numbers, a std above zero"))
+        .ok_or_else(|| {
+            refuse(
+                field,
+                value,
+                "one or three finite numbers, a std above zero",
+            )
+        })
 }
 
 fn read_interpolation(value: &Value) -> Result<Interpolation, PreprocessConfigError> {
-    read(value)
-        .ok_or_else(|| refuse("interpolation", value, "\"bicubic\", \"bilinear\" or \"random\""))
+    read(value).ok_or_else(|| {
+        refuse(
+            "interpolation",
+            value,
+            "\"bicubic\", \"bilinear\" or \"random\"",
+        )
+    })
 }
 
 fn read_resize_mode(value: &Value) -> Result<ResizeMode, PreprocessConfigError> {
-    read(value)
-        .ok_or_else(|| refuse("resize_mode", value, "\"shortest\", \"longest\" or \"squash\""))
+    read(value).ok_or_else(|| {
+        refuse(
+            "resize_mode",
+            value,
+            "\"shortest\", \"longest\" or \"squash\"",
+        )
+    })
 }
 
 fn read_fill_color(value: &Value) -> Result<u8, PreprocessConfigError> {
     read::<u8>(value)
-        .or_else(|| read::<[u8; 3]>(value).filter(|[r, g, b]| r == g && g == b).map(|[r, ..]| r))
+        .or_else(|| {
+            read::<[u8; 3]>(value)
+                .filter(|[r, g, b]| r == g && g == b)
+                .map(|[r, ..]| r)
+        })
         .ok_or_else(|| refuse("fill_color", value, "a gray level from 0 to 255"))
 }
 
@@ -183,7 +219,13 @@ mod tests {
     #[test]
     fn nulls_and_unknown_keys_are_ignored() {
         let config = parse(json!({"mean": null, "tile": true, "size": 336})).unwrap();
-        assert_eq!(config, PreprocessConfig { size: [336, 336], ..Default::default() });
+        assert_eq!(
+            config,
+            PreprocessConfig {
+                size: [336, 336],
+                ..Default::default()
+            }
+        );
     }
 
     #[test]
@@ -214,7 +256,10 @@ mod tests {
             fill_color: 127,
             ..Default::default()
         };
-        assert_eq!(parse(serde_json::to_value(&config).unwrap()).unwrap(), config);
+        assert_eq!(
+            parse(serde_json::to_value(&config).unwrap()).unwrap(),
+            config
+        );
         let square = serde_json::to_value(PreprocessConfig::default()).unwrap();
         assert_eq!(square["size"], json!(224));
         assert_eq!(square["interpolation"], json!("bicubic"));

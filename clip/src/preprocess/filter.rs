@@ -78,13 +78,21 @@ impl Taps<f64> {
             }
             spans.push((first, row.len()));
         }
-        Self { spans, weights, stride }
+        Self {
+            spans,
+            weights,
+            stride,
+        }
     }
 
     /// The same taps with every weight converted.
     pub fn map<W>(self, convert: impl Fn(f64) -> W) -> Taps<W> {
         let weights = self.weights.into_iter().map(convert).collect();
-        Taps { spans: self.spans, weights, stride: self.stride }
+        Taps {
+            spans: self.spans,
+            weights,
+            stride: self.stride,
+        }
     }
 }
 
@@ -97,7 +105,10 @@ impl<W> Taps<W> {
     /// Per output: the first input it reads, and one weight for this and each following input.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[W])> {
         let rows = self.weights.chunks_exact(self.stride);
-        self.spans.iter().zip(rows).map(|(&(first, count), row)| (first, &row[..count]))
+        self.spans
+            .iter()
+            .zip(rows)
+            .map(|(&(first, count), row)| (first, &row[..count]))
     }
 
     /// All inputs that any output reads.
@@ -128,7 +139,9 @@ mod tests {
 
     #[test]
     fn an_unchanged_size_is_the_identity() {
-        for (j, (first, weights)) in Taps::new(Interpolation::Bicubic, 9, 9, 0..9).iter().enumerate()
+        for (j, (first, weights)) in Taps::new(Interpolation::Bicubic, 9, 9, 0..9)
+            .iter()
+            .enumerate()
         {
             for (x, &weight) in weights.iter().enumerate() {
                 assert_eq!(weight, f64::from(u8::from(first + x == j)));

@@ -13,6 +13,8 @@ mod decode;
 mod error;
 mod filter;
 mod resize;
+#[cfg(test)]
+mod testing;
 mod transform;
 
 pub use augment::{Augment, AugmentConfig};

@@ -22,7 +22,13 @@ const CHUNK: usize = 32;
 pub fn resize(image: &RgbImage, size: [usize; 2], interpolation: Interpolation) -> RgbImage {
     let [height, width] = size;
     let mut out = RgbImage::new(width as u32, height as u32);
-    View::of(image).resize_window(size, [0..height, 0..width], interpolation, &mut out, width * 3);
+    View::of(image).resize_window(
+        size,
+        [0..height, 0..width],
+        interpolation,
+        &mut out,
+        width * 3,
+    );
     out
 }
 
@@ -41,13 +47,23 @@ impl<'a> View<'a> {
     /// The whole image.
     pub fn of(image: &'a RgbImage) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
-        Self { pixels: image.as_raw(), stride: width * 3, height, width }
+        Self {
+            pixels: image.as_raw(),
+            stride: width * 3,
+            height,
+            width,
+        }
     }
 
     /// The part of this view with the given corner and size, which must lie inside.
     pub fn crop(self, [top, left]: [usize; 2], [height, width]: [usize; 2]) -> Self {
         assert!(top + height <= self.height && left + width <= self.width);
-        Self { pixels: &self.pixels[top * self.stride + left * 3..], height, width, ..self }
+        Self {
+            pixels: &self.pixels[top * self.stride + left * 3..],
+            height,
+            width,
+            ..self
+        }
     }
 
     fn row(&self, y: usize) -> &'a [u8] {
@@ -67,7 +83,10 @@ impl<'a> View<'a> {
         out: &mut [u8],
         out_stride: usize,
     ) {
-        assert!(self.height > 0 && self.width > 0 && size[0] > 0 && size[1] > 0, "empty image");
+        assert!(
+            self.height > 0 && self.width > 0 && size[0] > 0 && size[1] > 0,
+            "empty image"
+        );
         let vertical = Taps::new(interpolation, self.height, size[0], rows).map(quantize);
         let horizontal = Taps::new(interpolation, self.width, size[1], columns).map(quantize);
         resize_passes(self, &horizontal, &vertical, out, out_stride);
@@ -111,7 +130,13 @@ fn resize_passes(
 /// Horizontal pass, rounded to `u8`, then vertical pass: the order and the rounding between are
 /// Pillow's and visible in the result.
 #[inline(always)]
-fn passes(view: &View, horizontal: &Taps<i32>, vertical: &Taps<i32>, out: &mut [u8], stride: usize) {
+fn passes(
+    view: &View,
+    horizontal: &Taps<i32>,
+    vertical: &Taps<i32>,
+    out: &mut [u8],
+    stride: usize,
+) {
     let rows = vertical.inputs();
     let row_bytes = horizontal.len() * 3;
     if row_bytes == 0 {
@@ -180,8 +205,14 @@ fn vertical_pass(inputs: &[u8], weights: &[i32], out: &mut [u8]) {
         start += CHUNK;
     }
     for (x, out) in chunks.into_remainder().iter_mut().enumerate() {
-        let column = inputs.chunks_exact(row_bytes).map(|row| i32::from(row[start + x]));
-        let sum: i32 = weights.iter().zip(column).map(|(weight, sample)| weight * sample).sum();
+        let column = inputs
+            .chunks_exact(row_bytes)
+            .map(|row| i32::from(row[start + x]));
+        let sum: i32 = weights
+            .iter()
+            .zip(column)
+            .map(|(weight, sample)| weight * sample)
+            .sum();
         *out = round_to_u8(HALF + sum);
     }
 }
@@ -202,8 +233,15 @@ fn vertical_pass(inputs: &[u8], weights: &[i32], out: &mut [u8]) {
 pub fn resize_f32(src: &[f32], shape: [usize; 3], new_size: [usize; 2]) -> Vec<f32> {
     let [height, width, channels] = shape;
     let [new_height, new_width] = new_size;
-    assert_eq!(src.len(), height * width * channels, "the table must be {shape:?}");
-    assert!(src.len() * new_height * new_width > 0, "empty table or target");
+    assert_eq!(
+        src.len(),
+        height * width * channels,
+        "the table must be {shape:?}"
+    );
+    assert!(
+        src.len() * new_height * new_width > 0,
+        "empty table or target"
+    );
     let taps = |n_in, n_out| {
         Taps::new(Interpolation::Bicubic, n_in, n_out, 0..n_out).map(|weight| weight as f32)
     };
@@ -213,7 +251,12 @@ pub fn resize_f32(src: &[f32], shape: [usize; 3], new_size: [usize; 2]) -> Vec<f
         weighted_rows(row, channels, &horizontal, &mut narrow);
     }
     let mut out = Vec::with_capacity(new_height * new_width * channels);
-    weighted_rows(&narrow, new_width * channels, &taps(height, new_height), &mut out);
+    weighted_rows(
+        &narrow,
+        new_width * channels,
+        &taps(height, new_height),
+        &mut out,
+    );
     out
 }
 
@@ -225,6 +268,129 @@ fn weighted_rows(src: &[f32], len: usize, taps: &Taps<f32>, out: &mut Vec<f32>) 
         for (&weight, row) in weights.iter().zip(src[first * len..].chunks_exact(len)) {
             for (sum, &x) in out[start..].iter_mut().zip(row) {
                 *sum += weight * x;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{pattern, read, reference, sha256};
+    use super::*;
+
+    fn red_rows(image: &RgbImage) -> Vec<Vec<u8>> {
+        image
+            .rows()
+            .map(|row| row.map(|pixel| pixel.0[0]).collect())
+            .collect()
+    }
+
+    fn sum(image: &RgbImage) -> u64 {
+        image.as_raw().iter().map(|&level| u64::from(level)).sum()
+    }
+
+    #[test]
+    fn golden_levels_of_a_13_by_9_image() {
+        let image = pattern([9, 13]);
+        let bicubic = resize(&image, [5, 7], Interpolation::Bicubic);
+        let expected: [[u8; 7]; 5] = [
+            [68, 130, 112, 133, 100, 109, 124],
+            [139, 122, 138, 136, 127, 130, 132],
+            [111, 147, 146, 148, 113, 152, 124],
+            [104, 106, 126, 163, 116, 140, 142],
+            [145, 134, 139, 98, 125, 130, 119],
+        ];
+        assert_eq!(red_rows(&bicubic), expected);
+        assert_eq!(sum(&bicubic), 13518);
+        let bilinear = resize(&image, [5, 7], Interpolation::Bilinear);
+        let expected: [[u8; 7]; 5] = [
+            [76, 124, 114, 135, 102, 109, 126],
+            [133, 121, 136, 138, 124, 128, 131],
+            [116, 143, 142, 149, 116, 149, 124],
+            [104, 111, 128, 157, 118, 136, 142],
+            [141, 133, 138, 102, 124, 130, 121],
+        ];
+        assert_eq!(red_rows(&bilinear), expected);
+        assert_eq!(sum(&bilinear), 13517);
+    }
+
+    #[test]
+    fn golden_sums_of_a_13_by_9_image() {
+        let image = pattern([9, 13]);
+        for (size, bicubic, bilinear) in [([4, 5], 7731, 7732), ([14, 20], 108079, 107974)] {
+            assert_eq!(sum(&resize(&image, size, Interpolation::Bicubic)), bicubic);
+            assert_eq!(
+                sum(&resize(&image, size, Interpolation::Bilinear)),
+                bilinear
+            );
+        }
+    }
+
+    /// Reference: `resizes` of `tests/reference/pixels.py` (Pillow 13.0.0).
+    #[test]
+    fn every_shape_up_and_down_is_bit_exact_with_pillow() {
+        for case in reference("resizes") {
+            let image = pattern(read(&case["source"]));
+            let out = resize(&image, read(&case["target"]), read(&case["interpolation"]));
+            assert_eq!(sha256(&out), case["sha256"], "{case}");
+        }
+    }
+
+    #[test]
+    fn vector_code_agrees_with_plain_code() {
+        let image = pattern([41, 67]);
+        let taps =
+            |n_in, n_out| Taps::new(Interpolation::Bicubic, n_in, n_out, 0..n_out).map(quantize);
+        let mut plain = vec![0; 19 * 31 * 3];
+        passes(
+            &View::of(&image),
+            &taps(67, 31),
+            &taps(41, 19),
+            &mut plain,
+            31 * 3,
+        );
+        assert_eq!(
+            plain,
+            resize(&image, [19, 31], Interpolation::Bicubic).into_raw()
+        );
+    }
+
+    #[test]
+    fn a_window_is_a_crop_of_the_whole() {
+        let image = pattern([40, 50]);
+        let whole = resize(&image, [22, 33], Interpolation::Bicubic);
+        let mut window = RgbImage::new(9, 7);
+        let area = [5..12, 20..29];
+        View::of(&image).resize_window([22, 33], area, Interpolation::Bicubic, &mut window, 27);
+        assert_eq!(
+            window,
+            image::imageops::crop_imm(&whole, 20, 5, 9, 7).to_image()
+        );
+    }
+
+    #[test]
+    fn a_cropped_view_does_not_see_beyond_its_edges() {
+        let image = pattern([30, 40]);
+        let crop = image::imageops::crop_imm(&image, 7, 4, 20, 11).to_image();
+        let mut out = RgbImage::new(8, 6);
+        let view = View::of(&image).crop([4, 7], [11, 20]);
+        view.resize_window([6, 8], [0..6, 0..8], Interpolation::Bilinear, &mut out, 24);
+        assert_eq!(out, resize(&crop, [6, 8], Interpolation::Bilinear));
+    }
+
+    /// Reference: `tables` of `tests/reference/pixels.py` (torch 2.15.0).
+    #[test]
+    fn tables_are_resized_as_torch_does() {
+        for case in reference("tables") {
+            let shape: [usize; 3] = read(&case["shape"]);
+            let table: Vec<f32> = (0..shape.iter().product())
+                .map(|i: usize| (i as f32 * 0.7).sin())
+                .collect();
+            let expected: Vec<f32> = read(&case["values"]);
+            let out = resize_f32(&table, shape, read(&case["new_size"]));
+            assert_eq!(out.len(), expected.len());
+            for (got, want) in out.iter().zip(expected) {
+                assert!((got - want).abs() < 2e-6, "{got} is not {want} in {case}");
             }
         }
     }

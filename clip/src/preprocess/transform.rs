@@ -60,7 +60,10 @@ impl Preprocess {
     /// Height and width after the resize, before crop and padding.
     fn resized(&self, [height, width]: [usize; 2]) -> [usize; 2] {
         let [target_height, target_width] = self.config.size;
-        let ratios = [height as f64 / target_height as f64, width as f64 / target_width as f64];
+        let ratios = [
+            height as f64 / target_height as f64,
+            width as f64 / target_width as f64,
+        ];
         let divide = |ratio: f64| {
             [height, width].map(|side| ((side as f64 / ratio).round_ties_even() as usize).max(1))
         };
@@ -100,14 +103,69 @@ struct Placement {
 impl Placement {
     fn new(resized: usize, target: usize) -> Self {
         if resized < target {
-            return Self { kept: 0..resized, at: (target - resized) / 2, target };
+            return Self {
+                kept: 0..resized,
+                at: (target - resized) / 2,
+                target,
+            };
         }
         // Python's `round`: halves go to the even neighbour.
         let start = ((resized - target) as f64 / 2.0).round_ties_even() as usize;
-        Self { kept: start..start + target, at: 0, target }
+        Self {
+            kept: start..start + target,
+            at: 0,
+            target,
+        }
     }
 
     fn is_padded(&self) -> bool {
         self.kept.len() < self.target
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{pattern, read, reference, sha256};
+    use super::*;
+
+    #[test]
+    fn crop_offsets_round_half_to_even() {
+        let offsets = (0..8).map(|d| Placement::new(224 + d, 224).kept.start);
+        assert_eq!(offsets.collect::<Vec<_>>(), [0, 0, 1, 2, 2, 2, 3, 4]);
+    }
+
+    #[test]
+    fn padding_puts_the_odd_pixel_at_the_end() {
+        let placement = Placement::new(5, 8);
+        assert_eq!((placement.at, placement.kept), (1, 0..5));
+    }
+
+    /// Reference: `transforms` of `tests/reference/pixels.py` (open_clip_torch 3.3.0).
+    #[test]
+    fn every_mode_size_and_filter_is_bit_exact_with_open_clip() {
+        for case in reference("transforms") {
+            let preprocess = Preprocess::new(read(&case["config"]));
+            let out = preprocess.apply(&pattern(read(&case["source"])));
+            assert_eq!(sha256(&out), case["sha256"], "{case}");
+        }
+    }
+
+    #[test]
+    fn extreme_shapes_become_the_models_shape() {
+        for resize_mode in [
+            ResizeMode::Shortest,
+            ResizeMode::Longest,
+            ResizeMode::Squash,
+        ] {
+            let config = PreprocessConfig {
+                resize_mode,
+                ..Default::default()
+            };
+            let preprocess = Preprocess::new(config);
+            for shape in [[1, 1], [10, 20_000], [20_000, 10], [1, 65_535]] {
+                let out = preprocess.apply(&pattern(shape));
+                assert_eq!(out.dimensions(), (224, 224));
+            }
+        }
     }
 }

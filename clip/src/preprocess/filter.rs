@@ -111,11 +111,12 @@ impl<W> Taps<W> {
             .map(|(&(first, count), row)| (first, &row[..count]))
     }
 
-    /// All inputs that any output reads.
-    pub fn inputs(&self) -> Range<usize> {
-        let first = self.spans.first().map_or(0, |span| span.0);
+    /// Counts inputs from the first one that is read at all; returns the range of those read.
+    pub fn rebase(&mut self) -> Range<usize> {
+        let start = self.spans.first().map_or(0, |span| span.0);
         let end = self.spans.last().map_or(0, |span| span.0 + span.1);
-        first..end
+        self.spans.iter_mut().for_each(|span| span.0 -= start);
+        start..end
     }
 }
 
@@ -152,8 +153,10 @@ mod tests {
     #[test]
     fn a_window_has_the_weights_of_the_whole() {
         let whole = Taps::new(Interpolation::Bicubic, 50, 20, 0..20);
-        let window = Taps::new(Interpolation::Bicubic, 50, 20, 5..9);
+        let mut window = Taps::new(Interpolation::Bicubic, 50, 20, 5..9);
         assert!(whole.iter().skip(5).take(4).eq(window.iter()));
-        assert_eq!(window.inputs().start, whole.iter().nth(5).unwrap().0);
+        let first = whole.iter().nth(5).unwrap().0;
+        assert_eq!(window.rebase().start, first);
+        assert_eq!(window.iter().next().unwrap().0, 0);
     }
 }

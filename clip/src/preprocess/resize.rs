@@ -83,14 +83,30 @@ impl<'a> View<'a> {
         out: &mut [u8],
         out_stride: usize,
     ) {
+        let [height, width] = size;
         assert!(
-            self.height > 0 && self.width > 0 && size[0] > 0 && size[1] > 0,
-            "empty image"
+            self.height.min(self.width).min(height).min(width) > 0,
+            "empty image or target"
         );
-        let vertical = Taps::new(interpolation, self.height, size[0], rows).map(quantize);
-        let horizontal = Taps::new(interpolation, self.width, size[1], columns).map(quantize);
-        resize_passes(self, &horizontal, &vertical, out, out_stride);
+        let mut vertical = Taps::new(interpolation, self.height, height, rows).map(quantize);
+        let mut horizontal = Taps::new(interpolation, self.width, width, columns).map(quantize);
+        // Only what is inside these rows and columns is ever read.
+        let (rows, columns) = (vertical.rebase(), horizontal.rebase());
+        let source = self.crop([rows.start, columns.start], [rows.len(), columns.len()]);
+        let vertical_first = vertical_first([self.height, self.width], size);
+        Passes {
+            vertical,
+            horizontal,
+            vertical_first,
+        }
+        .run(&source, out, out_stride);
     }
+}
+
+/// Whether Pillow (13.0) resizes the height before the width. The first pass rounds to `u8`, so
+/// the order shows in the last bit of some levels.
+fn vertical_first([height, width]: [usize; 2], [new_height, new_width]: [usize; 2]) -> bool {
+    new_height < height && height - new_height + 2 * new_width > 2 * width
 }
 
 /// `trunc(weight · 2²² ± 0.5)`, the sign being that of the weight.
@@ -106,64 +122,75 @@ fn round_to_u8(sum: i32) -> u8 {
 
 const HALF: i32 = 1 << (PRECISION - 1);
 
-/// Runs both passes in the widest vector code that the processor has.
-#[allow(unsafe_code)]
-fn resize_passes(
-    view: &View,
-    horizontal: &Taps<i32>,
-    vertical: &Taps<i32>,
-    out: &mut [u8],
-    out_stride: usize,
-) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        #[target_feature(enable = "avx2")]
-        fn with_avx2(v: &View, x: &Taps<i32>, y: &Taps<i32>, out: &mut [u8], stride: usize) {
-            passes(v, x, y, out, stride);
+/// The two one-dimensional resizes that make up an image resize.
+struct Passes {
+    vertical: Taps<i32>,
+    horizontal: Taps<i32>,
+    vertical_first: bool,
+}
+
+impl Passes {
+    /// Resizes in the widest vector code that the processor has.
+    #[allow(unsafe_code)]
+    fn run(&self, source: &View, out: &mut [u8], out_stride: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            #[target_feature(enable = "avx2")]
+            fn with_avx2(passes: &Passes, source: &View, out: &mut [u8], out_stride: usize) {
+                passes.run_plain(source, out, out_stride);
+            }
+            // SAFETY: the processor has just been asked for AVX2.
+            return unsafe { with_avx2(self, source, out, out_stride) };
         }
-        // SAFETY: the processor has just been asked for AVX2.
-        return unsafe { with_avx2(view, horizontal, vertical, out, out_stride) };
+        self.run_plain(source, out, out_stride);
     }
-    passes(view, horizontal, vertical, out, out_stride);
+
+    #[inline(always)]
+    fn run_plain(&self, source: &View, out: &mut [u8], out_stride: usize) {
+        let (height, width) = (self.vertical.len(), self.horizontal.len());
+        if height == 0 || width == 0 {
+            return;
+        }
+        if self.vertical_first {
+            let stride = source.width * 3;
+            let mut low = vec![0; height * stride];
+            vertical_pass(source, &self.vertical, &mut low, stride);
+            let low = View {
+                pixels: &low,
+                stride,
+                height,
+                width: source.width,
+            };
+            horizontal_pass(&low, &self.horizontal, out, out_stride);
+        } else {
+            let stride = width * 3;
+            let mut narrow = vec![0; source.height * stride];
+            horizontal_pass(source, &self.horizontal, &mut narrow, stride);
+            let narrow = View {
+                pixels: &narrow,
+                stride,
+                height: source.height,
+                width,
+            };
+            vertical_pass(&narrow, &self.vertical, out, out_stride);
+        }
+    }
 }
 
-/// Horizontal pass, rounded to `u8`, then vertical pass: the order and the rounding between are
-/// Pillow's and visible in the result.
-#[inline(always)]
-fn passes(
-    view: &View,
-    horizontal: &Taps<i32>,
-    vertical: &Taps<i32>,
-    out: &mut [u8],
-    stride: usize,
-) {
-    let rows = vertical.inputs();
-    let row_bytes = horizontal.len() * 3;
-    if row_bytes == 0 {
-        return;
-    }
-    let mut narrow = vec![0u8; rows.len() * row_bytes];
-    horizontal_pass(view, rows.start, horizontal, &mut narrow);
-    for ((first, weights), out_row) in vertical.iter().zip(out.chunks_mut(stride)) {
-        let inputs = &narrow[(first - rows.start) * row_bytes..];
-        vertical_pass(inputs, weights, &mut out_row[..row_bytes]);
-    }
-}
-
-/// Resizes the rows from `first_row` on, as many as fit `out`.
+/// Resizes every row of `source`.
 ///
 /// Takes [`ROWS`] rows at a time and interleaves them, so that one weight multiplies a whole
-/// vector: `block[x]` holds channel-major lanes `[channel][row]` of column `x`.
+/// vector: `block[x]` holds the lanes `[channel][row]` of column `x`.
 #[inline(always)]
-fn horizontal_pass(view: &View, first_row: usize, taps: &Taps<i32>, out: &mut [u8]) {
-    let row_bytes = taps.len() * 3;
-    let columns = taps.inputs();
-    let mut block = vec![[0u8; 3 * ROWS]; columns.len()];
-    for (i, out_rows) in out.chunks_mut(ROWS * row_bytes).enumerate() {
-        let rows = out_rows.len() / row_bytes;
+fn horizontal_pass(source: &View, taps: &Taps<i32>, out: &mut [u8], out_stride: usize) {
+    let mut block = vec![[0u8; 3 * ROWS]; source.width];
+    for (top, out_rows) in (0..source.height)
+        .step_by(ROWS)
+        .zip(out.chunks_mut(ROWS * out_stride))
+    {
+        let rows = ROWS.min(source.height - top);
         for lane in 0..rows {
-            let row = &view.row(first_row + i * ROWS + lane)[columns.start * 3..];
-            for (pixel, lanes) in row.chunks_exact(3).zip(&mut block) {
+            for (pixel, lanes) in source.row(top + lane).chunks_exact(3).zip(&mut block) {
                 lanes[lane] = pixel[0];
                 lanes[ROWS + lane] = pixel[1];
                 lanes[2 * ROWS + lane] = pixel[2];
@@ -171,13 +198,13 @@ fn horizontal_pass(view: &View, first_row: usize, taps: &Taps<i32>, out: &mut [u
         }
         for (x, (first, weights)) in taps.iter().enumerate() {
             let mut sums = [HALF; 3 * ROWS];
-            for (&weight, lanes) in weights.iter().zip(&block[first - columns.start..]) {
+            for (&weight, lanes) in weights.iter().zip(&block[first..]) {
                 for (sum, &sample) in sums.iter_mut().zip(lanes) {
                     *sum += weight * i32::from(sample);
                 }
             }
             for lane in 0..rows {
-                let pixel = &mut out_rows[lane * row_bytes + x * 3..][..3];
+                let pixel = &mut out_rows[lane * out_stride + x * 3..][..3];
                 pixel[0] = round_to_u8(sums[lane]);
                 pixel[1] = round_to_u8(sums[ROWS + lane]);
                 pixel[2] = round_to_u8(sums[2 * ROWS + lane]);
@@ -186,34 +213,35 @@ fn horizontal_pass(view: &View, first_row: usize, taps: &Taps<i32>, out: &mut [u
     }
 }
 
-/// One output row: the weighted sum of the first rows of `inputs`.
+/// Resizes every column of `source`: each output row is a weighted sum of input rows.
 #[inline(always)]
-fn vertical_pass(inputs: &[u8], weights: &[i32], out: &mut [u8]) {
-    let row_bytes = out.len();
-    let mut chunks = out.chunks_exact_mut(CHUNK);
-    let mut start = 0;
-    for chunk in &mut chunks {
-        let mut sums = [HALF; CHUNK];
-        for (&weight, row) in weights.iter().zip(inputs.chunks_exact(row_bytes)) {
-            for (sum, &sample) in sums.iter_mut().zip(&row[start..start + CHUNK]) {
-                *sum += weight * i32::from(sample);
+fn vertical_pass(source: &View, taps: &Taps<i32>, out: &mut [u8], out_stride: usize) {
+    let row_bytes = source.width * 3;
+    for ((first, weights), out_row) in taps.iter().zip(out.chunks_mut(out_stride)) {
+        let inputs = || source.pixels[first * source.stride..].chunks(source.stride);
+        let mut chunks = out_row[..row_bytes].chunks_exact_mut(CHUNK);
+        let mut start = 0;
+        for chunk in &mut chunks {
+            let mut sums = [HALF; CHUNK];
+            for (&weight, row) in weights.iter().zip(inputs()) {
+                for (sum, &sample) in sums.iter_mut().zip(&row[start..start + CHUNK]) {
+                    *sum += weight * i32::from(sample);
+                }
             }
+            for (out, sum) in chunk.iter_mut().zip(sums) {
+                *out = round_to_u8(sum);
+            }
+            start += CHUNK;
         }
-        for (out, sum) in chunk.iter_mut().zip(sums) {
-            *out = round_to_u8(sum);
+        for (x, out) in chunks.into_remainder().iter_mut().enumerate() {
+            let column = inputs().map(|row| i32::from(row[start + x]));
+            let sum: i32 = weights
+                .iter()
+                .zip(column)
+                .map(|(weight, sample)| weight * sample)
+                .sum();
+            *out = round_to_u8(HALF + sum);
         }
-        start += CHUNK;
-    }
-    for (x, out) in chunks.into_remainder().iter_mut().enumerate() {
-        let column = inputs
-            .chunks_exact(row_bytes)
-            .map(|row| i32::from(row[start + x]));
-        let sum: i32 = weights
-            .iter()
-            .zip(column)
-            .map(|(weight, sample)| weight * sample)
-            .sum();
-        *out = round_to_u8(HALF + sum);
     }
 }
 
@@ -339,20 +367,20 @@ mod tests {
     #[test]
     fn vector_code_agrees_with_plain_code() {
         let image = pattern([41, 67]);
-        let taps =
-            |n_in, n_out| Taps::new(Interpolation::Bicubic, n_in, n_out, 0..n_out).map(quantize);
-        let mut plain = vec![0; 19 * 31 * 3];
-        passes(
-            &View::of(&image),
-            &taps(67, 31),
-            &taps(41, 19),
-            &mut plain,
-            31 * 3,
-        );
-        assert_eq!(
-            plain,
-            resize(&image, [19, 31], Interpolation::Bicubic).into_raw()
-        );
+        for vertical_first in [false, true] {
+            let taps = |n_in, n_out| {
+                Taps::new(Interpolation::Bicubic, n_in, n_out, 0..n_out).map(quantize)
+            };
+            let passes = Passes {
+                vertical: taps(41, 19),
+                horizontal: taps(67, 31),
+                vertical_first,
+            };
+            let (mut plain, mut fast) = (vec![0; 19 * 31 * 3], vec![0; 19 * 31 * 3]);
+            passes.run_plain(&View::of(&image), &mut plain, 31 * 3);
+            passes.run(&View::of(&image), &mut fast, 31 * 3);
+            assert_eq!(plain, fast);
+        }
     }
 
     #[test]

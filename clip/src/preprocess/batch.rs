@@ -1,0 +1,189 @@
+//! Many images at once: one buffer on the host, one upload, normalised on the device.
+
+use std::path::Path;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Int, Tensor, TensorData};
+use image::RgbImage;
+use rayon::prelude::*;
+
+use super::{ImageError, Preprocess, PreprocessConfig, open};
+
+/// Preprocessed images, ready to upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PixelBatch {
+    /// RGB samples, `[n, height, width, 3]` row-major.
+    pub pixels: Vec<u8>,
+    /// Number of images.
+    pub n: usize,
+    /// Height of every image in pixels.
+    pub height: usize,
+    /// Width of every image in pixels.
+    pub width: usize,
+}
+
+impl Preprocess {
+    /// Preprocesses all images, in parallel.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an image has a side of zero; decoded images have none.
+    pub fn batch(&self, images: &[RgbImage]) -> PixelBatch {
+        let mut batch = self.empty_batch(images.len());
+        let slots = batch.pixels.par_chunks_exact_mut(self.image_bytes());
+        images
+            .par_iter()
+            .zip(slots)
+            .for_each(|(image, slot)| self.apply_into(image, slot));
+        batch
+    }
+
+    /// Reads, decodes and preprocesses image files, in parallel.
+    ///
+    /// The batch holds the readable images in the order of `paths`; the results, one per path, say
+    /// which are missing from it and why.
+    pub fn load_batch<P: AsRef<Path> + Sync>(
+        &self,
+        paths: &[P],
+    ) -> (PixelBatch, Vec<Result<(), ImageError>>) {
+        let mut batch = self.empty_batch(paths.len());
+        let slots = batch.pixels.par_chunks_exact_mut(self.image_bytes());
+        let results: Vec<_> = paths
+            .par_iter()
+            .zip(slots)
+            .map(|(path, slot)| open(path.as_ref()).map(|image| self.apply_into(&image, slot)))
+            .collect();
+        batch.keep(|i| results[i].is_ok());
+        (batch, results)
+    }
+
+    fn image_bytes(&self) -> usize {
+        self.config().size[0] * self.config().size[1] * 3
+    }
+
+    fn empty_batch(&self, n: usize) -> PixelBatch {
+        let [height, width] = self.config().size;
+        PixelBatch {
+            pixels: vec![0; n * self.image_bytes()],
+            n,
+            height,
+            width,
+        }
+    }
+}
+
+impl PixelBatch {
+    /// Drops the images for which `keep` is false and closes the gaps.
+    fn keep(&mut self, keep: impl Fn(usize) -> bool) {
+        let len = self.height * self.width * 3;
+        let mut kept = 0;
+        for i in (0..self.n).filter(|&i| keep(i)) {
+            self.pixels.copy_within(i * len..(i + 1) * len, kept * len);
+            kept += 1;
+        }
+        self.pixels.truncate(kept * len);
+        self.n = kept;
+    }
+
+    /// Uploads the pixels and normalises them: `(x / 255 - mean) / std` in `f32`.
+    ///
+    /// Bytes travel as bytes where the backend has them, a quarter of the traffic of floats.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[n, 3, height, width]`
+    pub fn to_tensor<B: Backend>(
+        self,
+        config: &PreprocessConfig,
+        device: &B::Device,
+    ) -> Tensor<B, 4> {
+        let shape = [self.n, self.height, self.width, 3];
+        let pixels = if B::supports_dtype(device, DType::U8) {
+            let data = TensorData::new(self.pixels, shape);
+            Tensor::<B, 4, Int>::from_data(data, (device, DType::U8))
+                .float()
+                .cast(DType::F32)
+        } else {
+            let floats: Vec<f32> = self.pixels.into_iter().map(f32::from).collect();
+            Tensor::<B, 4>::from_data(TensorData::new(floats, shape), (device, DType::F32))
+        };
+        let per_channel = |values: [f32; 3]| {
+            let data = TensorData::new(values.to_vec(), [1, 3, 1, 1]);
+            Tensor::<B, 4>::from_data(data, (device, DType::F32))
+        };
+        let unit = pixels.permute([0, 3, 1, 2]).div_scalar(255.0);
+        (unit - per_channel(config.mean)) / per_channel(config.std)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OPENAI_MEAN;
+    use super::*;
+    use burn_flex::Flex;
+
+    fn preprocess() -> Preprocess {
+        Preprocess::new(PreprocessConfig {
+            size: [4, 4],
+            ..Default::default()
+        })
+    }
+
+    fn noise(seed: u32, width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            let v = (x * 37 + y * 91 + seed * 17).wrapping_mul(2_654_435_761);
+            image::Rgb([v as u8, (v >> 8) as u8, (v >> 16) as u8])
+        })
+    }
+
+    #[test]
+    fn a_batch_is_its_images_one_after_the_other() {
+        let images: Vec<_> = (0..5).map(|i| noise(i, 5 + i, 9)).collect();
+        let batch = preprocess().batch(&images);
+        let one_by_one: Vec<u8> = images
+            .iter()
+            .flat_map(|image| preprocess().apply(image).into_raw())
+            .collect();
+        assert_eq!(batch.pixels, one_by_one);
+        assert_eq!((batch.n, batch.height, batch.width), (5, 4, 4));
+    }
+
+    #[test]
+    fn an_unreadable_file_is_reported_and_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["a.png", "b.png", "c.png"].map(|name| dir.path().join(name));
+        noise(1, 6, 6).save(&paths[0]).unwrap();
+        std::fs::write(&paths[1], b"hello").unwrap();
+        noise(2, 6, 6).save(&paths[2]).unwrap();
+        let (batch, results) = preprocess().load_batch(&paths);
+        assert_eq!(batch, preprocess().batch(&[noise(1, 6, 6), noise(2, 6, 6)]));
+        assert_eq!(
+            results.iter().map(Result::is_ok).collect::<Vec<_>>(),
+            [true, false, true]
+        );
+        assert!(
+            results[1]
+                .as_ref()
+                .unwrap_err()
+                .to_string()
+                .contains("b.png")
+        );
+    }
+
+    #[test]
+    fn the_tensor_is_channels_first_and_normalised() {
+        let image = RgbImage::from_fn(4, 4, |x, y| image::Rgb([x as u8 * 50, y as u8 * 60, 255]));
+        let config = preprocess().config().clone();
+        let tensor = preprocess()
+            .batch(&[image])
+            .to_tensor::<Flex>(&config, &Default::default());
+        assert_eq!(tensor.dims(), [1, 3, 4, 4]);
+        let values = tensor.into_data().to_vec::<f32>().unwrap();
+        let expected = |c: usize, level: f32| (level / 255.0 - config.mean[c]) / config.std[c];
+        // Row 1, column 2 of each channel.
+        for (c, level) in [100.0, 60.0, 255.0].into_iter().enumerate() {
+            assert!((values[c * 16 + 4 + 2] - expected(c, level)).abs() < 1e-6);
+        }
+        assert_eq!(config.mean, OPENAI_MEAN);
+    }
+}

@@ -1,1 +1,15 @@
-//! Crate train.
+//! Training engine for contrastive models: a flat loop, and everything around it that must be exact.
+//!
+//! A method is a [`Task`](task::Task): how a batch is embedded and what the loss of the embeddings is. The
+//! engine brings the rest: parameter groups, schedule, gradient cache, block replay, several replicas,
+//! checkpoints that continue bit for bit, and logs.
+
+pub mod error;
+pub mod parameters;
+pub mod schedule;
+pub mod stable_ids;
+
+#[cfg(test)]
+mod toy;
+
+pub use error::{BoxError, Result, TrainError};

@@ -4,14 +4,18 @@
 //! engine brings the rest: parameter groups, schedule, gradient cache, block replay, several replicas,
 //! checkpoints that continue bit for bit, and logs.
 
+pub mod collective;
 pub mod ema;
 pub mod error;
 pub mod gradients;
 pub mod groups;
 pub mod optimizer;
 pub mod parameters;
+pub mod replay;
 pub mod schedule;
 pub mod stable_ids;
+pub mod step;
+pub mod task;
 
 #[cfg(test)]
 mod toy;

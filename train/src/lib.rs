@@ -4,18 +4,25 @@
 //! engine brings the rest: parameter groups, schedule, gradient cache, block replay, several replicas,
 //! checkpoints that continue bit for bit, and logs.
 
+pub mod batches;
+pub mod checkpoint;
 pub mod collective;
 pub mod ema;
 pub mod error;
+pub mod fault;
 pub mod gradients;
 pub mod groups;
+pub mod logit_scale;
+pub mod manifest;
 pub mod optimizer;
 pub mod parameters;
+pub mod recipe;
 pub mod replay;
 pub mod schedule;
 pub mod stable_ids;
 pub mod step;
 pub mod task;
+pub mod tensors;
 
 #[cfg(test)]
 mod toy;

@@ -96,6 +96,11 @@ impl Groups {
         }
         Ok(Self(rules))
     }
+
+    /// Paths of the parameters that are trained.
+    pub fn trained(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|r| r.trainable).map(|r| r.parameter.path.as_str())
+    }
 }
 
 fn rule(config: &GroupsConfig, depths: &BTreeMap<Tower, usize>, parameter: Parameter) -> Rule {

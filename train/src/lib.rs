@@ -1,1 +1,36 @@
-//! Crate train.
+//! Training engine for contrastive models: a flat loop, and everything around it that must be exact.
+//!
+//! A method is a [`Task`](task::Task): how a batch is embedded and what the loss of the embeddings is. The
+//! engine brings the rest: parameter groups, schedule, gradient cache, block replay, several replicas,
+//! checkpoints that continue bit for bit, and logs.
+
+pub mod batches;
+pub mod checkpoint;
+pub mod collective;
+pub mod ema;
+pub mod error;
+pub mod fault;
+pub mod gradients;
+pub mod groups;
+pub mod logit_scale;
+pub mod logs;
+mod manifest;
+mod meter;
+pub mod optimizer;
+pub mod parameters;
+mod position;
+pub mod recipe;
+pub mod replay;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod stable_ids;
+mod state;
+pub mod step;
+pub mod task;
+pub mod tensors;
+
+#[cfg(test)]
+mod toy;
+
+pub use error::{BoxError, Result, TrainError};

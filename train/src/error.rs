@@ -1,0 +1,73 @@
+//! What can go wrong while training, in words that name the file, the value and the remedy.
+
+use std::path::{Path, PathBuf};
+
+/// Error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The recipe cannot be used.
+    #[error("recipe {}: {message}", path.display())]
+    Recipe {
+        /// The recipe file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// A value of the recipe makes no sense.
+    #[error("{0}")]
+    Config(String),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A checkpoint is damaged, or belongs to another model or another recipe.
+    #[error("checkpoint {}: {message}", path.display())]
+    Checkpoint {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// What is wrong and what can be done.
+        message: String,
+    },
+    /// Losses or gradients stopped being numbers.
+    #[error("{0}")]
+    NonFinite(String),
+    /// The stream of batches ended or failed.
+    #[error("reading batch {position}: {source}")]
+    Batch {
+        /// Index of the batch since the start of the run.
+        position: u64,
+        /// The cause.
+        source: BoxError,
+    },
+    /// A method's own part (collation, export, validation) failed.
+    #[error("{what}: {source}")]
+    Task {
+        /// Which part.
+        what: &'static str,
+        /// The cause.
+        source: BoxError,
+    },
+}
+
+/// Error of code that this crate calls and does not know.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Result of this crate.
+pub type Result<T, E = TrainError> = std::result::Result<T, E>;
+
+impl TrainError {
+    /// Wraps an I/O error with the path it happened at.
+    pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
+        let path = path.to_path_buf();
+        move |source| TrainError::Io { path, source }
+    }
+
+    /// An error about a checkpoint folder.
+    pub fn checkpoint(path: &Path, message: impl Into<String>) -> TrainError {
+        TrainError::Checkpoint { path: path.to_path_buf(), message: message.into() }
+    }
+}

@@ -1,0 +1,202 @@
+//! The parameters of a model by dotted path, in a fixed order.
+//!
+//! Everything that must survive a restart (optimizer moments, averaged weights, group rules) is keyed by
+//! these paths. Variants of enum modules are left out of them, so that a tower may become an enum
+//! without breaking a checkpoint.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::prelude::*;
+use std::collections::BTreeMap;
+
+/// One float parameter of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Names of the fields that lead to it, joined by dots.
+    pub path: String,
+    /// Its identity among gradients.
+    pub id: ParamId,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Whether gradients are taken.
+    pub trainable: bool,
+}
+
+impl Parameter {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it holds no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Lists the parameters in the order in which the model declares them.
+///
+/// Lazily initialised parameters are drawn on the way, so that their random numbers come in this order
+/// whatever is used first later on.
+pub fn parameters<B: Backend, M: Module<B>>(model: &M) -> Vec<Parameter> {
+    let mut list = List::default();
+    model.visit(&mut list);
+    list.found
+}
+
+/// Reads all parameters to the host.
+pub fn read_parameters<B: Backend, M: Module<B>>(model: &M) -> BTreeMap<String, TensorData> {
+    let mut read = Read::default();
+    model.visit(&mut read);
+    read.data
+}
+
+/// Replaces the parameters that `data` names; the others stay. Shapes are the caller's to check.
+pub fn write_parameters<B: Backend, M: Module<B>>(
+    model: M,
+    data: BTreeMap<String, TensorData>,
+) -> M {
+    model.map(&mut Write { path: Path::default(), data })
+}
+
+/// Sets which parameters take gradients.
+pub fn set_trainable<B: Backend, M: Module<B>>(
+    model: M,
+    trainable: impl Fn(&str) -> bool,
+) -> M {
+    model.map(&mut SetTrainable { path: Path::default(), trainable })
+}
+
+/// The path of a visitor or mapper that walks a module.
+#[derive(Default)]
+pub(crate) struct Path(Vec<String>);
+
+impl Path {
+    pub(crate) fn enter(&mut self, name: &str, container: &str) {
+        let variant = container.starts_with("Enum:");
+        self.0.push(if variant { String::new() } else { name.to_string() });
+    }
+
+    pub(crate) fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    pub(crate) fn dotted(&self) -> String {
+        let names: Vec<&str> = self.0.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
+        names.join(".")
+    }
+}
+
+#[derive(Default)]
+struct List {
+    path: Path,
+    found: Vec<Parameter>,
+}
+
+impl<B: Backend> ModuleVisitor<B> for List {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let value = param.val();
+        self.found.push(Parameter {
+            path: self.path.dotted(),
+            id: param.id,
+            shape: value.dims().to_vec(),
+            trainable: value.is_require_grad(),
+        });
+    }
+}
+
+#[derive(Default)]
+struct Read {
+    path: Path,
+    data: BTreeMap<String, TensorData>,
+}
+
+impl<B: Backend> ModuleVisitor<B> for Read {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.data.insert(self.path.dotted(), param.val().into_data());
+    }
+}
+
+struct Write {
+    path: Path,
+    data: BTreeMap<String, TensorData>,
+}
+
+impl<B: Backend> ModuleMapper<B> for Write {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let Some(data) = self.data.remove(&self.path.dotted()) else { return param };
+        let (id, old, mapper) = param.consume();
+        let dtype = data.dtype;
+        let new = Tensor::from_data(data, (&old.device(), dtype));
+        Param::from_mapped_value(id, new.set_require_grad(old.is_require_grad()), mapper)
+    }
+}
+
+struct SetTrainable<F> {
+    path: Path,
+    trainable: F,
+}
+
+impl<B: Backend, F: Fn(&str) -> bool> ModuleMapper<B> for SetTrainable<F> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let trainable = (self.trainable)(&self.path.dotted());
+        param.set_require_grad(trainable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::{Towers, TrainBackend};
+
+    #[test]
+    fn paths_follow_the_field_names_without_enum_variants() {
+        let model = Towers::<TrainBackend>::new(0, &Default::default());
+        let paths: Vec<String> = parameters(&model).into_iter().map(|p| p.path).collect();
+        assert_eq!(paths[0], "visual.embed.weight");
+        assert!(paths.contains(&"visual.transformer.resblocks.1.weight".to_string()), "{paths:?}");
+        assert_eq!(paths.last().unwrap(), "logit_scale");
+    }
+
+    #[test]
+    fn what_was_read_is_what_is_written() {
+        let device = Default::default();
+        let source = read_parameters(&Towers::<TrainBackend>::new(0, &device));
+        let target = Towers::<TrainBackend>::new(1, &device);
+        assert_ne!(read_parameters(&target), source);
+        let target = write_parameters(target, source.clone());
+        assert_eq!(read_parameters(&target), source);
+        assert!(parameters(&target).iter().all(|p| p.trainable));
+    }
+
+    #[test]
+    fn frozen_parameters_are_listed_as_such() {
+        let model = Towers::<TrainBackend>::new(0, &Default::default());
+        let model = set_trainable(model, |path| !path.starts_with("text."));
+        let frozen = parameters(&model).into_iter().filter(|p| !p.trainable);
+        assert!(frozen.map(|p| p.path).all(|p| p.starts_with("text.")));
+    }
+}

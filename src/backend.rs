@@ -91,7 +91,7 @@ impl Default for BackendArg {
 ///
 /// Panics for a backend that is not compiled in; [`BackendArg::from_str`] refuses those.
 pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -> J::Out {
-    train::watch_device();
+    train::fault::watch_device();
     eprintln!("backend {backend}, {precision}, {} threads", rayon::current_num_threads());
     match backend {
         #[cfg(feature = "flex")]

@@ -75,7 +75,7 @@ def randomize(model, generator):
             noise = torch.randn(param.shape, generator=generator)
             gain = name.endswith(("ln_1.weight", "ln_2.weight", "ln_pre.weight", "ln_post.weight", "ln_final.weight",
                                   "ln_q.weight", "ln_k.weight"))
-            param.copy_(1 + 0.2 * noise if gain else 0.25 * noise)
+            param.copy_(1 + 0.1 * noise if gain else 0.15 * noise)
 
 
 def groups(model, decay):
@@ -89,7 +89,10 @@ def groups(model, decay):
 
 
 def contiguous(tensors):
-    return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    return {
+        name: (tensor.float() if tensor.is_floating_point() else tensor).detach().clone().contiguous()
+        for name, tensor in tensors.items()
+    }
 
 
 def main():
@@ -102,7 +105,8 @@ def main():
         height, width = model.visual.image_size
         image = torch.randn(BATCH, 3, height, width, generator=generator)
         ids = texts(generator)
-        out = {f"model.{key}": value for key, value in model.state_dict().items()}
+        # Cloned: the optimizer below changes the parameters in place.
+        out = {f"model.{key}": value.clone() for key, value in model.state_dict().items()}
         out |= {"image": image, "ids": ids.int()}
         with torch.no_grad():
             out["image_features"] = model.encode_image(image)
@@ -115,8 +119,12 @@ def main():
             [hook.remove() for hook in hooks]
             out |= {f"vision_block.{i}": block for i, block in enumerate(blocks)}
 
+            # In double precision, so that the reference adds no rounding of its own. The bias of the keys has a
+            # gradient of exactly zero (softmax ignores a shift); AdamW divides the rounding left of it by eps, so
+            # a tiny eps would compare noise with noise.
+            model, image = model.double(), image.double()
             loss_of = ClipLoss()
-            optimizer = torch.optim.AdamW(groups(model, 0.2), lr=1e-2, betas=(0.9, 0.98), eps=1e-6)
+            optimizer = torch.optim.AdamW(groups(model, 0.2), lr=1e-3, betas=(0.9, 0.98), eps=1e-4)
             for step in range(3):
                 optimizer.zero_grad()
                 image_features, text_features, scale = model(image, ids)[:3]

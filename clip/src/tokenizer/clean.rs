@@ -1,0 +1,116 @@
+//! What happens to a text before it is split into tokens; open_clip's `clean` argument.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ftfy, html};
+
+/// Cleaning applied to every text. All but [`Clean::None`] first repair the text as Python's
+/// ftfy does, resolve HTML references twice and strip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clean {
+    /// Collapse white space, lower case. What CLIP was trained with.
+    #[default]
+    Lower,
+    /// Collapse white space, keep the case.
+    Whitespace,
+    /// `_` becomes a space, ASCII punctuation goes, lower case, collapse white space. What SigLIP
+    /// was trained with.
+    Canonicalize,
+    /// As [`Clean::Whitespace`], with `_` as a space.
+    WhitespaceUnderscore,
+    /// The text as it is.
+    None,
+}
+
+impl Clean {
+    /// Cleans one text.
+    pub fn apply(self, text: &str) -> Cow<'_, str> {
+        if self == Self::None {
+            return Cow::Borrowed(text);
+        }
+        let text = repair(text);
+        Cow::Owned(match self {
+            Self::Lower => to_lowercase(collapse(&text)),
+            Self::Canonicalize => collapse(&to_lowercase(
+                text.chars()
+                    .map(|c| if c == '_' { ' ' } else { c })
+                    .filter(|c| !c.is_ascii_punctuation())
+                    .collect(),
+            )),
+            Self::WhitespaceUnderscore => collapse(&text.replace('_', " ")),
+            Self::Whitespace | Self::None => collapse(&text),
+        })
+    }
+}
+
+/// ftfy and two rounds of HTML references, skipped for the texts that they cannot change.
+fn repair(text: &str) -> Cow<'_, str> {
+    let plain = |b: u8| matches!(b, b' '..=b'~' | b'\t' | b'\n' | b'\r' | 0xc) && b != b'&';
+    if text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let fixed = ftfy::fix_text(text);
+    Cow::Owned(html::unescape(&html::unescape(&fixed)).into_owned())
+}
+
+fn to_lowercase(text: String) -> String {
+    // The general mapping knows final sigma and characters that grow; ASCII needs neither.
+    if text.is_ascii() {
+        text.to_ascii_lowercase()
+    } else {
+        text.to_lowercase()
+    }
+}
+
+/// White space runs become one space, none at the ends: Python's `" ".join(text.split())`.
+fn collapse(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split(is_python_space).filter(|word| !word.is_empty()) {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+/// `str.isspace`: Unicode white space and the four ASCII information separators.
+fn is_python_space(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_repairs_resolves_collapses_and_lowers() {
+        let clean = |text| Clean::Lower.apply(text).into_owned();
+        assert_eq!(clean("  A\u{a0}PHOTO \t of\r\n a Cat "), "a photo of a cat");
+        assert_eq!(clean("&amp;lt;b&gt; don’t cafÃ©"), "<b> don't café");
+        assert_eq!(clean("ΟΔΥΣΣΕΥΣ İ"), "οδυσσευς i\u{307}");
+        assert_eq!(clean(" \u{3000} "), "");
+    }
+
+    #[test]
+    fn the_other_modes_keep_what_they_promise() {
+        assert_eq!(Clean::Whitespace.apply(" A  b_C! "), "A b_C!");
+        assert_eq!(Clean::WhitespaceUnderscore.apply("A__b_C!"), "A b C!");
+        assert_eq!(
+            Clean::Canonicalize.apply("A_b: it's (C)!  d-e"),
+            "a b its c de"
+        );
+        assert_eq!(Clean::None.apply(" A  b"), " A  b");
+    }
+
+    #[test]
+    fn modes_have_open_clips_names() {
+        let parse = |name: &str| serde_json::from_str::<Clean>(&format!("{name:?}")).unwrap();
+        assert_eq!(parse("lower"), Clean::Lower);
+        assert_eq!(parse("whitespace_underscore"), Clean::WhitespaceUnderscore);
+        assert!(serde_json::from_str::<Clean>("\"upper\"").is_err());
+    }
+}

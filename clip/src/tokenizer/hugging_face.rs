@@ -1,0 +1,270 @@
+//! Tokenizers of other models: any `tokenizer.json`, or WordPiece from BERT's `vocab.txt`.
+//!
+//! The files beside it (`tokenizer_config.json`, `special_tokens_map.json`) say which token fills a
+//! row and which ones open and close a text; the embedding depends on them where a tower pools at
+//! the last position.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::processors::bert::BertProcessing;
+use tokenizers::{AddedToken, PostProcessor, TruncationParams};
+
+use super::error::{read_text, write_text};
+use super::special_tokens::SpecialTokens;
+use super::{TokenizerConfig, TokenizerError, TokenizerMode};
+
+/// A tokenizer of the `tokenizers` crate together with the layout of its rows.
+#[derive(Debug, Clone)]
+pub(super) struct HuggingFace {
+    inner: tokenizers::Tokenizer,
+    path: PathBuf,
+    vocab_size: usize,
+    layout: Layout,
+    pad: i32,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Layout {
+    /// As the tokenizer's own post-processor has it.
+    Own {
+        /// Id to append where the post-processor does not.
+        append: Option<i32>,
+        /// Id to overwrite by 0.
+        strip: Option<i32>,
+    },
+    /// See [`TokenizerMode::Clips`].
+    Clips { bos: i32, eos: i32, cls: i32 },
+}
+
+impl HuggingFace {
+    /// Reads `tokenizer.json` or `vocab.txt`, or the one of them that a directory has.
+    pub fn load(path: &Path, config: &TokenizerConfig) -> Result<Self, TokenizerError> {
+        let path = match path.is_dir() {
+            true => ["tokenizer.json", "vocab.txt"]
+                .map(|name| path.join(name))
+                .into_iter()
+                .find(|file| file.is_file())
+                .unwrap_or_else(|| path.join("tokenizer.json")),
+            false => path.to_owned(),
+        };
+        let text = read_text(&path)?;
+        let mut inner = match path.extension().is_some_and(|e| e == "txt") {
+            true => word_piece(&text).map_err(|e| TokenizerError::malformed(&path, e))?,
+            false => tokenizers::Tokenizer::from_bytes(&text)
+                .map_err(|e| TokenizerError::malformed(&path, e))?,
+        };
+        let named = SpecialTokens::beside(&path, &inner)?;
+        let padding = inner.get_padding().map(|padding| padding.pad_id as i32);
+        let bert = |token: &str| inner.token_to_id(token).map(|id| id as i32);
+        let pad = named
+            .id("pad_token")?
+            .or(padding)
+            .or(config.pad_id)
+            .or(bert("[PAD]"))
+            .unwrap_or(0);
+        let layout = match config.tokenizer_mode {
+            Some(TokenizerMode::Clips) => Layout::Clips {
+                bos: named.id("bos_token")?.or(config.bos_id).unwrap_or(1),
+                eos: named.id("eos_token")?.or(config.eos_id).unwrap_or(2),
+                cls: named.id("cls_token")?.or(bert("[CLS]")).unwrap_or(101),
+            },
+            None => {
+                let strip = match config.tokenizer_kwargs.strip_sep_token {
+                    true => Some(
+                        named
+                            .id("sep_token")?
+                            .or(bert("[SEP]"))
+                            .ok_or_else(|| named.missing("[SEP]", "sep_token"))?,
+                    ),
+                    false => None,
+                };
+                let append = match named.fields.get("add_eos_token") {
+                    Some(Value::Bool(true)) => named.id("eos_token")?.or(config.eos_id),
+                    _ => None,
+                };
+                Layout::Own { append, strip }
+            }
+        };
+        inner.with_padding(None);
+        let mut this = Self {
+            inner,
+            path,
+            vocab_size: config.vocab_size,
+            layout,
+            pad,
+        };
+        config.check_length(this.specials() + 1)?;
+        this.truncate_to(config.context_length);
+        for id in [Some(this.pad), this.class_id()].into_iter().flatten() {
+            this.check_id(id)?;
+        }
+        Ok(this)
+    }
+
+    /// Tokens that every text has besides its own.
+    pub fn specials(&self) -> usize {
+        match self.layout {
+            Layout::Clips { .. } => 3,
+            Layout::Own { append, .. } => {
+                let added = self
+                    .inner
+                    .get_post_processor()
+                    .map_or(0, |p| p.added_tokens(false));
+                added + usize::from(append.is_some())
+            }
+        }
+    }
+
+    /// Sets the length to which texts are cut, which must exceed [`Self::specials`].
+    pub fn truncate_to(&mut self, context_length: usize) {
+        let params = TruncationParams {
+            max_length: context_length,
+            ..Default::default()
+        };
+        // Fails only for a stride, and there is none.
+        let _ = self.inner.with_truncation(Some(params));
+    }
+
+    /// Ids of a cleaned text with special tokens, without padding.
+    pub fn encode(&self, text: &str, context_length: usize) -> Result<Vec<i32>, TokenizerError> {
+        let own = matches!(self.layout, Layout::Own { .. });
+        let encoding = self
+            .inner
+            .encode_fast(text, own)
+            .map_err(|e| TokenizerError::encode(text, e))?;
+        let mut ids: Vec<i32> = encoding.get_ids().iter().map(|&id| id as i32).collect();
+        match self.layout {
+            Layout::Clips { bos, eos, .. } => {
+                ids.truncate(context_length - 3);
+                ids.insert(0, bos);
+                ids.push(eos);
+            }
+            Layout::Own { append, strip } => {
+                if let Some(eos) = append.filter(|eos| ids.last() != Some(eos)) {
+                    ids.truncate(context_length - 1);
+                    ids.push(eos);
+                }
+                // The reference writes 0 here, whatever the padding is.
+                ids.iter_mut()
+                    .filter(|id| strip == Some(**id))
+                    .for_each(|id| *id = 0);
+            }
+        }
+        ids.iter().try_for_each(|&id| self.check_id(id))?;
+        Ok(ids)
+    }
+
+    fn check_id(&self, id: i32) -> Result<(), TokenizerError> {
+        if (0..self.vocab_size as i64).contains(&i64::from(id)) {
+            return Ok(());
+        }
+        let (path, vocab_size) = (self.path.clone(), self.vocab_size);
+        Err(TokenizerError::Vocabulary {
+            path,
+            id,
+            vocab_size,
+        })
+    }
+
+    /// Id that fills rows.
+    pub fn pad_id(&self) -> i32 {
+        self.pad
+    }
+
+    /// Id at the last position of every row, if the layout has one.
+    pub fn class_id(&self) -> Option<i32> {
+        match self.layout {
+            Layout::Clips { cls, .. } => Some(cls),
+            Layout::Own { .. } => None,
+        }
+    }
+
+    /// Tokens in the tokenizer's own vocabulary.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Text of ids; empty if the tokenizer has no decoder for them.
+    pub fn decode(&self, ids: &[i32]) -> String {
+        let ids: Vec<u32> = ids.iter().filter_map(|&id| id.try_into().ok()).collect();
+        self.inner.decode(&ids, false).unwrap_or_default()
+    }
+
+    /// Writes `tokenizer.json` and the names of the special tokens.
+    pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
+        let path = dir.join("tokenizer.json");
+        let mut inner = self.inner.clone();
+        // The length belongs to the model, not to the file.
+        let _ = inner.with_truncation(None);
+        let json = inner
+            .to_string(false)
+            .map_err(|e| TokenizerError::malformed(&path, e))?;
+        write_text(&path, &json)?;
+        let name = |id: i32| self.inner.id_to_token(id as u32);
+        let mut fields = Map::new();
+        let mut put = |field: &str, id: Option<i32>| {
+            if let Some(token) = id.and_then(name) {
+                fields.insert(field.to_owned(), Value::String(token));
+            }
+        };
+        put("pad_token", Some(self.pad));
+        match self.layout {
+            Layout::Clips { bos, eos, cls } => {
+                put("bos_token", Some(bos));
+                put("eos_token", Some(eos));
+                put("cls_token", Some(cls));
+            }
+            Layout::Own { append, strip } => {
+                put("eos_token", append);
+                put("sep_token", strip);
+                if append.is_some() {
+                    fields.insert("add_eos_token".to_owned(), Value::Bool(true));
+                }
+            }
+        }
+        fields.insert(
+            "tokenizer_class".to_owned(),
+            "PreTrainedTokenizerFast".into(),
+        );
+        write_text(
+            &dir.join("tokenizer_config.json"),
+            &format!("{:#}\n", Value::Object(fields)),
+        )
+    }
+}
+
+/// BERT's uncased tokenizer: lower case, no accents, spaces around Chinese characters.
+fn word_piece(vocab: &str) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let vocab = WordPiece::read_bytes(vocab.as_bytes())?;
+    let model = WordPiece::builder()
+        .vocab(vocab)
+        .unk_token("[UNK]".to_owned())
+        .build()?;
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    tokenizer.with_normalizer(Some(BertNormalizer::new(true, true, None, true)));
+    tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
+    tokenizer.with_decoder(Some(tokenizers::decoders::wordpiece::WordPiece::default()));
+    let id = |token: &str| {
+        tokenizer
+            .token_to_id(token)
+            .ok_or_else(|| format!("a BERT vocabulary has a line {token}"))
+    };
+    let (sep, cls, _) = (id("[SEP]")?, id("[CLS]")?, id("[UNK]")?);
+    tokenizer.with_post_processor(Some(BertProcessing::new(
+        ("[SEP]".into(), sep),
+        ("[CLS]".into(), cls),
+    )));
+    let specials = ["[UNK]", "[SEP]", "[CLS]", "[PAD]", "[MASK]"];
+    let present = specials
+        .iter()
+        .filter(|token| tokenizer.token_to_id(token).is_some());
+    let added: Vec<AddedToken> = present
+        .map(|&token| AddedToken::from(token, true))
+        .collect();
+    tokenizer.add_special_tokens(&added);
+    Ok(tokenizer)
+}

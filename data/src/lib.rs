@@ -1,1 +1,3 @@
 //! Crate data.
+
+pub mod scenes;

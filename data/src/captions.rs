@@ -24,8 +24,8 @@ impl CaptionField {
         }
     }
 
-    /// The seven caption fields of DreamLIP's CC3M, CC12M and YFCC15M: the raw one, and a short and a long one of
-    /// each of three captioners.
+    /// The seven caption fields of DreamLIP's CC3M, CC12M and YFCC15M: the raw one, and a short and
+    /// a long one of each of three captioners.
     pub fn dreamlip() -> Vec<Self> {
         let synthetic = [
             "shortIB_captions",
@@ -41,7 +41,8 @@ impl CaptionField {
     }
 }
 
-/// Adds the captions that `object` has in `fields`: strings, or lists of strings. Absent and null fields are skipped.
+/// Adds the captions that `object` has in `fields`: strings, or lists of strings. Absent and null
+/// fields are skipped.
 pub(crate) fn read_fields(
     object: &Map<String, Value>,
     fields: &[CaptionField],

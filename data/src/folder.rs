@@ -20,7 +20,8 @@ pub struct FolderSource {
 }
 
 impl FolderSource {
-    /// Lists the images below `root`. Links are followed; files that are no images and hidden files are passed over.
+    /// Lists the images below `root`. Links are followed; files that are no images and hidden files
+    /// are passed over.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, DataError> {
         let root = root.into();
         let (mut class_names, mut images) = (Vec::new(), Vec::new());

@@ -64,8 +64,9 @@ pub struct JsonlSource {
 }
 
 impl JsonlSource {
-    /// Scans the annotations. Images are not looked at; blank lines are passed over; lines that are no object, or lack
-    /// an image path or a caption, are skipped and told by [`JsonlSource::problems`].
+    /// Scans the annotations. Images are not looked at; blank lines are passed over; lines that are
+    /// no object, or lack an image path or a caption, are skipped and told by
+    /// [`JsonlSource::problems`].
     ///
     /// # Errors
     ///

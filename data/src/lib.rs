@@ -1,8 +1,9 @@
 //! Images and captions on disk, read as batches in host memory. No tensor in here.
 //!
-//! A [`Source`] gives [`Sample`]s by index: [`webdataset`] shards, [`csv`] tables (with LaCLIP's rewrites), [`jsonl`]
-//! annotations, image [`folder`]s. A [`Sampler`] decides their order as a pure function of (seed, epoch, position), and a
-//! [`Loader`] reads, decodes and collates them on threads of its own.
+//! A [`Source`] gives [`Sample`]s by index: [`webdataset`] shards, [`csv`] tables (with LaCLIP's
+//! rewrites), [`jsonl`] annotations, image [`folder`]s. A [`Sampler`] decides their order as a pure
+//! function of (seed, epoch, position), and a [`Loader`] reads, decodes and collates them on
+//! threads of its own.
 
 mod captions;
 pub mod csv;

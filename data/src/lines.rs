@@ -21,19 +21,13 @@ impl MappedFile {
         let io = |error| DataError::io(path, error);
         let file = File::open(path).map_err(io)?;
         if file.metadata().map_err(io)?.len() == 0 {
-            return Ok(Self {
-                path: path.to_path_buf(),
-                map: None,
-            });
+            return Ok(Self { map: None });
         }
-        // SAFETY: the map is only read. The file must not be shortened while it is in use; annotation files are
-        // written once.
+        // SAFETY: the map is only read. The file must not be shortened while it is in use;
+        // annotation files are written once.
         #[expect(unsafe_code, reason = "mapping a file has no safe form")]
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            map: Some(map),
-        })
+        Ok(Self { map: Some(map) })
     }
 }
 

@@ -2,18 +2,19 @@
 
 use rand::RngCore;
 
-/// Rounds of the network. Four make a permutation that statistics cannot tell from a random one on large domains
-/// (Luby and Rackoff, 1988); small domains need more.
+/// Rounds of the network. Four make a permutation that statistics cannot tell from a random one on
+/// large domains (Luby and Rackoff, 1988); small domains need more.
 const ROUNDS: usize = 8;
 
-/// Domains are never smaller than 2^8: a network on a few bits reaches only a small part of all permutations.
+/// Domains are never smaller than 2^8: a network on a few bits reaches only a small part of all
+/// permutations.
 const MIN_HALF_BITS: u32 = 4;
 
 /// A random permutation of `0..len`.
 ///
-/// A Feistel network permutes the numbers of `2 * half_bits` bits; a result past the end is fed in again until it
-/// falls inside ("cycle walking"), which keeps the map one to one. The domain is at most four times `len` (for `len`
-/// above 64), so four steps are enough on average.
+/// A Feistel network permutes the numbers of `2 * half_bits` bits; a result past the end is fed in
+/// again until it falls inside ("cycle walking"), which keeps the map one to one. The domain is at
+/// most four times `len` (for `len` above 64), so four steps are enough on average.
 #[derive(Clone, Debug)]
 pub struct Permutation {
     len: u64,
@@ -125,7 +126,8 @@ mod tests {
         }
     }
 
-    /// Chi-squared over all (position, value) cells, for many keys: each value must be equally likely everywhere.
+    /// Chi-squared over all (position, value) cells, for many keys: each value must be equally
+    /// likely everywhere.
     #[test]
     fn each_value_is_equally_likely_at_each_position() {
         for len in [2u64, 3, 7, 20] {
@@ -148,7 +150,8 @@ mod tests {
         }
     }
 
-    /// All 24 orders of four things come up equally often: the pairs are independent too, not only single cells.
+    /// All 24 orders of four things come up equally often: the pairs are independent too, not only
+    /// single cells.
     #[test]
     fn all_orders_of_four_things_are_equally_likely() {
         let mut orders = std::collections::HashMap::new();
@@ -163,7 +166,8 @@ mod tests {
         assert!(chi2 < 23.0 + 5.0 * 46f64.sqrt(), "{chi2}");
     }
 
-    /// Neighbours in the input must not stay neighbours: their distance averages a third of the length.
+    /// Neighbours in the input must not stay neighbours: their distance averages a third of the
+    /// length.
     #[test]
     fn neighbours_are_torn_apart() {
         let len = 100_000u64;

@@ -40,7 +40,8 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// How many problems are kept with their text; a broken file of millions of rows must not fill the memory.
+    /// How many problems are kept with their text; a broken file of millions of rows must not fill
+    /// the memory.
     pub const KEPT: usize = 1000;
 
     /// Number of problems met, kept or not.

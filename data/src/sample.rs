@@ -14,8 +14,8 @@ pub struct Sample {
     pub captions: Captions,
     /// Class index, where the source has classes.
     pub label: Option<usize>,
-    /// Stored text embeddings of the captions. Where a source is configured with several embedding fields, their
-    /// vectors lie one after another in the configured order, all of the same length.
+    /// Stored text embeddings of the captions. Where a source is configured with several embedding
+    /// fields, their vectors lie one after another in the configured order, all of the same length.
     pub embedding: Option<Vec<f32>>,
 }
 
@@ -74,8 +74,9 @@ impl Captions {
 
 /// How often each kind of caption is drawn when a method wants one caption per image.
 ///
-/// The weights are relative. Kinds are tried in an order drawn by weight and the first that has a caption wins, as
-/// open_clip's `--json-text-key-probs` does with fields; inside the kind all captions are equally likely.
+/// The weights are relative. Kinds are tried in an order drawn by weight and the first that has a
+/// caption wins, as open_clip's `--json-text-key-probs` does with fields; inside the kind all
+/// captions are equally likely.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CaptionMix {
@@ -106,8 +107,8 @@ impl CaptionMix {
             (CaptionKind::Rewrite, self.rewrites),
             (CaptionKind::Synthetic, self.synthetic),
         ];
-        // One draw is enough: leaving out the empty kinds and drawing among the rest gives the same law as drawing
-        // an order and taking the first kind that is not empty.
+        // One draw is enough: leaving out the empty kinds and drawing among the rest gives the same
+        // law as drawing an order and taking the first kind that is not empty.
         kinds
             .iter_mut()
             .filter(|(kind, _)| captions.of(*kind).is_empty())
@@ -167,7 +168,8 @@ mod tests {
             .map(|_| mix.draw(&captions(), &mut rng).unwrap().to_string())
             .collect();
         let share = |c: &str| draws.iter().filter(|d| *d == c).count() as f64 / 4000.0;
-        // Rewrites are absent, so web and synthetic share the draws equally, and the two synthetic ones theirs.
+        // Rewrites are absent, so web and synthetic share the draws equally, and the two synthetic
+        // ones theirs.
         assert!((share("w") - 0.5).abs() < 0.04, "{}", share("w"));
         assert!((share("s") - 0.25).abs() < 0.04, "{}", share("s"));
     }

@@ -10,8 +10,9 @@ use crate::permutation::Permutation;
 
 /// Decides which sample comes when, for one of `world` processes.
 ///
-/// An epoch is a sequence of source indices; process `rank` visits the places `rank`, `rank + world`, ... of it. Any
-/// place of any epoch is computed directly, so a run is continued by putting back two integers ([`Sampler::at`]).
+/// An epoch is a sequence of source indices; process `rank` visits the places `rank`, `rank +
+/// world`, ... of it. Any place of any epoch is computed directly, so a run is continued by putting
+/// back two integers ([`Sampler::at`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampler {
     seed: u64,
@@ -34,9 +35,10 @@ pub enum Order {
     Sequential,
     /// A new random permutation each epoch.
     Shuffled,
-    /// A random order that reads disks kindly: the source is cut into blocks of consecutive samples (about a shard
-    /// each), the blocks are shuffled, and samples are shuffled inside windows of several blocks. It mixes as a shard
-    /// shuffle followed by a shuffle buffer of `block * window` samples does.
+    /// A random order that reads disks kindly: the source is cut into blocks of consecutive samples
+    /// (about a shard each), the blocks are shuffled, and samples are shuffled inside windows of
+    /// several blocks. It mixes as a shard shuffle followed by a shuffle buffer of `block * window`
+    /// samples does.
     Windowed {
         /// Samples in a block.
         block: usize,
@@ -51,20 +53,22 @@ pub enum Order {
 pub enum Draw {
     /// Every sample once.
     Once,
-    /// Part `i` of a mixture is visited `factors[i]` times; of a fractional rest, another random subset each epoch.
+    /// Part `i` of a mixture is visited `factors[i]` times; of a fractional rest, another random
+    /// subset each epoch.
     Upsampled {
         /// One factor for each part.
         factors: Vec<f64>,
     },
-    /// Drawn with replacement, as open_clip's `--dataset-resampled` does; `order` has no meaning then.
+    /// Drawn with replacement, as open_clip's `--dataset-resampled` does; `order` has no meaning
+    /// then.
     Resampled {
-        /// Relative chance of a sample of each part; open_clip's upsampling factors. All 1: every sample of the
-        /// mixture is equally likely.
+        /// Relative chance of a sample of each part; open_clip's upsampling factors. All 1: every
+        /// sample of the mixture is equally likely.
         factors: Vec<f64>,
         /// Samples in an epoch.
         samples: usize,
-        /// So many consecutive samples come from the same part. 1 mixes freely; the global batch size makes batches
-        /// of one part each, as LLM2CLIP trains.
+        /// So many consecutive samples come from the same part. 1 mixes freely; the global batch
+        /// size makes batches of one part each, as LLM2CLIP trains.
         run: usize,
     },
 }
@@ -82,8 +86,8 @@ pub(crate) enum Purpose {
     Collate = 8,
 }
 
-/// The generator for one purpose at one place of one epoch. The four numbers are the key itself, so that no two
-/// places can meet in the same stream.
+/// The generator for one purpose at one place of one epoch. The four numbers are the key itself, so
+/// that no two places can meet in the same stream.
 pub(crate) fn stream(seed: u64, epoch: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
     let mut key = [0u8; 32];
     for (bytes, word) in key
@@ -271,8 +275,9 @@ impl Sampler {
         }
     }
 
-    /// What to visit instead if the sample at `position` cannot be used: a uniform draw from the whole source for
-    /// each `attempt`. Far from the samples around it, so that a batch does not get the same image twice.
+    /// What to visit instead if the sample at `position` cannot be used: a uniform draw from the
+    /// whole source for each `attempt`. Far from the samples around it, so that a batch does not
+    /// get the same image twice.
     pub fn replacement(&self, epoch: u64, position: usize, attempt: u64) -> usize {
         let mut rng = self.stream(epoch, Purpose::Replacement, self.place(position) as u64);
         rng.set_stream(attempt);
@@ -302,8 +307,8 @@ impl Sampler {
         }
     }
 
-    /// The blocks are all of `block` samples but the last one, which makes the windows uneven: all that follow it in
-    /// the shuffled order begin `missing` earlier.
+    /// The blocks are all of `block` samples but the last one, which makes the windows uneven: all
+    /// that follow it in the shuffled order begin `missing` earlier.
     fn windowed(&self, epoch: u64, place: usize, len: usize, block: usize, window: usize) -> usize {
         let blocks = len.div_ceil(block);
         let missing = blocks * block - len;
@@ -477,7 +482,8 @@ mod tests {
         };
         let sampler = Sampler::shuffled(995, 3).with_order(order).unwrap();
         let indices: Vec<_> = sampler.collect();
-        // Thirty samples in a row touch the three blocks of a window, or of two where the short block shifts it.
+        // Thirty samples in a row touch the three blocks of a window, or of two where the short
+        // block shifts it.
         for chunk in indices.chunks(30) {
             let mut blocks: Vec<_> = chunk.iter().map(|index| index / 10).collect();
             blocks.sort();

@@ -8,7 +8,8 @@ use crate::sample::Sample;
 
 /// A finite collection of samples with random access.
 ///
-/// The order in which samples are visited is not the source's business: see [`Sampler`](crate::Sampler).
+/// The order in which samples are visited is not the source's business: see
+/// [`Sampler`](crate::Sampler).
 pub trait Source: Send + Sync {
     /// Number of samples.
     fn len(&self) -> usize;

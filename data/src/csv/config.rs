@@ -124,8 +124,8 @@ impl CsvConfig {
         }
     }
 
-    /// CC3M's and LaCLIP's table: comma-separated without a header, image path and caption first, with any number of
-    /// rewrite files.
+    /// CC3M's and LaCLIP's table: comma-separated without a header, image path and caption first,
+    /// with any number of rewrite files.
     pub fn laclip(
         path: impl Into<PathBuf>,
         root: impl Into<PathBuf>,

@@ -1,5 +1,5 @@
-//! Tables of image paths and captions: open_clip's TSV, CC3M's headerless CSV, DreamLIP's caption columns, and
-//! LaCLIP's CSV with line-aligned rewrite files.
+//! Tables of image paths and captions: open_clip's TSV, CC3M's headerless CSV, DreamLIP's caption
+//! columns, and LaCLIP's CSV with line-aligned rewrite files.
 //!
 //! The table is scanned once and then read through a memory map; eight bytes a row are kept.
 
@@ -55,13 +55,14 @@ impl Columns {
 impl CsvSource {
     /// Scans a table. Images are not looked at.
     ///
-    /// Rows that are short, lack their caption, or have broken UTF-8 in the image path are skipped and told by
-    /// [`CsvSource::problems`]; broken UTF-8 in a caption is replaced or skipped as configured and told too.
+    /// Rows that are short, lack their caption, or have broken UTF-8 in the image path are skipped
+    /// and told by [`CsvSource::problems`]; broken UTF-8 in a caption is replaced or skipped as
+    /// configured and told too.
     ///
     /// # Errors
     ///
-    /// Fails if a named column is missing, if more than `max_bad` of the rows are skipped, if no row is left, and if
-    /// rewrites do not align with the rows.
+    /// Fails if a named column is missing, if more than `max_bad` of the rows are skipped, if no
+    /// row is left, and if rewrites do not align with the rows.
     pub fn open(config: CsvConfig) -> Result<Self, DataError> {
         let file = MappedFile::open(&config.path)?;
         let columns = config.columns(&file)?;
@@ -144,7 +145,8 @@ impl CsvSource {
 
     /// Number of usable row `index` among all rows that count for the alignment.
     fn number(&self, index: usize) -> usize {
-        // The j-th unusable row stands before `index` if fewer than `index + 1` usable rows precede it.
+        // The j-th unusable row stands before `index` if fewer than `index + 1` usable rows precede
+        // it.
         let mut before = 0;
         let (mut low, mut high) = (0, self.unusable.len());
         while low < high {

@@ -1,4 +1,5 @@
-//! LaCLIP's rewrite files: line `i` belongs to the `i`-th row of the table. There are no ids, so counts must agree.
+//! LaCLIP's rewrite files: line `i` belongs to the `i`-th row of the table. There are no ids, so
+//! counts must agree.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -16,22 +17,23 @@ pub(super) struct Rewrites {
 impl Rewrites {
     /// Opens `files` for a table with `rows` counted rows, `refused` others not counted.
     ///
-    /// All files must have the same number of lines, and `rows` must be that number or a multiple of it: a table may
-    /// list the images several times. A lone `\r` inside a rewrite is read as text if the counts agree that way, and as
-    /// a line end, as Python's text mode has it, if they agree only that way.
+    /// All files must have the same number of lines, and `rows` must be that number or a multiple
+    /// of it: a table may list the images several times. A lone `\r` inside a rewrite is read as
+    /// text if the counts agree that way, and as a line end, as Python's text mode has it, if they
+    /// agree only that way.
     pub fn open(
         files: &[PathBuf],
         table: &Path,
         rows: usize,
         refused: usize,
     ) -> Result<Self, DataError> {
-        let read = |end| {
+        let read = |end| -> Result<Vec<Lines>, DataError> {
             files
                 .iter()
                 .map(|path| Ok(Lines::new(MappedFile::open(path)?, end)))
                 .collect()
         };
-        let readings: [Vec<Lines>; 2] = [read(LineEnd::Newline)?, read(LineEnd::Universal)?];
+        let readings = [read(LineEnd::Newline)?, read(LineEnd::Universal)?];
         let counts = readings
             .each_ref()
             .map(|files| files.iter().map(Lines::len).collect::<Vec<_>>());

@@ -1,7 +1,8 @@
 //! Batches made ahead of time on threads, in an order that does not depend on how many there are.
 //!
-//! The unit of work is a sample, not a batch: all threads work on the next batch together, so it is there as early as
-//! possible and few batches are in memory. The thread that finishes a batch's last sample collates it.
+//! The unit of work is a sample, not a batch: all threads work on the next batch together, so it is
+//! there as early as possible and few batches are in memory. The thread that finishes a batch's
+//! last sample collates it.
 
 mod report;
 mod work;
@@ -69,8 +70,8 @@ impl LoaderOptions {
 /// Why `collate` could not make a batch. Any error converts to [`CollateError::Fatal`].
 #[derive(Debug)]
 pub enum CollateError {
-    /// These samples, by their place in the batch, cannot be used: they are replaced and the batch is made again.
-    /// Name all at once; decoding in `prepare` is cheaper if bad samples are common.
+    /// These samples, by their place in the batch, cannot be used: they are replaced and the batch
+    /// is made again. Name all at once; decoding in `prepare` is cheaper if bad samples are common.
     Samples(Vec<(usize, String)>),
     /// Loading cannot go on.
     Fatal(Box<dyn Error + Send + Sync>),
@@ -84,14 +85,15 @@ impl<E: Error + Send + Sync + 'static> From<E> for CollateError {
 
 /// An iterator over the batches of one process, made by threads of its own.
 ///
-/// Batch `i` of an epoch is a pure function of the sampler's seed, the epoch and `i`: it does not depend on the number
-/// of threads. The generator given to `prepare` belongs to the sample's place in the epoch, that given to `collate` to
-/// the batch.
+/// Batch `i` of an epoch is a pure function of the sampler's seed, the epoch and `i`: it does not
+/// depend on the number of threads. The generator given to `prepare` belongs to the sample's place
+/// in the epoch, that given to `collate` to the batch.
 ///
-/// A sample that cannot be read or prepared is skipped, counted and named in [`Loader::report`]. In its place comes a
-/// sample drawn uniformly from the whole source by (seed, epoch, place, attempt), so batches keep their size and the
-/// stream stays reproducible. Loading stops with an error when the unreadable samples are more than `max_bad` of those
-/// seen (of the first thousand, or the first epoch if it is shorter, while fewer have been seen).
+/// A sample that cannot be read or prepared is skipped, counted and named in [`Loader::report`]. In
+/// its place comes a sample drawn uniformly from the whole source by (seed, epoch, place, attempt),
+/// so batches keep their size and the stream stays reproducible. Loading stops with an error when
+/// the unreadable samples are more than `max_bad` of those seen (of the first thousand, or the
+/// first epoch if it is shorter, while fewer have been seen).
 ///
 /// After an error the iterator ends. Dropping the loader stops and joins its threads.
 pub struct Loader<B> {
@@ -115,8 +117,9 @@ pub struct Loader<B> {
 }
 
 impl<B: Send + 'static> Loader<B> {
-    /// A loader whose `collate` makes a batch of samples at once: decoding, augmentation and choice of text included.
-    /// One thread works on one batch then; [`Loader::with_prepare`] has all threads work on the same batch.
+    /// A loader whose `collate` makes a batch of samples at once: decoding, augmentation and choice
+    /// of text included. One thread works on one batch then; [`Loader::with_prepare`] has all
+    /// threads work on the same batch.
     pub fn new<C>(
         source: Arc<dyn Source>,
         sampler: Sampler,
@@ -126,7 +129,8 @@ impl<B: Send + 'static> Loader<B> {
     where
         C: Fn(Vec<Sample>, &mut ChaCha8Rng) -> Result<B, CollateError> + Send + Sync + 'static,
     {
-        // A thread that collates does not help with the next batch, so each needs a batch of its own.
+        // A thread that collates does not help with the next batch, so each needs a batch of its
+        // own.
         let ahead = options.ahead.max(options.workers + 1);
         Self::with_prepare(
             source,
@@ -137,12 +141,13 @@ impl<B: Send + 'static> Loader<B> {
         )
     }
 
-    /// A loader that calls `prepare` on each sample (decode, augment, choose a text) and `collate` on the results of a
-    /// batch, which should be quick.
+    /// A loader that calls `prepare` on each sample (decode, augment, choose a text) and `collate`
+    /// on the results of a batch, which should be quick.
     ///
     /// # Errors
     ///
-    /// Fails if the sampler is not for this source, if an epoch does not fill a batch, and on options of zero.
+    /// Fails if the sampler is not for this source, if an epoch does not fill a batch, and on
+    /// options of zero.
     pub fn with_prepare<I, P, C>(
         source: Arc<dyn Source>,
         sampler: Sampler,

@@ -50,7 +50,8 @@ pub struct LoaderReport {
     pub skipped: usize,
     /// The latest of them.
     pub latest: Option<Skipped>,
-    /// Skipped samples that were not told yet, the first [`LoaderReport::KEPT`]; the caller logs and clears them.
+    /// Skipped samples that were not told yet, the first [`LoaderReport::KEPT`]; the caller logs
+    /// and clears them.
     pub untold: Vec<Skipped>,
 }
 

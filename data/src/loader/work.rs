@@ -147,7 +147,8 @@ where
             .map(Some)
     }
 
-    /// Makes the sample of a slot, from `attempt` on: attempt 0 is the epoch's own sample, the others replace it.
+    /// Makes the sample of a slot, from `attempt` on: attempt 0 is the epoch's own sample, the
+    /// others replace it.
     fn make(&self, plan: Plan, slot: usize, attempt: u64) -> Result<Made<I>, DataError> {
         let (epoch, position) = (plan.epoch, plan.position + slot);
         let mut skipped = Vec::new();
@@ -199,8 +200,8 @@ where
         }
     }
 
-    /// Collates; where `collate` refuses samples, they are replaced and all are made again, which gives the others
-    /// unchanged.
+    /// Collates; where `collate` refuses samples, they are replaced and all are made again, which
+    /// gives the others unchanged.
     fn collate(&self, plan: Plan, mut made: Vec<Made<I>>) -> Result<Delivery<B>, DataError> {
         let mut skipped: Vec<Skipped> = made
             .iter_mut()

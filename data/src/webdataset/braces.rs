@@ -10,8 +10,8 @@ const MAX_NAMES: usize = 10_000_000;
 /// Expands a pattern to the names it stands for, in order.
 ///
 /// `{1..3}` counts (down as well, with a step as in `{0..10..5}`, with letters as in `{a..c}`; as many digits as the
-/// wider bound if one starts with a zero), `{a,b}` lists, braces nest, `\{` is a plain brace, and a pair with neither
-/// a comma nor a range stands for itself.
+/// wider bound if one starts with a zero), `{a,b}` lists, braces nest, `\{` is a plain brace, and a
+/// pair with neither a comma nor a range stands for itself.
 pub fn expand(pattern: &str) -> Result<Vec<String>, DataError> {
     let fail = |what: String| DataError::Pattern {
         pattern: pattern.to_string(),
@@ -48,7 +48,8 @@ impl Parser<'_> {
         next
     }
 
-    /// Everything up to the end, or at depth above 0 up to the `,` or `}` that ends this alternative.
+    /// Everything up to the end, or at depth above 0 up to the `,` or `}` that ends this
+    /// alternative.
     fn sequence(&mut self, depth: usize) -> Result<Vec<String>, String> {
         let mut names = vec![String::new()];
         loop {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::tar::Contents;
 
-/// Where indices are kept. One that does not fit the shard's size and time of change is made anew; one that cannot be
-/// written is done without.
+/// Where indices are kept. One that does not fit the shard's size and time of change is made anew;
+/// one that cannot be written is done without.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IndexCache {
@@ -52,7 +52,8 @@ impl IndexCache {
         fits.then_some(stored.contents)
     }
 
-    /// Keeps the index of a shard if possible. It is moved into place whole, as several processes may write it.
+    /// Keeps the index of a shard if possible. It is moved into place whole, as several processes
+    /// may write it.
     pub(crate) fn store(&self, shard: &Path, contents: &Contents) {
         let (Some(file), Some(stamp)) = (self.file(shard), stamp(shard)) else {
             return;

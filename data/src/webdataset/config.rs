@@ -23,14 +23,15 @@ pub struct ShardConfig {
     pub image_keys: Vec<String>,
     /// Extension of the web caption; none to read captions from JSON only.
     pub text_key: Option<String>,
-    /// Whether the text member holds one caption per line, with `\n` for a line break inside a caption, as in
-    /// CLIP_benchmark's retrieval sets.
+    /// Whether the text member holds one caption per line, with `\n` for a line break inside a
+    /// caption, as in CLIP_benchmark's retrieval sets.
     pub text_lines: bool,
     /// Caption fields of the `.json` member.
     pub json_fields: Vec<CaptionField>,
     /// Extension of the class index; none where there are no classes.
     pub label_key: Option<String>,
-    /// Extensions of further members that [`ShardSource::member`](super::ShardSource::member) reads.
+    /// Extensions of further members that [`ShardSource::member`](super::ShardSource::member)
+    /// reads.
     pub extra: Vec<String>,
     /// Drop samples without a caption. Turn off for classification sets.
     pub require_caption: bool,

@@ -1,7 +1,8 @@
 //! Text embeddings in shards of their own beside the image shards, as LLM2CLIP stores them.
 //!
 //! `00000.tar` has a sibling `00000_text_embeddings.tar` with a member `KEY.FIELD` for each sample and caption field.
-//! A member is a raw little-endian f32 buffer (LLM2CLIP's form), an `.npy` array or a safetensors file with one tensor.
+//! A member is a raw little-endian f32 buffer (LLM2CLIP's form), an `.npy` array or a safetensors
+//! file with one tensor.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,9 @@ pub struct EmbeddingShards {
     pub suffix: String,
     /// Folder of the siblings, if it is not that of the shards.
     pub directory: Option<PathBuf>,
-    /// Extensions of the members, in the order in which [`Sample::embedding`](crate::Sample::embedding) holds them;
-    /// upper or lower case does not matter.
+    /// Extensions of the members, in the order in which
+    /// [`Sample::embedding`](crate::Sample::embedding) holds them; upper or lower case does not
+    /// matter.
     pub fields: Vec<String>,
 }
 
@@ -102,7 +104,8 @@ impl EmbeddingShards {
     }
 }
 
-/// Reads the embeddings of sample `index` of a sibling shard: one vector for each field, one after another.
+/// Reads the embeddings of sample `index` of a sibling shard: one vector for each field, one after
+/// another.
 pub(super) fn read(sibling: &Shard, index: usize) -> Result<Vec<f32>, DataError> {
     let sample = sibling.sample(index);
     let fail =
@@ -138,8 +141,8 @@ fn parse(bytes: &[u8]) -> Result<Vec<f32>, String> {
     if npy::is_npy(bytes) {
         return npy::parse(bytes).map(|array| array.values);
     }
-    // A safetensors file begins with the length of its JSON header. Read as floats such a length is a denormal and a
-    // zero followed by text, which no embedding is.
+    // A safetensors file begins with the length of its JSON header. Read as floats such a length is
+    // a denormal and a zero followed by text, which no embedding is.
     if let Ok(file) = SafeTensors::deserialize(bytes) {
         return safetensor(&file);
     }

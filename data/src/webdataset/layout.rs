@@ -44,7 +44,8 @@ pub struct BenchmarkLayout {
 }
 
 impl BenchmarkLayout {
-    /// Reads the layout of `root` for a split, usually `train` or `test`. The shards are not opened.
+    /// Reads the layout of `root` for a split, usually `train` or `test`. The shards are not
+    /// opened.
     pub fn read(root: &Path, split: &str) -> Result<Self, DataError> {
         let folder = root.join(split);
         let count_file = folder.join("nshards.txt");

@@ -1,7 +1,8 @@
-//! Webdataset shards: tar archives in which the members of a sample share a name and differ in extension.
+//! Webdataset shards: tar archives in which the members of a sample share a name and differ in
+//! extension.
 //!
-//! Unlike the streaming reader of the Python library, shards are indexed when they are opened and any sample is read
-//! by seeking, so that order, resumption and sharding over processes are exact.
+//! Unlike the streaming reader of the Python library, shards are indexed when they are opened and
+//! any sample is read by seeking, so that order, resumption and sharding over processes are exact.
 
 mod braces;
 mod cache;
@@ -59,14 +60,14 @@ struct Found {
 impl ShardSource {
     /// Indexes the shards, several at a time.
     ///
-    /// Of a damaged shard, what is whole is used; an unreadable shard is left out; samples without an image, without
-    /// a caption where one is required, or without a stored embedding are dropped. All this is told by
-    /// [`ShardSource::problems`].
+    /// Of a damaged shard, what is whole is used; an unreadable shard is left out; samples without
+    /// an image, without a caption where one is required, or without a stored embedding are
+    /// dropped. All this is told by [`ShardSource::problems`].
     ///
     /// # Errors
     ///
-    /// Fails if more than `max_bad` of the shards are damaged or more than `max_bad` of the samples dropped, if no
-    /// sample is left, and if the configuration is contradictory.
+    /// Fails if more than `max_bad` of the shards are damaged or more than `max_bad` of the samples
+    /// dropped, if no sample is left, and if the configuration is contradictory.
     pub fn open(config: ShardConfig) -> Result<Self, DataError> {
         let paths = config.paths()?;
         let extensions = config.extensions()?;
@@ -129,7 +130,8 @@ impl ShardSource {
         self.shards.iter().map(|shard| shard.images.len()).collect()
     }
 
-    /// The classes a sample's multi-hot `.npy` member marks. `npy` must be among the configuration's `extra` members.
+    /// The classes a sample's multi-hot `.npy` member marks. `npy` must be among the
+    /// configuration's `extra` members.
     pub fn multi_hot(&self, index: usize) -> Result<Vec<usize>, DataError> {
         let (path, key, bytes) = self.member(index, "npy")?;
         let array = npy::parse(&bytes)
@@ -207,8 +209,8 @@ impl Source for ShardSource {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// Reads the bytes of one sample. Fails if the shard changed since it was indexed, and if the members do not hold
-    /// what they should.
+    /// Reads the bytes of one sample. Fails if the shard changed since it was indexed, and if the
+    /// members do not hold what they should.
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let (
             OpenShard {

@@ -52,7 +52,8 @@ impl Grouped<'_> {
 }
 
 impl Shard {
-    /// Indexes the members that have one of `extensions` (lower case). Also returns what is damaged.
+    /// Indexes the members that have one of `extensions` (lower case). Also returns what is
+    /// damaged.
     pub fn open(
         path: &Path,
         extensions: &[String],
@@ -142,7 +143,8 @@ impl Shard {
         }
     }
 
-    /// Keeps the samples for which `sibling` finds a place in another shard; it is called with each index.
+    /// Keeps the samples for which `sibling` finds a place in another shard; it is called with each
+    /// index.
     pub fn retain(&mut self, mut sibling: impl FnMut(usize, Grouped<'_>) -> Option<usize>) {
         let links: Vec<_> = (0..self.len())
             .map(|index| sibling(index, self.sample(index)))
@@ -204,7 +206,8 @@ fn scan_file(path: &Path) -> Result<Contents, DataError> {
     Ok(contents)
 }
 
-/// Splits a member's name at the first dot of its last component: `a/b.c/0001.seg.PNG` is key `a/b.c/0001`, extension
+/// Splits a member's name at the first dot of its last component: `a/b.c/0001.seg.PNG` is key
+/// `a/b.c/0001`, extension
 /// `seg.png`. Hidden files and webdataset's `__meta__` members belong to no sample.
 fn split_name(name: &str) -> Option<(&str, String)> {
     let name = name.trim_start_matches("./");

@@ -1,7 +1,8 @@
 //! The members of a tar archive and where their bytes lie, also of an archive that is damaged.
 //!
-//! Headers are walked without reading the data. Formats: ustar, GNU long names, pax `path` and `size`. Where a header
-//! is damaged the walk goes on at the next valid one, which a streaming reader cannot do.
+//! Headers are walked without reading the data. Formats: ustar, GNU long names, pax `path` and
+//! `size`. Where a header is damaged the walk goes on at the next valid one, which a streaming
+//! reader cannot do.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -73,7 +74,8 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
             continue;
         };
         let data = start + BLOCK;
-        match header.kind() {
+        let kind = header.kind(name_override.as_deref());
+        match kind {
             Kind::File => {
                 let name = name_override.take().unwrap_or_else(|| header.name());
                 let size = size_override.take().unwrap_or(stored_size);
@@ -100,9 +102,9 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
                     contents.damage.push((Place::Byte(start), what.into()));
                     break;
                 }
-                if header.kind() != Kind::Skipped && stored_size <= MAX_EXTENSION {
+                if kind != Kind::Skipped && stored_size <= MAX_EXTENSION {
                     let text = walk.read(data, stored_size as usize)?;
-                    if header.kind() == Kind::LongName {
+                    if kind == Kind::LongName {
                         name_override = Some(until_zero(&text));
                     } else {
                         let (path, size) = pax_path_and_size(&text);
@@ -180,14 +182,15 @@ enum Kind {
 struct Header([u8; BLOCK as usize]);
 
 impl Header {
-    fn kind(&self) -> Kind {
+    /// What follows the header of a member whose full name may have come before it.
+    fn kind(&self, long_name: Option<&str>) -> Kind {
         match self.0[156] {
             b'L' => Kind::LongName,
             b'x' => Kind::Pax,
             b'K' | b'g' | b'S' => Kind::Skipped,
             b'1'..=b'6' => Kind::NoData,
             // Old archives mark a directory only by the slash at the end of its name.
-            b'\0' if self.name().ends_with('/') => Kind::NoData,
+            b'\0' if long_name.unwrap_or(&self.name()).ends_with('/') => Kind::NoData,
             _ => Kind::File,
         }
     }
@@ -256,7 +259,8 @@ fn until_zero(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-/// Reads `path` and `size` from pax records: `LENGTH key=value\n`, the length counting the whole record.
+/// Reads `path` and `size` from pax records: `LENGTH key=value\n`, the length counting the whole
+/// record.
 fn pax_path_and_size(mut records: &[u8]) -> (Option<String>, Option<u64>) {
     let (mut path, mut size) = (None, None);
     while let Some(space) = records.iter().position(|byte| *byte == b' ') {

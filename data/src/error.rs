@@ -57,7 +57,7 @@ pub enum DataError {
         /// The configured share.
         max_bad: f64,
         /// The first problem that was met.
-        first: Problem,
+        first: Box<Problem>,
     },
     /// An index past the end of a source.
     #[error("{name}: sample {index} was asked for, but there are only {len}")]

@@ -80,7 +80,7 @@ impl Problems {
                 total,
                 unit,
                 max_bad,
-                first: first.clone(),
+                first: Box::new(first.clone()),
             }),
             _ => Ok(()),
         }

@@ -10,7 +10,8 @@ use crate::source::{Source, out_of_range};
 /// Extensions taken for images, in lower case.
 const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
 
-/// `root/CLASS/**/IMAGE`: classes and images sorted by name, the label being the class's place. There are no captions.
+/// `root/CLASS/**/IMAGE`: classes and images sorted by name, the label being the place of the class.
+/// There are no captions.
 #[derive(Debug)]
 pub struct FolderSource {
     root: PathBuf,

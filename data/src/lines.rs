@@ -166,9 +166,11 @@ mod tests {
         #[test]
         fn lines_are_those_of_the_standard_library(parts in prop::collection::vec("[a-z]{0,5}\r?", 0..80)) {
             let text = parts.join("\n");
-            let expected: Vec<String> = text.lines().map(|l| l.strip_suffix('\r').unwrap_or(l).to_string()).collect();
+            let stripped = |l: &str| l.strip_suffix('\r').unwrap_or(l).to_string();
+            let expected: Vec<String> = text.lines().map(stripped).collect();
             prop_assert_eq!(lines(&text, LineEnd::Newline), expected);
-            let python: Vec<_> = text.replace("\r\n", "\n").replace('\r', "\n").lines().map(String::from).collect();
+            let python = text.replace("\r\n", "\n").replace('\r', "\n");
+            let python: Vec<_> = python.lines().map(String::from).collect();
             prop_assert_eq!(lines(&text, LineEnd::Universal), python);
         }
     }

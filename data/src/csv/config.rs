@@ -193,8 +193,13 @@ impl CsvConfig {
             Column::Index(index) => Ok(*index),
             Column::Name(name) => header.iter().position(|known| known == name).ok_or_else(|| {
                 let what = match self.header {
-                    true => format!("there is no column `{name}`; the header has {header:?}. Check the separator and the column names"),
-                    false => format!("column `{name}` is asked for by name, but the table is read without a header"),
+                    true => format!(
+                        "there is no column `{name}`; the header has {header:?}. Check the separator \
+                         and the column names"
+                    ),
+                    false => format!(
+                        "column `{name}` is asked for by name, but the table is read without a header"
+                    ),
                 };
                 DataError::malformed(&self.path, Place::Line(1), what)
             }),

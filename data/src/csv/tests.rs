@@ -280,7 +280,9 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(table in prop::collection::vec(any::<u8>(), 0..200)) {
         let folder = folder(&table);
-        if let Ok(source) = CsvSource::open(CsvConfig { header: false, image: Column::Index(0), captions: vec![], ..open_clip(&folder) }) {
+        let image = Column::Index(0);
+        let config = CsvConfig { header: false, image, captions: vec![], ..open_clip(&folder) };
+        if let Ok(source) = CsvSource::open(config) {
             (0..source.len()).for_each(|i| drop(source.get(i)));
         }
     }

@@ -131,7 +131,7 @@ impl ShardConfig {
             ));
         }
         if text.is_none() && json.is_none() && self.require_caption {
-            let what = "captions are required, but neither `text_key` nor `json_fields` says where they are";
+            let what = "captions are required; say in `text_key` or `json_fields` where they are";
             return Err(DataError::Config(what.into()));
         }
         Ok(Extensions {

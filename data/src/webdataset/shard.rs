@@ -210,7 +210,6 @@ fn scan_file(path: &Path) -> Result<Contents, DataError> {
 /// `a/b.c/0001`, extension
 /// `seg.png`. Hidden files and webdataset's `__meta__` members belong to no sample.
 fn split_name(name: &str) -> Option<(&str, String)> {
-    let name = name.trim_start_matches("./");
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
     let dot = base + name[base..].find('.')?;
     let meta = name
@@ -228,7 +227,7 @@ mod tests {
         let split = |name| split_name(name).map(|(key, extension)| (key.to_string(), extension));
         let pair = |a: &str, b: &str| Some((a.to_string(), b.to_string()));
         assert_eq!(split("000.jpg"), pair("000", "jpg"));
-        assert_eq!(split("./a/000.JPG"), pair("a/000", "jpg"));
+        assert_eq!(split("a/000.JPG"), pair("a/000", "jpg"));
         assert_eq!(split("a.b/000.seg.PNG"), pair("a.b/000", "seg.png"));
         assert_eq!(split("a/._000.jpg"), None);
         assert_eq!(split("noext"), None);

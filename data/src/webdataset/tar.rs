@@ -46,7 +46,7 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
     let mut start = 0;
     while start < length {
         let Some(header) = walk.block(start)? else {
-            let what = "the archive is cut off inside a header; the samples before are used";
+            let what = "the archive is cut off in a header; the members before are used";
             contents.damage.push((Place::Byte(start), what.into()));
             break;
         };
@@ -89,7 +89,7 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
                         start = end.next_multiple_of(BLOCK);
                     }
                     None => {
-                        let what = "the archive is cut off inside this member; the samples before are used";
+                        let what = "the archive is cut off in this member; those before are used";
                         contents.damage.push((Place::Member(name), what.into()));
                         break;
                     }
@@ -321,7 +321,8 @@ mod tests {
         fn members_are_those_the_tar_crate_reads(files in prop::collection::vec(
             ("[a-z]{1,8}(/[a-zA-Z0-9_.]{1,80}){1,3}", prop::collection::vec(any::<u8>(), 0..2000)), 0..12,
         )) {
-            let files: Vec<_> = files.into_iter().map(|(name, data)| (name.replace("..", "x").replace("/.", "/x"), data)).collect();
+            let plain = |name: String| name.replace("..", "x").replace("/.", "/x");
+            let files: Vec<_> = files.into_iter().map(|(name, data)| (plain(name), data)).collect();
             let bytes = archive(&files);
             let contents = scan_bytes(&bytes);
             prop_assert_eq!(&contents.damage, &[]);
@@ -332,7 +333,11 @@ mod tests {
                 entry.read_to_end(&mut data).unwrap();
                 (entry.path().unwrap().to_str().unwrap().to_string(), entry.raw_file_position(), data)
             }).collect();
-            let got: Vec<_> = contents.members.iter().map(|m| (m.name.clone(), m.offset, data(&bytes, m))).collect();
+            let got: Vec<_> = contents
+                .members
+                .iter()
+                .map(|m| (m.name.clone(), m.offset, data(&bytes, m)))
+                .collect();
             prop_assert_eq!(got, expected);
         }
 

@@ -146,7 +146,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<f32>, String> {
     if let Ok(file) = SafeTensors::deserialize(bytes) {
         return safetensor(&file);
     }
-    if bytes.is_empty() || bytes.len() % 4 != 0 {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(4) {
         return Err(format!(
             "{} bytes are no f32 vector, .npy array or safetensors file",
             bytes.len()

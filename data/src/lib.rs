@@ -1,3 +1,31 @@
-//! Crate data.
+//! Images and captions on disk, read as batches in host memory. No tensor in here.
+//!
+//! A [`Source`] gives [`Sample`]s by index: [`webdataset`] shards, [`csv`] tables (with LaCLIP's
+//! rewrites), [`jsonl`] annotations, image [`folder`]s. A [`Sampler`] decides their order as a pure
+//! function of (seed, epoch, position), and a [`Loader`] reads, decodes and collates them on
+//! threads of its own.
 
+mod captions;
+pub mod csv;
+mod error;
+pub mod folder;
+pub mod jsonl;
+mod lines;
+mod loader;
+pub mod npy;
+mod permutation;
+mod problem;
+mod sample;
+mod sampler;
 pub mod scenes;
+mod source;
+pub mod webdataset;
+
+pub use captions::CaptionField;
+pub use error::{DataError, Place};
+pub use loader::{CollateError, Loader, LoaderOptions, LoaderReport, Skipped};
+pub use permutation::Permutation;
+pub use problem::{Problem, Problems};
+pub use sample::{CaptionKind, CaptionMix, Captions, Sample};
+pub use sampler::{Draw, Order, Sampler};
+pub use source::{Mixture, Source, Subset};

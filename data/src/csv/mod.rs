@@ -1,0 +1,313 @@
+//! Tables of image paths and captions: open_clip's TSV, CC3M's headerless CSV, DreamLIP's caption
+//! columns, and LaCLIP's CSV with line-aligned rewrite files.
+//!
+//! The table is scanned once and then read through a memory map; eight bytes a row are kept.
+
+mod config;
+mod rewrites;
+
+use std::path::{Path, PathBuf};
+
+use ::csv::{ByteRecord, ReaderBuilder};
+
+pub use config::{BrokenUtf8, CaptionColumn, Column, CsvConfig, ImageExtensions};
+
+use self::rewrites::Rewrites;
+use crate::error::{DataError, Place};
+use crate::lines::MappedFile;
+use crate::problem::{Problem, Problems};
+use crate::sample::{CaptionKind, Captions, Sample};
+use crate::source::{Source, out_of_range};
+
+/// A row longer than this is taken for an unclosed quote that swallowed the rows after it.
+const MAX_ROW: usize = 1 << 20;
+
+/// The rows of a table, in their order.
+#[derive(Debug)]
+pub struct CsvSource {
+    config: CsvConfig,
+    columns: Columns,
+    file: MappedFile,
+    /// Where each usable row begins.
+    rows: Vec<u64>,
+    /// Numbers of the rows that count for the alignment of rewrites but cannot be used, ascending.
+    unusable: Vec<usize>,
+    rewrites: Option<Rewrites>,
+    problems: Problems,
+}
+
+/// The configured columns, by index.
+#[derive(Debug)]
+struct Columns {
+    image: usize,
+    captions: Vec<(usize, CaptionKind)>,
+    label: Option<usize>,
+}
+
+impl Columns {
+    /// The number of columns a row must have.
+    fn needed(&self) -> usize {
+        let captions = self.captions.iter().map(|(column, _)| *column);
+        captions.chain(self.label).fold(self.image, usize::max) + 1
+    }
+}
+
+impl CsvSource {
+    /// Scans a table. Images are not looked at.
+    ///
+    /// Rows that are short, lack their caption, or have broken UTF-8 in the image path are skipped
+    /// and told by [`CsvSource::problems`]; broken UTF-8 in a caption is replaced or skipped as
+    /// configured and told too.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a named column is missing, if more than `max_bad` of the rows are skipped, if no
+    /// row is left, and if rewrites do not align with the rows.
+    pub fn open(config: CsvConfig) -> Result<Self, DataError> {
+        let file = MappedFile::open(&config.path)?;
+        let columns = config.columns(&file)?;
+        let mut scan = Scan {
+            problems: Problems::default(),
+            rows: Vec::new(),
+            unusable: Vec::new(),
+            counted: 0,
+            skipped: 0,
+        };
+        let mut refused = 0;
+        let mut reader = reader(&config)
+            .has_headers(config.header)
+            .from_reader(&file[..]);
+        let mut record = ByteRecord::new();
+        loop {
+            match reader.read_byte_record(&mut record) {
+                Ok(false) => break,
+                Ok(true) => {
+                    let image = record.get(columns.image).unwrap_or_default();
+                    if config.image_extensions.accept(image) {
+                        scan.row(&config, &columns, &record);
+                    } else {
+                        refused += 1;
+                    }
+                }
+                Err(error) => {
+                    let what = format!("cannot be read as a table: {error}");
+                    return Err(DataError::malformed(&config.path, Place::Whole, what));
+                }
+            }
+        }
+
+        let Scan {
+            problems,
+            rows,
+            unusable,
+            counted,
+            skipped,
+        } = scan;
+        let name = config.path.display().to_string();
+        problems.check(&name, (skipped, counted, "rows"), config.max_bad)?;
+        if rows.is_empty() {
+            let what = match problems.iter().next() {
+                Some(first) => format!("no usable row; the first problem: {first}"),
+                None if refused > 0 => format!(
+                    "none of {refused} rows names an image file; check the separator and the image column"
+                ),
+                None => "no rows".into(),
+            };
+            return Err(DataError::malformed(&config.path, Place::Whole, what));
+        }
+        let rewrites = match config.rewrites.as_slice() {
+            [] => None,
+            files => Some(Rewrites::open(files, &config.path, counted, refused)?),
+        };
+        Ok(Self {
+            config,
+            columns,
+            file,
+            rows,
+            unusable,
+            rewrites,
+            problems,
+        })
+    }
+
+    /// What was skipped or replaced.
+    pub fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
+    /// Path of the image of a row, as the table has it.
+    fn image_path(&self, name: &str) -> PathBuf {
+        match &self.config.root {
+            Some(root) => root.join(name),
+            None => PathBuf::from(name),
+        }
+    }
+
+    /// Number of usable row `index` among all rows that count for the alignment.
+    fn number(&self, index: usize) -> usize {
+        // The j-th unusable row stands before `index` if fewer than `index + 1` usable rows precede
+        // it.
+        let mut before = 0;
+        let (mut low, mut high) = (0, self.unusable.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            if self.unusable[middle] - middle <= index {
+                before = middle + 1;
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        index + before
+    }
+
+    fn record(&self, index: usize) -> Result<ByteRecord, DataError> {
+        let start = *self
+            .rows
+            .get(index)
+            .ok_or_else(|| out_of_range(self, index))? as usize;
+        let mut record = ByteRecord::new();
+        let mut reader = reader(&self.config)
+            .has_headers(false)
+            .from_reader(&self.file[start..]);
+        let read = reader.read_byte_record(&mut record);
+        match read {
+            Ok(true) => Ok(record),
+            _ => Err(DataError::malformed(
+                &self.config.path,
+                Place::Byte(start as u64),
+                "the row is gone; was the file changed?",
+            )),
+        }
+    }
+}
+
+impl Source for CsvSource {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Reads a row and its image file.
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let record = self.record(index)?;
+        let field = |column: usize| String::from_utf8_lossy(record.get(column).unwrap_or_default());
+        let key = field(self.columns.image).into_owned();
+        let path = self.image_path(&key);
+        let image = std::fs::read(&path).map_err(|error| DataError::io(path, error))?;
+        let mut captions = Captions::default();
+        for (column, kind) in &self.columns.captions {
+            captions.push(*kind, field(*column));
+        }
+        if let Some(rewrites) = &self.rewrites {
+            rewrites
+                .of_row(self.number(index))
+                .for_each(|text| captions.push(CaptionKind::Rewrite, text));
+        }
+        let label = match self.columns.label {
+            None => None,
+            Some(column) => Some(field(column).trim().parse().map_err(|_| {
+                let what = format!(
+                    "the label of {key} is `{}`, not a class index",
+                    field(column)
+                );
+                DataError::malformed(&self.config.path, Place::Byte(self.rows[index]), what)
+            })?),
+        };
+        Ok(Sample {
+            key,
+            image,
+            captions,
+            label,
+            embedding: None,
+        })
+    }
+
+    fn name(&self) -> String {
+        self.config.path.display().to_string()
+    }
+}
+
+fn reader(config: &CsvConfig) -> ReaderBuilder {
+    let mut builder = ReaderBuilder::new();
+    builder.delimiter(config.separator as u8).flexible(true);
+    builder
+}
+
+/// What a scan over the rows gathers.
+struct Scan {
+    problems: Problems,
+    rows: Vec<u64>,
+    unusable: Vec<usize>,
+    /// Rows that count for the alignment.
+    counted: usize,
+    skipped: usize,
+}
+
+impl Scan {
+    fn row(&mut self, config: &CsvConfig, columns: &Columns, record: &ByteRecord) {
+        let (line, byte) = record
+            .position()
+            .map_or((0, 0), |position| (position.line(), position.byte()));
+        match check(config, columns, record) {
+            Verdict::Good => self.rows.push(byte),
+            Verdict::Mended(what) => {
+                self.problem(&config.path, line, what);
+                self.rows.push(byte);
+            }
+            Verdict::Unusable(what) => {
+                self.problem(&config.path, line, what);
+                self.unusable.push(self.counted);
+                self.skipped += 1;
+            }
+        }
+        self.counted += 1;
+    }
+
+    fn problem(&mut self, path: &Path, line: u64, what: String) {
+        self.problems
+            .push(Problem::new(path, Place::Line(line), what));
+    }
+}
+
+enum Verdict {
+    Good,
+    Mended(String),
+    Unusable(String),
+}
+
+fn check(config: &CsvConfig, columns: &Columns, record: &ByteRecord) -> Verdict {
+    if record.len() < columns.needed() {
+        let (has, needed) = (record.len(), columns.needed());
+        return Verdict::Unusable(format!("{has} columns instead of at least {needed}"));
+    }
+    if record.as_slice().len() > MAX_ROW {
+        return Verdict::Unusable(
+            "a row of more than a megabyte; probably a quote that is never closed".into(),
+        );
+    }
+    let field = |column: usize| record.get(column).unwrap_or_default();
+    if std::str::from_utf8(field(columns.image)).is_err() || field(columns.image).is_empty() {
+        return Verdict::Unusable("the image path is empty or not UTF-8".into());
+    }
+    let blank = |column: usize| field(column).trim_ascii().is_empty();
+    if config.rewrites.is_empty()
+        && columns.captions.iter().all(|(column, _)| blank(*column))
+        && !columns.captions.is_empty()
+    {
+        return Verdict::Unusable("the caption is empty".into());
+    }
+    let broken = columns
+        .captions
+        .iter()
+        .any(|(column, _)| std::str::from_utf8(field(*column)).is_err());
+    match (broken, config.broken_utf8) {
+        (false, _) => Verdict::Good,
+        (true, BrokenUtf8::Replace) => {
+            Verdict::Mended("broken UTF-8 in a caption was replaced by U+FFFD".into())
+        }
+        (true, BrokenUtf8::Skip) => Verdict::Unusable("broken UTF-8 in a caption".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

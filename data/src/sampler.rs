@@ -1,0 +1,571 @@
+//! The order in which samples are visited: a pure function of (seed, epoch, position).
+
+use rand::Rng;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::error::DataError;
+use crate::permutation::Permutation;
+
+/// Decides which sample comes when, for one of `world` processes.
+///
+/// An epoch is a sequence of source indices; process `rank` visits the places `rank`, `rank +
+/// world`, ... of it. Any place of any epoch is computed directly, so a run is continued by putting
+/// back two integers ([`Sampler::at`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampler {
+    seed: u64,
+    /// Lengths of the parts of the source; one for a source that is not a mixture.
+    lens: Vec<usize>,
+    draw: Draw,
+    order: Order,
+    rank: usize,
+    world: usize,
+    keep_tail: bool,
+    epoch: u64,
+    position: usize,
+}
+
+/// The order inside an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Order {
+    /// As in the source.
+    Sequential,
+    /// A new random permutation each epoch.
+    Shuffled,
+    /// A random order that reads disks kindly: the source is cut into blocks of consecutive samples
+    /// (about a shard each), the blocks are shuffled, and samples are shuffled inside windows of
+    /// several blocks. It mixes as a shard shuffle followed by a shuffle buffer of `block * window`
+    /// samples does.
+    Windowed {
+        /// Samples in a block.
+        block: usize,
+        /// Blocks in a window.
+        window: usize,
+    },
+}
+
+/// How many times each sample is visited in an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Draw {
+    /// Every sample once.
+    Once,
+    /// Part `i` of a mixture is visited `factors[i]` times; of a fractional rest, another random
+    /// subset each epoch.
+    Upsampled {
+        /// One factor for each part.
+        factors: Vec<f64>,
+    },
+    /// Drawn with replacement, as open_clip's `--dataset-resampled` does; `order` has no meaning
+    /// then.
+    Resampled {
+        /// Relative chance of a sample of each part; open_clip's upsampling factors. All 1: every
+        /// sample of the mixture is equally likely.
+        factors: Vec<f64>,
+        /// Samples in an epoch.
+        samples: usize,
+        /// So many consecutive samples come from the same part. 1 mixes freely; the global batch
+        /// size makes batches of one part each, as LLM2CLIP trains.
+        run: usize,
+    },
+}
+
+/// What a random stream is for. Streams of different purpose never share numbers.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    Order = 1,
+    Window = 2,
+    Part = 3,
+    DrawPart = 4,
+    DrawItem = 5,
+    Replacement = 6,
+    Prepare = 7,
+    Collate = 8,
+}
+
+/// The generator for one purpose at one place of one epoch. The four numbers are the key itself, so
+/// that no two places can meet in the same stream.
+pub(crate) fn stream(seed: u64, epoch: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
+    let mut key = [0u8; 32];
+    for (bytes, word) in key
+        .chunks_exact_mut(8)
+        .zip([seed, epoch, purpose as u64, index])
+    {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+impl Sampler {
+    /// For training: `len` samples, shuffled anew each epoch, uneven tails dropped.
+    pub fn shuffled(len: usize, seed: u64) -> Self {
+        Self {
+            seed,
+            lens: vec![len],
+            draw: Draw::Once,
+            order: Order::Shuffled,
+            rank: 0,
+            world: 1,
+            keep_tail: false,
+            epoch: 0,
+            position: 0,
+        }
+    }
+
+    /// For evaluation: `len` samples in their order, to the last one.
+    pub fn sequential(len: usize) -> Self {
+        Self {
+            order: Order::Sequential,
+            keep_tail: true,
+            ..Self::shuffled(len, 0)
+        }
+    }
+
+    /// For training on a [`Mixture`](crate::Mixture) whose parts have these lengths.
+    pub fn mixed(lens: Vec<usize>, draw: Draw, seed: u64) -> Result<Self, DataError> {
+        let factors = match &draw {
+            Draw::Once => None,
+            Draw::Upsampled { factors } | Draw::Resampled { factors, .. } => Some(factors),
+        };
+        if let Some(factors) = factors {
+            if factors.len() != lens.len() {
+                let (n, m) = (factors.len(), lens.len());
+                return Err(DataError::Config(format!(
+                    "{n} factors were given for {m} sources; give one each"
+                )));
+            }
+            if let Some(bad) = factors.iter().find(|f| !(f.is_finite() && **f >= 0.0)) {
+                return Err(DataError::Config(format!(
+                    "a source's factor is {bad}; it must be 0 or more"
+                )));
+            }
+        }
+        if let Draw::Resampled { factors, run, .. } = &draw {
+            if *run == 0 {
+                return Err(DataError::Config(
+                    "`run` is 0; use 1 to mix sources freely".into(),
+                ));
+            }
+            if lens
+                .iter()
+                .zip(factors)
+                .all(|(len, factor)| *len as f64 * factor == 0.0)
+            {
+                return Err(DataError::Config(
+                    "no source has both samples and a factor above 0".into(),
+                ));
+            }
+        }
+        Ok(Self {
+            lens,
+            draw,
+            ..Self::shuffled(0, seed)
+        })
+    }
+
+    /// Sets the order inside an epoch.
+    pub fn with_order(mut self, order: Order) -> Result<Self, DataError> {
+        if let Order::Windowed { block: 0, .. } | Order::Windowed { window: 0, .. } = order {
+            return Err(DataError::Config(
+                "a windowed order needs a block and a window of 1 or more".into(),
+            ));
+        }
+        self.order = order;
+        Ok(self)
+    }
+
+    /// Makes this the sampler of process `rank` among `world`.
+    pub fn sharded(mut self, rank: usize, world: usize) -> Result<Self, DataError> {
+        if rank >= world {
+            return Err(DataError::Config(format!(
+                "rank {rank} of {world} processes; ranks count from 0"
+            )));
+        }
+        (self.rank, self.world) = (rank, world);
+        Ok(self)
+    }
+
+    /// Whether the end of an epoch that does not fill a batch, or not all processes, is visited.
+    pub fn keep_tail(mut self, keep: bool) -> Self {
+        self.keep_tail = keep;
+        self
+    }
+
+    /// Puts the sampler at a place of an epoch.
+    pub fn at(mut self, epoch: u64, position: usize) -> Self {
+        (self.epoch, self.position) = (epoch, position);
+        self
+    }
+
+    /// The current epoch.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// How many samples of the current epoch this process has visited.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// This process's rank and the number of processes.
+    pub fn shard(&self) -> (usize, usize) {
+        (self.rank, self.world)
+    }
+
+    /// True if tails are visited, see [`Sampler::keep_tail`].
+    pub fn keeps_tail(&self) -> bool {
+        self.keep_tail
+    }
+
+    /// Number of samples in the source that the indices refer to.
+    pub fn source_len(&self) -> usize {
+        self.lens.iter().sum()
+    }
+
+    /// Samples in an epoch, over all processes.
+    pub fn epoch_len(&self) -> usize {
+        match &self.draw {
+            Draw::Once => self.source_len(),
+            Draw::Upsampled { .. } => self.visits().sum(),
+            Draw::Resampled { samples, .. } => *samples,
+        }
+    }
+
+    /// Samples in an epoch for this process.
+    pub fn len(&self) -> usize {
+        let (samples, world) = (self.epoch_len(), self.world);
+        if self.keep_tail {
+            (samples + world - 1 - self.rank) / world
+        } else {
+            samples / world
+        }
+    }
+
+    /// True if this process has nothing to visit.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The source index at `position` of `epoch` for this process.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `position` is not below [`Sampler::len`].
+    pub fn index(&self, epoch: u64, position: usize) -> usize {
+        assert!(
+            position < self.len(),
+            "position {position} of an epoch of {}",
+            self.len()
+        );
+        let place = self.place(position);
+        match &self.draw {
+            Draw::Once => self.ordered(epoch, place, self.epoch_len()),
+            Draw::Upsampled { .. } => {
+                self.upsampled(epoch, self.ordered(epoch, place, self.epoch_len()))
+            }
+            Draw::Resampled { factors, run, .. } => self.resampled(epoch, place, factors, *run),
+        }
+    }
+
+    /// What to visit instead if the sample at `position` cannot be used: a uniform draw from the
+    /// whole source for each `attempt`. Far from the samples around it, so that a batch does not
+    /// get the same image twice.
+    pub fn replacement(&self, epoch: u64, position: usize, attempt: u64) -> usize {
+        let mut rng = self.stream(epoch, Purpose::Replacement, self.place(position) as u64);
+        rng.set_stream(attempt);
+        rng.random_range(0..self.source_len())
+    }
+
+    /// Place of this process's `position` in the epoch of all processes.
+    pub(crate) fn place(&self, position: usize) -> usize {
+        position * self.world + self.rank
+    }
+
+    pub(crate) fn stream(&self, epoch: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
+        stream(self.seed, epoch, purpose, index)
+    }
+
+    fn permutation(&self, epoch: u64, purpose: Purpose, index: usize, len: usize) -> Permutation {
+        Permutation::new(len as u64, &mut self.stream(epoch, purpose, index as u64))
+    }
+
+    fn ordered(&self, epoch: u64, place: usize, len: usize) -> usize {
+        match self.order {
+            Order::Sequential => place,
+            Order::Shuffled => self
+                .permutation(epoch, Purpose::Order, 0, len)
+                .get(place as u64) as usize,
+            Order::Windowed { block, window } => self.windowed(epoch, place, len, block, window),
+        }
+    }
+
+    /// The blocks are all of `block` samples but the last one, which makes the windows uneven: all
+    /// that follow it in the shuffled order begin `missing` earlier.
+    fn windowed(&self, epoch: u64, place: usize, len: usize, block: usize, window: usize) -> usize {
+        let blocks = len.div_ceil(block);
+        let missing = blocks * block - len;
+        let order = self.permutation(epoch, Purpose::Order, 0, blocks);
+        let short = order.inverse(blocks as u64 - 1) as usize;
+        let start = |w: usize| {
+            let first = (w * window).min(blocks);
+            first * block - if short < first { missing } else { 0 }
+        };
+        let mut w = place / (window * block);
+        if start(w + 1) <= place {
+            w += 1;
+        }
+        let inside = self.permutation(epoch, Purpose::Window, w, start(w + 1) - start(w));
+        let mut offset = inside.get((place - start(w)) as u64) as usize + w * window * block;
+        if short >= w * window && offset >= (short + 1) * block - missing {
+            offset += missing;
+        }
+        order.get((offset / block) as u64) as usize * block + offset % block
+    }
+
+    /// How often the parts are visited in an epoch, in samples.
+    fn visits(&self) -> impl Iterator<Item = usize> + '_ {
+        let Draw::Upsampled { factors } = &self.draw else {
+            unreachable!("only upsampled parts have visits")
+        };
+        self.lens
+            .iter()
+            .zip(factors)
+            .map(|(len, factor)| (*len as f64 * factor).round() as usize)
+    }
+
+    /// The sample behind visit `visit` of an epoch in which parts are repeated.
+    fn upsampled(&self, epoch: u64, mut visit: usize) -> usize {
+        let mut start = 0;
+        for (part, (visits, len)) in self.visits().zip(&self.lens).enumerate() {
+            if visit < visits {
+                let whole_rounds = visits / len * len;
+                if visit < whole_rounds {
+                    return start + visit % len;
+                }
+                let rest = self.permutation(epoch, Purpose::Part, part, *len);
+                return start + rest.get((visit - whole_rounds) as u64) as usize;
+            }
+            visit -= visits;
+            start += len;
+        }
+        unreachable!("visits were counted by epoch_len")
+    }
+
+    fn resampled(&self, epoch: u64, place: usize, factors: &[f64], run: usize) -> usize {
+        let weights = || {
+            self.lens
+                .iter()
+                .zip(factors)
+                .map(|(len, factor)| *len as f64 * factor)
+        };
+        let total: f64 = weights().sum();
+        let mut at = self
+            .stream(epoch, Purpose::DrawPart, (place / run) as u64)
+            .random::<f64>()
+            * total;
+        let mut chosen = None;
+        for (part, weight) in weights().enumerate().filter(|(_, weight)| *weight > 0.0) {
+            chosen = Some(part);
+            at -= weight;
+            if at < 0.0 {
+                break;
+            }
+        }
+        let part = chosen.expect("`mixed` checked that a part has weight");
+        let item = self
+            .stream(epoch, Purpose::DrawItem, place as u64)
+            .random_range(0..self.lens[part]);
+        self.lens[..part].iter().sum::<usize>() + item
+    }
+}
+
+impl Iterator for Sampler {
+    type Item = usize;
+
+    /// The next index of the current epoch; `None` at its end.
+    fn next(&mut self) -> Option<usize> {
+        let index = (self.position < self.len()).then(|| self.index(self.epoch, self.position))?;
+        self.position += 1;
+        Some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sorted(indices: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut indices: Vec<_> = indices.into_iter().collect();
+        indices.sort();
+        indices
+    }
+
+    fn any_order() -> impl Strategy<Value = Order> {
+        prop_oneof![
+            Just(Order::Sequential),
+            Just(Order::Shuffled),
+            (1usize..20, 1usize..6).prop_map(|(block, window)| Order::Windowed { block, window }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_processes_partition_an_epoch(
+            len in 0usize..300, seed: u64, epoch in 0u64..5, world in 1usize..6, order in any_order(),
+        ) {
+            let whole = Sampler::shuffled(len, seed).with_order(order).unwrap().at(epoch, 0);
+            let shards = |keep: bool| (0..world).flat_map(move |rank| {
+                let sampler = Sampler::shuffled(len, seed).with_order(order).unwrap();
+                sampler.keep_tail(keep).sharded(rank, world).unwrap().at(epoch, 0)
+            });
+            prop_assert_eq!(sorted(whole.clone().keep_tail(true)), (0..len).collect::<Vec<_>>());
+            prop_assert_eq!(sorted(shards(true)), (0..len).collect::<Vec<_>>());
+            let even = len / world * world;
+            prop_assert_eq!(sorted(shards(false)), sorted(whole.take(even)));
+        }
+
+        #[test]
+        fn resuming_anywhere_continues_the_epoch(len in 1usize..200, seed: u64, epoch: u64, at in 0.0..1.0f64) {
+            let sampler = Sampler::shuffled(len, seed).at(epoch, 0);
+            let position = (at * len as f64) as usize;
+            let mut first = sampler.clone();
+            let head: Vec<_> = first.by_ref().take(position).collect();
+            let saved = serde_json::to_string(&first).unwrap();
+            let resumed: Sampler = serde_json::from_str(&saved).unwrap();
+            let joined: Vec<_> = head.into_iter().chain(resumed).collect();
+            prop_assert_eq!(joined, sampler.collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn upsampled_parts_are_visited_by_their_factors(
+            lens in prop::collection::vec(0usize..30, 1..4), seed: u64, epoch in 0u64..3,
+        ) {
+            let factors: Vec<f64> = (0..lens.len()).map(|i| [2.0, 0.5, 1.0][i]).collect();
+            let draw = Draw::Upsampled { factors: factors.clone() };
+            let sampler = Sampler::mixed(lens.clone(), draw, seed).unwrap().at(epoch, 0);
+            let mut visits = vec![0usize; lens.iter().sum()];
+            sampler.for_each(|index| visits[index] += 1);
+            let mut start = 0;
+            for (len, factor) in lens.iter().zip(factors) {
+                let of_part = &visits[start..start + len];
+                prop_assert_eq!(of_part.iter().sum::<usize>(), (*len as f64 * factor).round() as usize);
+                let (low, high) = (factor.floor() as usize, factor.ceil() as usize);
+                prop_assert!(of_part.iter().all(|n| (low..=high).contains(n)));
+                start += len;
+            }
+        }
+    }
+
+    #[test]
+    fn epochs_and_seeds_have_different_orders() {
+        let order = |seed, epoch| Sampler::shuffled(50, seed).at(epoch, 0).collect::<Vec<_>>();
+        assert_eq!(order(1, 0), order(1, 0));
+        assert_ne!(order(1, 0), order(1, 1));
+        assert_ne!(order(1, 0), order(2, 0));
+        assert_ne!(order(1, 0), (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_windowed_order_stays_in_few_blocks_at_a_time() {
+        let order = Order::Windowed {
+            block: 10,
+            window: 3,
+        };
+        let sampler = Sampler::shuffled(995, 3).with_order(order).unwrap();
+        let indices: Vec<_> = sampler.collect();
+        // Thirty samples in a row touch the three blocks of a window, or of two where the short
+        // block shifts it.
+        for chunk in indices.chunks(30) {
+            let mut blocks: Vec<_> = chunk.iter().map(|index| index / 10).collect();
+            blocks.sort();
+            blocks.dedup();
+            assert!(blocks.len() <= 6, "{blocks:?}");
+        }
+        assert_ne!(
+            indices[..10].iter().map(|i| i / 10).collect::<Vec<_>>(),
+            vec![indices[0] / 10; 10]
+        );
+    }
+
+    #[test]
+    fn a_fractional_factor_takes_another_subset_each_epoch() {
+        let draw = Draw::Upsampled { factors: vec![0.5] };
+        let sampler = Sampler::mixed(vec![100], draw, 0).unwrap();
+        assert_ne!(sorted(sampler.clone().at(0, 0)), sorted(sampler.at(1, 0)));
+    }
+
+    #[test]
+    fn resampling_follows_the_weights_and_keeps_runs_together() {
+        let draw = Draw::Resampled {
+            factors: vec![1.0, 3.0, 0.0],
+            samples: 8000,
+            run: 4,
+        };
+        let sampler = Sampler::mixed(vec![100, 100, 100], draw, 5).unwrap();
+        let parts: Vec<_> = sampler.map(|index| index / 100).collect();
+        assert_eq!(parts.len(), 8000);
+        assert!(
+            parts
+                .chunks(4)
+                .all(|run| run.iter().all(|part| *part == run[0]))
+        );
+        let second = parts.iter().filter(|part| **part == 1).count() as f64 / 8000.0;
+        assert!((second - 0.75).abs() < 0.04, "{second}");
+        assert!(!parts.contains(&2));
+    }
+
+    #[test]
+    fn contradictory_settings_are_refused() {
+        assert!(Sampler::mixed(vec![1, 2], Draw::Upsampled { factors: vec![1.0] }, 0).is_err());
+        assert!(
+            Sampler::mixed(
+                vec![1],
+                Draw::Upsampled {
+                    factors: vec![f64::NAN]
+                },
+                0
+            )
+            .is_err()
+        );
+        let nothing = Draw::Resampled {
+            factors: vec![1.0, 0.0],
+            samples: 10,
+            run: 1,
+        };
+        assert!(Sampler::mixed(vec![0, 5], nothing, 0).is_err());
+        assert!(Sampler::shuffled(3, 0).sharded(2, 2).is_err());
+        assert!(
+            Sampler::shuffled(3, 0)
+                .with_order(Order::Windowed {
+                    block: 0,
+                    window: 1
+                })
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn replacements_differ_by_attempt_and_stay_in_range() {
+        let sampler = Sampler::shuffled(1000, 9);
+        let draws: Vec<_> = (1..6)
+            .map(|attempt| sampler.replacement(0, 3, attempt))
+            .collect();
+        assert_eq!(
+            draws,
+            (1..6)
+                .map(|attempt| sampler.replacement(0, 3, attempt))
+                .collect::<Vec<_>>()
+        );
+        assert!(draws.iter().all(|index| *index < 1000));
+        assert!(draws.windows(2).any(|pair| pair[0] != pair[1]));
+    }
+}

@@ -1,0 +1,232 @@
+//! Where samples come from.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::DataError;
+use crate::sample::Sample;
+
+/// A finite collection of samples with random access.
+///
+/// The order in which samples are visited is not the source's business: see
+/// [`Sampler`](crate::Sampler).
+pub trait Source: Send + Sync {
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// Reads one sample. The same index always gives the same sample.
+    fn get(&self, index: usize) -> Result<Sample, DataError>;
+
+    /// A short name for logs and messages, such as the pattern or path it was opened with.
+    fn name(&self) -> String;
+
+    /// True if there are no samples.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<S: Source + ?Sized> Source for Arc<S> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        (**self).get(index)
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
+}
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        (**self).get(index)
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
+}
+
+/// Some samples of another source, in a given order.
+pub struct Subset<S> {
+    source: S,
+    indices: Indices,
+}
+
+enum Indices {
+    Range(Range<usize>),
+    List(Vec<usize>),
+}
+
+impl<S: Source> Subset<S> {
+    /// The samples of `source` at `indices`. Fails if one is out of range.
+    pub fn new(source: S, indices: Vec<usize>) -> Result<Self, DataError> {
+        match indices.iter().find(|index| **index >= source.len()) {
+            Some(index) => Err(out_of_range(&source, *index)),
+            None => Ok(Self {
+                source,
+                indices: Indices::List(indices),
+            }),
+        }
+    }
+
+    /// The first `n` samples of `source`, or all if there are fewer.
+    pub fn limit(source: S, n: usize) -> Self {
+        let n = n.min(source.len());
+        Self {
+            source,
+            indices: Indices::Range(0..n),
+        }
+    }
+}
+
+impl<S: Source> Source for Subset<S> {
+    fn len(&self) -> usize {
+        match &self.indices {
+            Indices::Range(range) => range.len(),
+            Indices::List(list) => list.len(),
+        }
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let inner = match &self.indices {
+            Indices::Range(range) => range.clone().nth(index),
+            Indices::List(list) => list.get(index).copied(),
+        };
+        self.source
+            .get(inner.ok_or_else(|| out_of_range(self, index))?)
+    }
+
+    fn name(&self) -> String {
+        format!("{} samples of {}", self.len(), self.source.name())
+    }
+}
+
+/// Several sources one after another.
+///
+/// How often each is visited is decided by [`Draw`](crate::Draw), which needs [`Mixture::lens`].
+pub struct Mixture {
+    parts: Vec<Box<dyn Source>>,
+    /// `ends[i]` is the number of samples in parts `0..=i`.
+    ends: Vec<usize>,
+}
+
+impl Mixture {
+    /// Joins `parts` in their order.
+    pub fn new(parts: Vec<Box<dyn Source>>) -> Self {
+        let ends = parts
+            .iter()
+            .scan(0, |end, part| {
+                *end += part.len();
+                Some(*end)
+            })
+            .collect();
+        Self { parts, ends }
+    }
+
+    /// Number of samples of each part.
+    pub fn lens(&self) -> Vec<usize> {
+        self.parts.iter().map(|part| part.len()).collect()
+    }
+}
+
+impl Source for Mixture {
+    fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let part = self.ends.partition_point(|end| *end <= index);
+        let start = if part == 0 { 0 } else { self.ends[part - 1] };
+        match self.parts.get(part) {
+            Some(source) => source.get(index - start),
+            None => Err(out_of_range(self, index)),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.parts
+            .iter()
+            .map(|part| part.name())
+            .collect::<Vec<_>>()
+            .join("::")
+    }
+}
+
+/// The error of a source asked for a sample it does not have.
+pub(crate) fn out_of_range<S: Source + ?Sized>(source: &S, index: usize) -> DataError {
+    DataError::OutOfRange {
+        name: source.name(),
+        index,
+        len: source.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `len` samples whose keys are the name and the index.
+    struct Numbers(&'static str, usize);
+
+    impl Source for Numbers {
+        fn len(&self) -> usize {
+            self.1
+        }
+
+        fn get(&self, index: usize) -> Result<Sample, DataError> {
+            if index >= self.1 {
+                return Err(out_of_range(self, index));
+            }
+            Ok(Sample {
+                key: format!("{}{index}", self.0),
+                ..Sample::default()
+            })
+        }
+
+        fn name(&self) -> String {
+            self.0.to_string()
+        }
+    }
+
+    fn keys(source: &impl Source) -> Vec<String> {
+        (0..source.len())
+            .map(|i| source.get(i).unwrap().key)
+            .collect()
+    }
+
+    #[test]
+    fn a_mixture_lists_its_parts_in_order() {
+        let parts: Vec<Box<dyn Source>> = vec![
+            Box::new(Numbers("a", 2)),
+            Box::new(Numbers("b", 0)),
+            Box::new(Numbers("c", 3)),
+        ];
+        let mixture = Mixture::new(parts);
+        assert_eq!(keys(&mixture), ["a0", "a1", "c0", "c1", "c2"]);
+        assert_eq!(mixture.lens(), [2, 0, 3]);
+        assert_eq!(mixture.name(), "a::b::c");
+        let error = mixture.get(5).unwrap_err().to_string();
+        assert!(
+            error.contains("sample 5") && error.contains("only 5"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_subset_follows_its_indices() {
+        let subset = Subset::new(Numbers("a", 4), vec![3, 1, 1]).unwrap();
+        assert_eq!(keys(&subset), ["a3", "a1", "a1"]);
+        assert!(subset.get(3).is_err());
+        assert!(Subset::new(Numbers("a", 4), vec![4]).is_err());
+        assert_eq!(keys(&Subset::limit(Numbers("a", 4), 2)), ["a0", "a1"]);
+        assert_eq!(Subset::limit(Numbers("a", 4), 9).len(), 4);
+    }
+}

@@ -1,0 +1,331 @@
+//! Webdataset shards: tar archives in which the members of a sample share a name and differ in
+//! extension.
+//!
+//! Unlike the streaming reader of the Python library, shards are indexed when they are opened and
+//! any sample is read by seeking, so that order, resumption and sharding over processes are exact.
+
+mod braces;
+mod cache;
+mod config;
+mod embeddings;
+mod layout;
+mod shard;
+mod tar;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+pub use braces::expand;
+pub use cache::IndexCache;
+pub use config::ShardConfig;
+pub use embeddings::EmbeddingShards;
+pub use layout::{BenchmarkLayout, DatasetType};
+
+use self::config::Extensions;
+use self::shard::{Grouped, Shard};
+use crate::captions::read_fields;
+use crate::error::{DataError, Place};
+use crate::npy;
+use crate::problem::{Problem, Problems};
+use crate::sample::{CaptionKind, Captions, Sample};
+use crate::source::{Source, out_of_range};
+
+/// The samples of a list of shards, in the order of the list.
+#[derive(Debug)]
+pub struct ShardSource {
+    config: ShardConfig,
+    extensions: Extensions,
+    shards: Vec<OpenShard>,
+    /// `ends[i]` is the number of samples in shards `0..=i`.
+    ends: Vec<usize>,
+    problems: Problems,
+}
+
+#[derive(Debug)]
+struct OpenShard {
+    images: Shard,
+    embeddings: Option<Shard>,
+}
+
+/// A shard as it was found: itself unless it is unreadable, samples dropped, and what was wrong.
+struct Found {
+    shard: Option<OpenShard>,
+    damaged: bool,
+    dropped: usize,
+    problems: Vec<Problem>,
+}
+
+impl ShardSource {
+    /// Indexes the shards, several at a time.
+    ///
+    /// Of a damaged shard, what is whole is used; an unreadable shard is left out; samples without
+    /// an image, without a caption where one is required, or without a stored embedding are
+    /// dropped. All this is told by [`ShardSource::problems`].
+    ///
+    /// # Errors
+    ///
+    /// Fails if more than `max_bad` of the shards are damaged or more than `max_bad` of the samples
+    /// dropped, if no sample is left, and if the configuration is contradictory.
+    pub fn open(config: ShardConfig) -> Result<Self, DataError> {
+        let paths = config.paths()?;
+        let extensions = config.extensions()?;
+        let found: Vec<Found> = paths
+            .par_iter()
+            .map(|path| find(path, &config, &extensions))
+            .collect();
+
+        let mut problems = Problems::default();
+        let damaged = found.iter().filter(|found| found.damaged).count();
+        let dropped = found.iter().map(|found| found.dropped).sum::<usize>();
+        let (mut shards, mut ends, mut len) = (Vec::new(), Vec::new(), 0);
+        for found in found {
+            found
+                .problems
+                .into_iter()
+                .for_each(|problem| problems.push(problem));
+            if let Some(shard) = found.shard {
+                len += shard.images.len();
+                shards.push(shard);
+                ends.push(len);
+            }
+        }
+        problems.check(
+            &config.shards,
+            (damaged, paths.len(), "shards"),
+            config.max_bad,
+        )?;
+        problems.check(
+            &config.shards,
+            (dropped, len + dropped, "samples"),
+            config.max_bad,
+        )?;
+        if len == 0 {
+            let what = match problems.iter().next() {
+                Some(first) => format!("no usable sample; the first problem: {first}"),
+                None => "no usable sample; the shards are empty".into(),
+            };
+            return Err(DataError::Pattern {
+                pattern: config.shards,
+                what,
+            });
+        }
+        Ok(Self {
+            config,
+            extensions,
+            shards,
+            ends,
+            problems,
+        })
+    }
+
+    /// What is damaged or was dropped.
+    pub fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
+    /// Number of samples of each usable shard, for [`Order::Windowed`](crate::Order::Windowed).
+    pub fn shard_lens(&self) -> Vec<usize> {
+        self.shards.iter().map(|shard| shard.images.len()).collect()
+    }
+
+    /// The classes a sample's multi-hot `.npy` member marks. `npy` must be among the
+    /// configuration's `extra` members.
+    pub fn multi_hot(&self, index: usize) -> Result<Vec<usize>, DataError> {
+        let (path, key, bytes) = self.member(index, "npy")?;
+        let array = npy::parse(&bytes)
+            .map_err(|what| DataError::malformed(&path, Place::Member(key), what))?;
+        Ok(array.marked())
+    }
+
+    /// The bytes of an `extra` member of a sample, with the shard and key they came from.
+    pub fn member(
+        &self,
+        index: usize,
+        extension: &str,
+    ) -> Result<(PathBuf, String, Vec<u8>), DataError> {
+        let (shard, sample) = self.locate(index)?;
+        let part = self
+            .extensions
+            .find(extension)
+            .and_then(|e| sample.parts.iter().find(|p| p.extension == e));
+        let Some(part) = part else {
+            let what = format!("no .{extension} member; name it in `extra` if the shard has one");
+            return Err(DataError::malformed(
+                &shard.images.path,
+                Place::Member(sample.key.into()),
+                what,
+            ));
+        };
+        let bytes = shard
+            .images
+            .read(&mut shard.images.open_file()?, *part, sample.key)?;
+        Ok((shard.images.path.clone(), sample.key.to_string(), bytes))
+    }
+
+    fn locate(&self, index: usize) -> Result<(&OpenShard, Grouped<'_>), DataError> {
+        let shard = self.ends.partition_point(|end| *end <= index);
+        let start = if shard == 0 { 0 } else { self.ends[shard - 1] };
+        let shard = self
+            .shards
+            .get(shard)
+            .ok_or_else(|| out_of_range(self, index))?;
+        Ok((shard, shard.images.sample(index - start)))
+    }
+
+    fn read_captions(
+        &self,
+        shard: &Shard,
+        file: &mut File,
+        sample: Grouped,
+    ) -> Result<Captions, DataError> {
+        let mut captions = Captions::default();
+        if let Some(part) = self.extensions.part(sample, self.extensions.text) {
+            let bytes = shard.read(file, part, sample.key)?;
+            let text = String::from_utf8_lossy(&bytes);
+            if self.config.text_lines {
+                text.lines()
+                    .for_each(|line| captions.push(CaptionKind::Web, line.replace("\\n", "\n")));
+            } else {
+                captions.push(CaptionKind::Web, text);
+            }
+        }
+        if let Some(part) = self.extensions.part(sample, self.extensions.json) {
+            let bytes = shard.read(file, part, sample.key)?;
+            let object =
+                serde_json::from_str(&String::from_utf8_lossy(&bytes)).map_err(|error| {
+                    let what = format!("the .json member is no JSON object: {error}");
+                    DataError::malformed(&shard.path, Place::Member(sample.key.into()), what)
+                })?;
+            read_fields(&object, &self.config.json_fields, &mut captions);
+        }
+        Ok(captions)
+    }
+}
+
+impl Source for ShardSource {
+    fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Reads the bytes of one sample. Fails if the shard changed since it was indexed, and if the
+    /// members do not hold what they should.
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let (
+            OpenShard {
+                images: shard,
+                embeddings,
+            },
+            sample,
+        ) = self.locate(index)?;
+        let fail = |what: String| {
+            DataError::malformed(&shard.path, Place::Member(sample.key.into()), what)
+        };
+        let mut file = shard.open_file()?;
+        let image = self
+            .extensions
+            .image(sample)
+            .ok_or_else(|| fail("no image".into()))?;
+        let image = shard.read(&mut file, image, sample.key)?;
+        let captions = self.read_captions(shard, &mut file, sample)?;
+        if captions.is_empty() && self.config.require_caption {
+            return Err(fail("all captions are empty".into()));
+        }
+        let label = match self.extensions.part(sample, self.extensions.label) {
+            None => None,
+            Some(part) => {
+                let bytes = shard.read(&mut file, part, sample.key)?;
+                let text = String::from_utf8_lossy(&bytes);
+                let label = text.trim().parse();
+                Some(label.map_err(|_| {
+                    fail(format!("the label is `{}`, not a class index", text.trim()))
+                })?)
+            }
+        };
+        let embedding = match embeddings {
+            None => None,
+            Some(sibling) => Some(embeddings::read(sibling, sample.sibling)?),
+        };
+        Ok(Sample {
+            key: sample.key.to_string(),
+            image,
+            captions,
+            label,
+            embedding,
+        })
+    }
+
+    fn name(&self) -> String {
+        self.config.shards.clone()
+    }
+}
+
+fn find(path: &Path, config: &ShardConfig, extensions: &Extensions) -> Found {
+    let mut problems = Vec::new();
+    match open(path, config, extensions, &mut problems) {
+        Ok((shard, dropped)) => {
+            // Each dropped sample is one problem; what is beyond that is damage of the archives.
+            let damaged = problems.len() > dropped;
+            Found {
+                shard: Some(shard),
+                damaged,
+                dropped,
+                problems,
+            }
+        }
+        Err(error) => {
+            let problem = match error {
+                DataError::Malformed { path, place, what } => Problem { path, place, what },
+                DataError::Io { path, source } => {
+                    Problem::new(&path, Place::Whole, source.to_string())
+                }
+                other => Problem::new(path, Place::Whole, other.to_string()),
+            };
+            problems.push(problem);
+            Found {
+                shard: None,
+                damaged: true,
+                dropped: 0,
+                problems,
+            }
+        }
+    }
+}
+
+fn open(
+    path: &Path,
+    config: &ShardConfig,
+    extensions: &Extensions,
+    problems: &mut Vec<Problem>,
+) -> Result<(OpenShard, usize), DataError> {
+    let (mut images, damage) = Shard::open(path, &extensions.all, &config.index_cache)?;
+    problems.extend(
+        damage
+            .into_iter()
+            .map(|(place, what)| Problem::new(path, place, what)),
+    );
+    let before = images.len();
+    images.retain(
+        |_, sample| match extensions.lacks(sample, config.require_caption) {
+            None => Some(0),
+            Some(what) => {
+                problems.push(Problem::new(
+                    path,
+                    Place::Member(sample.key.to_string()),
+                    what,
+                ));
+                None
+            }
+        },
+    );
+    let embeddings = match &config.embeddings {
+        None => None,
+        Some(embeddings) => Some(embeddings.attach(&mut images, &config.index_cache, problems)?),
+    };
+    let dropped = before - images.len();
+    Ok((OpenShard { images, embeddings }, dropped))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! The samples of one shard: members grouped by key, without their data.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::cache::IndexCache;
+use super::tar::{self, Contents};
+use crate::error::{DataError, Place};
+
+/// Where one member's data lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub offset: u64,
+    pub size: u32,
+    /// Index of the extension in the list the shard was opened with.
+    pub extension: u8,
+}
+
+/// Sixteen bytes a sample, so that tens of millions fit in memory.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key_start: u32,
+    key_len: u16,
+    parts: u8,
+    first_part: u32,
+    /// Index of the sample of the same key in the sibling shard of embeddings.
+    sibling: u32,
+}
+
+/// An indexed shard. No file is kept open: ten thousand shards need no raised limit of open files.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub path: PathBuf,
+    keys: String,
+    parts: Vec<Part>,
+    entries: Vec<Entry>,
+}
+
+/// One sample of a shard.
+#[derive(Clone, Copy)]
+pub(crate) struct Grouped<'a> {
+    pub key: &'a str,
+    pub parts: &'a [Part],
+    pub sibling: usize,
+}
+
+impl Grouped<'_> {
+    pub fn has(&self, extension: u8) -> bool {
+        self.parts.iter().any(|part| part.extension == extension)
+    }
+}
+
+impl Shard {
+    /// Indexes the members that have one of `extensions` (lower case). Also returns what is
+    /// damaged.
+    pub fn open(
+        path: &Path,
+        extensions: &[String],
+        cache: &IndexCache,
+    ) -> Result<(Self, Vec<(Place, String)>), DataError> {
+        let contents = match cache.load(path) {
+            Some(contents) => contents,
+            None => {
+                let contents = scan_file(path)?;
+                cache.store(path, &contents);
+                contents
+            }
+        };
+        let Contents {
+            members,
+            mut damage,
+        } = contents;
+        let mut shard = Self {
+            path: path.to_path_buf(),
+            keys: String::new(),
+            parts: Vec::new(),
+            entries: Vec::new(),
+        };
+        for member in members {
+            let Some((key, extension)) = split_name(&member.name) else {
+                continue;
+            };
+            let Some(extension) = extensions.iter().position(|e| *e == extension) else {
+                continue;
+            };
+            let (Ok(size), Ok(_)) = (u32::try_from(member.size), u16::try_from(key.len())) else {
+                damage.push((
+                    Place::Member(member.name),
+                    "data above 4 GiB or a name above 64 KiB".into(),
+                ));
+                continue;
+            };
+            shard.add(
+                key,
+                Part {
+                    offset: member.offset,
+                    size,
+                    extension: extension as u8,
+                },
+            );
+        }
+        Ok((shard, damage))
+    }
+
+    /// A member joins the sample before it if it has the same key and brings a new extension.
+    fn add(&mut self, key: &str, part: Part) {
+        let joins = self
+            .entries
+            .len()
+            .checked_sub(1)
+            .map(|last| self.sample(last))
+            .is_some_and(|last| last.key == key && !last.has(part.extension));
+        if !joins {
+            self.entries.push(Entry {
+                key_start: self.keys.len() as u32,
+                key_len: key.len() as u16,
+                parts: 0,
+                first_part: self.parts.len() as u32,
+                sibling: 0,
+            });
+            self.keys.push_str(key);
+        }
+        self.parts.push(part);
+        if let Some(entry) = self.entries.last_mut() {
+            entry.parts += 1;
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// # Panics
+    ///
+    /// Panics if `index` is not below [`Shard::len`].
+    pub fn sample(&self, index: usize) -> Grouped<'_> {
+        let entry = &self.entries[index];
+        Grouped {
+            key: &self.keys[entry.key_start as usize..][..entry.key_len as usize],
+            parts: &self.parts[entry.first_part as usize..][..entry.parts as usize],
+            sibling: entry.sibling as usize,
+        }
+    }
+
+    /// Keeps the samples for which `sibling` finds a place in another shard; it is called with each
+    /// index.
+    pub fn retain(&mut self, mut sibling: impl FnMut(usize, Grouped<'_>) -> Option<usize>) {
+        let links: Vec<_> = (0..self.len())
+            .map(|index| sibling(index, self.sample(index)))
+            .collect();
+        let mut links = links.into_iter();
+        self.entries
+            .retain_mut(|entry| match links.next().flatten() {
+                Some(link) => {
+                    entry.sibling = link as u32;
+                    true
+                }
+                None => false,
+            });
+    }
+
+    /// Reads the data of a member from the shard's open file.
+    pub fn read(&self, file: &mut File, part: Part, key: &str) -> Result<Vec<u8>, DataError> {
+        let mut bytes = vec![0; part.size as usize];
+        let read = file
+            .seek(SeekFrom::Start(part.offset))
+            .and_then(|_| file.read_exact(&mut bytes));
+        read.map_err(|error| {
+            let what = format!("{error}; if the shard was replaced while in use, start again");
+            DataError::malformed(&self.path, Place::Member(key.to_string()), what)
+        })?;
+        Ok(bytes)
+    }
+
+    pub fn open_file(&self) -> Result<File, DataError> {
+        File::open(&self.path).map_err(|error| DataError::io(&self.path, error))
+    }
+}
+
+fn scan_file(path: &Path) -> Result<Contents, DataError> {
+    let io = |error| DataError::io(path, error);
+    let mut file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    let mut magic = Vec::new();
+    (&mut file).take(2).read_to_end(&mut magic).map_err(io)?;
+    if magic == [0x1f, 0x8b] {
+        let what = "the archive is gzip-compressed, which has no random access; gunzip it first";
+        return Err(DataError::malformed(path, Place::Whole, what));
+    }
+    if length == 0 {
+        return Err(DataError::malformed(
+            path,
+            Place::Whole,
+            "the file is empty; fetch it again",
+        ));
+    }
+    let contents = tar::scan(file, length).map_err(io)?;
+    if contents.members.is_empty() && !contents.damage.is_empty() {
+        return Err(DataError::malformed(
+            path,
+            Place::Whole,
+            "this is no tar archive, or nothing of it is whole",
+        ));
+    }
+    Ok(contents)
+}
+
+/// Splits a member's name at the first dot of its last component: `a/b.c/0001.seg.PNG` is key
+/// `a/b.c/0001`, extension
+/// `seg.png`. Hidden files and webdataset's `__meta__` members belong to no sample.
+fn split_name(name: &str) -> Option<(&str, String)> {
+    let base = name.rfind('/').map_or(0, |slash| slash + 1);
+    let dot = base + name[base..].find('.')?;
+    let meta = name
+        .split('/')
+        .any(|part| part.len() > 4 && part.starts_with("__") && part.ends_with("__"));
+    (dot > base && !meta).then(|| (&name[..dot], name[dot + 1..].to_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_split_at_the_first_dot_of_the_last_component() {
+        let split = |name| split_name(name).map(|(key, extension)| (key.to_string(), extension));
+        let pair = |a: &str, b: &str| Some((a.to_string(), b.to_string()));
+        assert_eq!(split("000.jpg"), pair("000", "jpg"));
+        assert_eq!(split("a/000.JPG"), pair("a/000", "jpg"));
+        assert_eq!(split("a.b/000.seg.PNG"), pair("a.b/000", "seg.png"));
+        assert_eq!(split("a/._000.jpg"), None);
+        assert_eq!(split("noext"), None);
+        assert_eq!(split("__meta__/info.json"), None);
+    }
+
+    #[test]
+    fn members_of_one_key_in_a_row_are_one_sample() {
+        let mut shard = Shard {
+            path: "x".into(),
+            keys: String::new(),
+            parts: vec![],
+            entries: vec![],
+        };
+        let part = |extension| Part {
+            offset: 0,
+            size: 1,
+            extension,
+        };
+        for (key, extension) in [("a", 0), ("a", 1), ("b", 0), ("b", 0), ("a", 1)] {
+            shard.add(key, part(extension));
+        }
+        let groups: Vec<_> = (0..shard.len())
+            .map(|i| (shard.sample(i).key, shard.sample(i).parts.len()))
+            .collect();
+        assert_eq!(groups, [("a", 2), ("b", 1), ("b", 1), ("a", 1)]);
+        shard.retain(|index, sample| (sample.key == "b").then_some(index * 10));
+        assert_eq!(shard.len(), 2);
+        assert_eq!(shard.sample(1).sibling, 20);
+    }
+}

@@ -1,1 +1,20 @@
-//! Crate eval.
+//! Evaluation of dual encoders: zero-shot classification, retrieval, linear probe, compositional choice.
+//!
+//! Numbers follow LAION's CLIP_benchmark; where it leaves chance (ties) or writes invalid JSON (NaN), this crate does
+//! not. [`metrics`] are pure functions over plain floats.
+
+pub mod classifier;
+pub mod datasets;
+pub mod encoder;
+pub mod error;
+pub mod extract;
+pub mod features;
+mod files;
+pub mod images;
+pub mod metrics;
+pub mod prompts;
+
+pub use encoder::DualEncoder;
+pub use error::{EvalError, Result};
+pub use extract::Extraction;
+pub use features::Features;

@@ -34,7 +34,9 @@ fn ensemble(prompts: &Features, ends: &[usize]) -> Result<Features> {
         let mut mean = vec![0.0; dim];
         for prompt in start..end {
             prompts.copy_unit_row(prompt, &mut row);
-            mean.iter_mut().zip(&row).for_each(|(m, v)| *m += v / (end - start) as f32);
+            mean.iter_mut()
+                .zip(&row)
+                .for_each(|(m, v)| *m += v / (end - start) as f32);
         }
         normalize(&mut mean);
         values.extend(mean);
@@ -53,6 +55,12 @@ mod tests {
         let prompts = Features::new(vec![10.0, 0.0, 0.0, 0.1, 3.0, 4.0], 2).unwrap();
         let classifier = ensemble(&prompts, &[2, 3]).unwrap().to_vec();
         let expected = [0.5f32.sqrt(), 0.5f32.sqrt(), 0.6, 0.8];
-        assert!(classifier.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{classifier:?}");
+        assert!(
+            classifier
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-6),
+            "{classifier:?}"
+        );
     }
 }

@@ -70,16 +70,25 @@ pub type Result<T> = std::result::Result<T, EvalError>;
 impl EvalError {
     /// Wraps an I/O error with the path that it concerns.
     pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Io { path: path.into(), source }
+        move |source| Self::Io {
+            path: path.into(),
+            source,
+        }
     }
 
     /// A file of another schema.
     pub fn format(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Format { path: path.into(), reason: reason.into() }
+        Self::Format {
+            path: path.into(),
+            reason: reason.into(),
+        }
     }
 
     /// A data set that cannot be used.
     pub fn dataset(dataset: &str, reason: impl Into<String>) -> Self {
-        Self::Dataset { dataset: dataset.into(), reason: reason.into() }
+        Self::Dataset {
+            dataset: dataset.into(),
+            reason: reason.into(),
+        }
     }
 }

@@ -29,7 +29,11 @@ pub struct Extraction {
 
 impl Default for Extraction {
     fn default() -> Self {
-        Self { batch_size: 64, max_bad: 0, progress: false }
+        Self {
+            batch_size: 64,
+            max_bad: 0,
+            progress: false,
+        }
     }
 }
 
@@ -92,7 +96,11 @@ pub fn image_features<B: Backend, E: DualEncoder<B>>(
             kept.extend((decoded.first..decoded.first + decoded.len).filter(|i| !skipped(i)));
             if decoded.pixels.n > 0 {
                 let tensor = decoded.pixels.to_tensor::<B>(preprocess.config(), device);
-                append(&mut values, encoder.encode_images(tensor), encoder.embed_dim())?;
+                append(
+                    &mut values,
+                    encoder.encode_images(tensor),
+                    encoder.embed_dim(),
+                )?;
             }
             bar.inc(decoded.len as u64);
         }
@@ -101,7 +109,11 @@ pub fn image_features<B: Backend, E: DualEncoder<B>>(
     bar.finish_and_clear();
     let features = Features::new(values, encoder.embed_dim())?;
     features.check_finite("embedding of image")?;
-    Ok(ImageFeatures { features, kept, bad })
+    Ok(ImageFeatures {
+        features,
+        kept,
+        bad,
+    })
 }
 
 /// Embeds all texts in order.
@@ -113,7 +125,11 @@ pub fn text_features<B: Backend, E: DualEncoder<B>>(
     let bar = progress_bar(options, texts.len(), "texts");
     let mut values = Vec::with_capacity(texts.len() * encoder.embed_dim());
     for batch in texts.chunks(batch_size(options)?) {
-        append(&mut values, encoder.encode_texts(batch)?, encoder.embed_dim())?;
+        append(
+            &mut values,
+            encoder.encode_texts(batch)?,
+            encoder.embed_dim(),
+        )?;
         bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
@@ -128,7 +144,12 @@ fn decode_batch(preprocess: &Preprocess, images: &[ImageRef], first: usize) -> D
         .map(|image| image.decode().map(|rgb| preprocess.apply(&rgb)))
         .collect();
     let [height, width] = preprocess.config().size;
-    let mut pixels = PixelBatch { pixels: Vec::new(), n: 0, height, width };
+    let mut pixels = PixelBatch {
+        pixels: Vec::new(),
+        n: 0,
+        height,
+        width,
+    };
     let mut bad = Vec::new();
     for (index, result) in (first..).zip(decoded) {
         match result {
@@ -136,31 +157,52 @@ fn decode_batch(preprocess: &Preprocess, images: &[ImageRef], first: usize) -> D
                 pixels.pixels.extend_from_slice(image.as_raw());
                 pixels.n += 1;
             }
-            Err(error) => bad.push(BadImage { index, reason: error.to_string() }),
+            Err(error) => bad.push(BadImage {
+                index,
+                reason: error.to_string(),
+            }),
         }
     }
-    Decoded { first, len: images.len(), pixels, bad }
+    Decoded {
+        first,
+        len: images.len(),
+        pixels,
+        bad,
+    }
 }
 
 fn append<B: Backend>(values: &mut Vec<f32>, embeddings: Tensor<B, 2>, dim: usize) -> Result<()> {
     if embeddings.dims()[1] != dim {
-        let reason = format!("embeddings of {} floats, expected {dim}", embeddings.dims()[1]);
+        let reason = format!(
+            "embeddings of {} floats, expected {dim}",
+            embeddings.dims()[1]
+        );
         return Err(EvalError::Encoder(reason));
     }
     let data = embeddings.into_data().convert::<f32>();
-    let floats = data.as_slice::<f32>().map_err(|e| EvalError::Encoder(format!("{e:?}")))?;
+    let floats = data
+        .as_slice::<f32>()
+        .map_err(|e| EvalError::Encoder(format!("{e:?}")))?;
     values.extend_from_slice(floats);
     Ok(())
 }
 
 fn too_many_bad(bad: &[BadImage], total: usize, max_bad: usize) -> EvalError {
     let first = bad.first().map(|b| b.reason.clone()).unwrap_or_default();
-    EvalError::BadImages { bad: bad.len(), total, max_bad, first }
+    EvalError::BadImages {
+        bad: bad.len(),
+        total,
+        max_bad,
+        first,
+    }
 }
 
 fn batch_size(options: &Extraction) -> Result<usize> {
     if options.batch_size == 0 {
-        return Err(EvalError::Option { option: "--batch-size", reason: "must be at least 1".into() });
+        return Err(EvalError::Option {
+            option: "--batch-size",
+            reason: "must be at least 1".into(),
+        });
     }
     Ok(options.batch_size)
 }
@@ -173,6 +215,10 @@ pub(crate) fn progress_bar(options: &Extraction, len: usize, what: &str) -> Prog
     let style = ProgressStyle::with_template(
         "{prefix:>8} [{bar:32}] {human_pos}/{human_len} · {per_sec} · {eta} left",
     );
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ");
-    ProgressBar::new(len as u64).with_style(style).with_prefix(what.to_owned())
+    let style = style
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸ ");
+    ProgressBar::new(len as u64)
+        .with_style(style)
+        .with_prefix(what.to_owned())
 }

@@ -26,7 +26,11 @@ pub struct Features {
 enum Storage {
     Memory(Vec<f32>),
     /// Bytes `start..` of the file, little endian.
-    File { map: Mmap, start: usize, dtype: Dtype },
+    File {
+        map: Mmap,
+        start: usize,
+        dtype: Dtype,
+    },
 }
 
 impl std::fmt::Debug for Features {
@@ -35,7 +39,11 @@ impl std::fmt::Debug for Features {
             Storage::Memory(_) => "memory",
             Storage::File { .. } => "file",
         };
-        write!(f, "Features {{ len: {}, dim: {}, in: {place} }}", self.len, self.dim)
+        write!(
+            f,
+            "Features {{ len: {}, dim: {}, in: {place} }}",
+            self.len, self.dim
+        )
     }
 }
 
@@ -47,7 +55,11 @@ impl Features {
             return Err(EvalError::Features(reason));
         }
         let len = values.len() / dim;
-        Ok(Self { len, dim, storage: Storage::Memory(values) })
+        Ok(Self {
+            len,
+            dim,
+            storage: Storage::Memory(values),
+        })
     }
 
     /// Maps the tensor `name` of a safetensors file, or its only tensor if it has just one. Nothing is read yet.
@@ -65,19 +77,30 @@ impl Features {
             _ => name,
         };
         let view = tensors.tensor(name).map_err(|_| {
-            EvalError::format(path, format!("no tensor `{name}`; the file has {}", names.join(", ")))
+            EvalError::format(
+                path,
+                format!("no tensor `{name}`; the file has {}", names.join(", ")),
+            )
         })?;
         let &[len, dim] = view.shape() else {
-            let reason = format!("`{name}` has shape {:?}, expected [items, dim]", view.shape());
+            let reason = format!(
+                "`{name}` has shape {:?}, expected [items, dim]",
+                view.shape()
+            );
             return Err(EvalError::format(path, reason));
         };
         let dtype = view.dtype();
         if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) || dim == 0 {
-            let reason = format!("`{name}` is {dtype:?} of shape [{len}, {dim}], expected f32, f16 or bf16");
+            let reason =
+                format!("`{name}` is {dtype:?} of shape [{len}, {dim}], expected f32, f16 or bf16");
             return Err(EvalError::format(path, reason));
         }
         let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
-        Ok(Self { len, dim, storage: Storage::File { map, start, dtype } })
+        Ok(Self {
+            len,
+            dim,
+            storage: Storage::File { map, start, dtype },
+        })
     }
 
     /// Number of rows.
@@ -142,7 +165,11 @@ impl Features {
         for (&row, out) in rows.iter().zip(values.chunks_exact_mut(self.dim)) {
             self.copy_row(row, out);
         }
-        Self { len: rows.len(), dim: self.dim, storage: Storage::Memory(values) }
+        Self {
+            len: rows.len(),
+            dim: self.dim,
+            storage: Storage::Memory(values),
+        }
     }
 
     /// Fails at the first row that holds a NaN or an infinity: no rank can be computed from it.
@@ -151,7 +178,9 @@ impl Features {
         for row in 0..self.len {
             self.copy_row(row, &mut values);
             if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-                return Err(EvalError::Features(format!("{what} {row} has the value {bad}")));
+                return Err(EvalError::Features(format!(
+                    "{what} {row} has the value {bad}"
+                )));
             }
         }
         Ok(())
@@ -161,7 +190,11 @@ impl Features {
 /// Scales a vector to unit length; the norm is kept above 1e-12 as `F.normalize` does.
 pub fn normalize(values: &mut [f32]) {
     // f64: the result must not depend on how a compiler orders a sum of f32.
-    let norm = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    let norm = values
+        .iter()
+        .map(|&v| f64::from(v) * f64::from(v))
+        .sum::<f64>()
+        .sqrt();
     let scale = (1.0 / norm.max(1e-12)) as f32;
     values.iter_mut().for_each(|v| *v *= scale);
 }
@@ -170,7 +203,13 @@ pub fn normalize(values: &mut [f32]) {
 pub fn save(path: &Path, tables: &[(&str, &Features)]) -> Result<()> {
     let bytes: Vec<Vec<u8>> = tables
         .iter()
-        .map(|(_, table)| table.to_vec().iter().flat_map(|v| v.to_le_bytes()).collect())
+        .map(|(_, table)| {
+            table
+                .to_vec()
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect()
+        })
         .collect();
     let mut views = BTreeMap::new();
     for ((name, table), bytes) in tables.iter().zip(&bytes) {
@@ -229,15 +268,31 @@ mod tests {
         let path = dir.path().join("f.safetensors");
         let table = Features::new(vec![1.0, 2.0], 2).unwrap();
         save(&path, &[("a", &table), ("b", &table)]).unwrap();
-        let message = Features::open(&path, IMAGE_FEATURES).unwrap_err().to_string();
-        assert!(message.contains("f.safetensors") && message.contains("a, b"), "{message}");
+        let message = Features::open(&path, IMAGE_FEATURES)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("f.safetensors") && message.contains("a, b"),
+            "{message}"
+        );
         std::fs::write(&path, b"no tensors here").unwrap();
-        assert!(Features::open(&path, "a").unwrap_err().to_string().contains("safetensors"));
+        assert!(
+            Features::open(&path, "a")
+                .unwrap_err()
+                .to_string()
+                .contains("safetensors")
+        );
     }
 
     #[test]
     fn a_nan_is_found() {
         let table = Features::new(vec![1.0, 2.0, f32::NAN, 0.0], 2).unwrap();
-        assert!(table.check_finite("image").unwrap_err().to_string().contains("image 1"));
+        assert!(
+            table
+                .check_finite("image")
+                .unwrap_err()
+                .to_string()
+                .contains("image 1")
+        );
     }
 }

@@ -11,7 +11,10 @@ use crate::error::{EvalError, Result};
 /// Text of a file; a byte order mark at its start is dropped.
 pub fn read_text(path: &Path) -> Result<String> {
     let text = fs::read_to_string(path).map_err(EvalError::io(path))?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    Ok(text
+        .strip_prefix('\u{feff}')
+        .map(str::to_owned)
+        .unwrap_or(text))
 }
 
 /// A JSON file as `T`; a file of another schema is an error that says where it departs.
@@ -23,7 +26,10 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// The non-empty lines of a JSON-lines file as `T`.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let text = read_text(path)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(number, line)| {
             serde_json::from_str(line)

@@ -36,7 +36,9 @@ impl ImageRef {
     pub fn read(&self) -> Result<Vec<u8>> {
         match self {
             Self::File(path) => std::fs::read(path).map_err(EvalError::io(path)),
-            Self::Member { shard, offset, len, .. } => {
+            Self::Member {
+                shard, offset, len, ..
+            } => {
                 let mut bytes = Vec::new();
                 File::open(shard)
                     .and_then(|mut file| {
@@ -47,6 +49,19 @@ impl ImageRef {
                 Ok(bytes)
             }
         }
+    }
+
+    /// Number of encoded bytes; 0 for a file that is not there.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
+            Self::Member { len, .. } => *len,
+        }
+    }
+
+    /// True if there is nothing to decode.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The decoded image; the error names the file.
@@ -65,6 +80,11 @@ impl ImageRef {
 
 /// True if the file name ends like an image's.
 pub fn is_image_name(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    IMAGE_EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
+    IMAGE_EXTENSIONS
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
 }

@@ -10,11 +10,18 @@ pub mod error;
 pub mod extract;
 pub mod features;
 mod files;
+pub mod grid;
 pub mod images;
 pub mod metrics;
+pub mod probe;
 pub mod prompts;
+pub mod published;
+pub mod report;
+pub mod results;
+pub mod tasks;
 
 pub use encoder::DualEncoder;
 pub use error::{EvalError, Result};
 pub use extract::Extraction;
 pub use features::Features;
+pub use results::RunResult;

@@ -83,12 +83,19 @@ pub enum Templates {
 impl Templates {
     /// One of the packaged sets: `openai80`, `laclip7` or `simple` ("a photo of a {c}.").
     pub fn named(name: &str) -> Option<Self> {
-        let eighty = || packaged_templates("en").remove(FALLBACK).map(Self::into_list).unwrap_or_default();
+        let eighty = || {
+            packaged_templates("en")
+                .remove(FALLBACK)
+                .map(Self::into_list)
+                .unwrap_or_default()
+        };
         match name {
             "openai80" => Some(Self::Shared(eighty())),
             "laclip7" => {
                 let eighty = eighty();
-                Some(Self::Shared(LACLIP7.iter().map(|&i| eighty[i].clone()).collect()))
+                Some(Self::Shared(
+                    LACLIP7.iter().map(|&i| eighty[i].clone()).collect(),
+                ))
             }
             "simple" => Some(Self::Shared(vec!["a photo of a {c}.".into()])),
             _ => None,
@@ -103,7 +110,8 @@ impl Templates {
         }
         let path = Path::new(name_or_path);
         if !path.exists() {
-            let reason = format!("`{name_or_path}` is no file and none of openai80, laclip7, simple");
+            let reason =
+                format!("`{name_or_path}` is no file and none of openai80, laclip7, simple");
             return Err(EvalError::Prompts(reason));
         }
         let text = files::read_text(path)?;
@@ -123,11 +131,16 @@ impl Templates {
     }
 
     fn check(&self) -> Result<()> {
-        let Self::Shared(list) = self else { return Ok(()) };
+        let Self::Shared(list) = self else {
+            return Ok(());
+        };
         if list.is_empty() {
             return Err(EvalError::Prompts("the list of templates is empty".into()));
         }
-        match list.iter().find(|t| !t.contains("{c}") && !t.contains("{}")) {
+        match list
+            .iter()
+            .find(|t| !t.contains("{c}") && !t.contains("{}"))
+        {
             Some(bad) => Err(EvalError::Prompts(format!(
                 "template `{bad}` has no place for the class name; write {{c}} or {{}}"
             ))),
@@ -140,11 +153,21 @@ impl Templates {
         match self {
             Self::Shared(list) => Ok(list
                 .iter()
-                .flat_map(|t| class.all().iter().map(move |n| t.replace("{c}", n).replace("{}", n)))
+                .flat_map(|t| {
+                    class
+                        .all()
+                        .iter()
+                        .map(move |n| t.replace("{c}", n).replace("{}", n))
+                })
                 .collect()),
             Self::PerClass(map) => {
-                let found: Vec<String> =
-                    class.all().iter().filter_map(|n| map.get(n)).flatten().cloned().collect();
+                let found: Vec<String> = class
+                    .all()
+                    .iter()
+                    .filter_map(|n| map.get(n))
+                    .flatten()
+                    .cloned()
+                    .collect();
                 if found.is_empty() {
                     let reason = format!("no prompts for the class `{}`", class.main());
                     return Err(EvalError::Prompts(reason));
@@ -183,15 +206,22 @@ impl Prompts {
         if !LANGUAGES.contains(&language) {
             return Err(EvalError::Option {
                 option: "--language",
-                reason: format!("`{language}` is not packaged; there are {}", LANGUAGES.join(", ")),
+                reason: format!(
+                    "`{language}` is not packaged; there are {}",
+                    LANGUAGES.join(", ")
+                ),
             });
         }
         let classes = match (sources.class_file, sources.own_classes) {
             (Some(path), _) => load_class_names(path, dataset)?,
             (None, Some(own)) => own.to_vec(),
-            (None, None) => by_name(packaged_class_names(language), dataset, None).ok_or_else(|| {
-                EvalError::Prompts(format!("no class names for `{dataset}` ({language}); give --classnames"))
-            })?,
+            (None, None) => {
+                by_name(packaged_class_names(language), dataset, None).ok_or_else(|| {
+                    EvalError::Prompts(format!(
+                        "no class names for `{dataset}` ({language}); give --classnames"
+                    ))
+                })?
+            }
         };
         let templates = match (sources.templates, sources.own_templates) {
             (Some(name), _) => Templates::load(name, dataset)?,
@@ -200,8 +230,13 @@ impl Prompts {
                 .ok_or_else(|| EvalError::Prompts(format!("no templates for `{dataset}`")))?,
         };
         templates.check()?;
-        if let Some(empty) = classes.iter().position(|c| c.all().iter().all(|n| n.trim().is_empty())) {
-            return Err(EvalError::Prompts(format!("class {empty} of `{dataset}` has no name")));
+        if let Some(empty) = classes
+            .iter()
+            .position(|c| c.all().iter().all(|n| n.trim().is_empty()))
+        {
+            return Err(EvalError::Prompts(format!(
+                "class {empty} of `{dataset}` has no name"
+            )));
         }
         Ok(Self { classes, templates })
     }
@@ -242,25 +277,34 @@ fn keys(dataset: &str) -> impl Iterator<Item = &str> {
 }
 
 fn by_name<T>(mut map: BTreeMap<String, T>, dataset: &str, fallback: Option<&str>) -> Option<T> {
-    keys(dataset).chain(fallback).find_map(|key| map.remove(key))
+    keys(dataset)
+        .chain(fallback)
+        .find_map(|key| map.remove(key))
 }
 
 fn templates_from_json(path: &Path, value: Value, dataset: &str) -> Result<Templates> {
     let value = match value {
         // Keyed by data set: the values are lists or maps; keyed by class: the values are lists of prompts.
-        Value::Object(mut map) => match keys(dataset).chain([FALLBACK]).find_map(|k| map.remove(k)) {
+        Value::Object(mut map) => match keys(dataset).chain([FALLBACK]).find_map(|k| map.remove(k))
+        {
             Some(of_dataset) => of_dataset,
             None => Value::Object(map),
         },
         other => other,
     };
     serde_json::from_value(value).map_err(|_| {
-        EvalError::format(path, "expected a list of templates or a map from class name to a list of prompts")
+        EvalError::format(
+            path,
+            "expected a list of templates or a map from class name to a list of prompts",
+        )
     })
 }
 
 fn lines(text: &str) -> Vec<String> {
-    text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    text.lines()
+        .map(|line| line.trim().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 macro_rules! packs {
@@ -293,7 +337,10 @@ mod tests {
 
     fn sha256(lines: impl Iterator<Item = String>) -> String {
         let text = lines.collect::<Vec<_>>().join("\n");
-        Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
+        Sha256::digest(text)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect()
     }
 
     #[test]
@@ -303,7 +350,10 @@ mod tests {
             sha256(names.iter().map(|c| c.main().to_owned())),
             "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
         );
-        assert_eq!((names[657].main(), names[836].main()), (names[744].main(), names[837].main()));
+        assert_eq!(
+            (names[657].main(), names[836].main()),
+            (names[744].main(), names[837].main())
+        );
         let eighty = Templates::named("openai80").unwrap().into_list();
         assert_eq!(
             sha256(eighty.iter().cloned()),
@@ -317,7 +367,10 @@ mod tests {
 
     #[test]
     fn the_seven_templates_are_those_of_laclip() {
-        let seven = Templates::named("laclip7").unwrap().prompts(&"cat".into()).unwrap();
+        let seven = Templates::named("laclip7")
+            .unwrap()
+            .prompts(&"cat".into())
+            .unwrap();
         assert_eq!(
             seven,
             [
@@ -335,7 +388,11 @@ mod tests {
     #[test]
     fn every_language_has_a_thousand_names_and_imagenet_subsets_have_their_size() {
         for language in LANGUAGES {
-            assert_eq!(imagenet_class_names(language).unwrap().len(), 1000, "{language}");
+            assert_eq!(
+                imagenet_class_names(language).unwrap().len(),
+                1000,
+                "{language}"
+            );
         }
         let all = imagenet_wnids("imagenet1k").unwrap();
         assert!(all.len() == 1000 && all.is_sorted());
@@ -351,16 +408,30 @@ mod tests {
         let path = dir.path().join("names.json");
         std::fs::write(&path, r#"{"mine": [["cat", "kitten"], "dog"]}"#).unwrap();
         let own = [ClassName::from("x")];
-        let sources = PromptSources { own_classes: Some(&own), ..Default::default() };
+        let sources = PromptSources {
+            own_classes: Some(&own),
+            ..Default::default()
+        };
         let found = Prompts::find("wds/mnist", "en", &sources).unwrap();
         assert_eq!(found.classes[0].main(), "x");
-        assert_eq!(found.templates.prompts(&"3".into()).unwrap(), [r#"a photo of the number: "3"."#]);
-        let sources = PromptSources { class_file: Some(&path), ..sources };
+        assert_eq!(
+            found.templates.prompts(&"3".into()).unwrap(),
+            [r#"a photo of the number: "3"."#]
+        );
+        let sources = PromptSources {
+            class_file: Some(&path),
+            ..sources
+        };
         let found = Prompts::find("wds/mine", "en", &sources).unwrap();
         assert_eq!(found.classes[0].all(), ["cat", "kitten"]);
         // No templates of its own: those of ImageNet, times two synonyms.
-        assert_eq!(found.templates.prompts(&found.classes[0]).unwrap().len(), 160);
-        let error = Prompts::find("unknown", "en", &PromptSources::default()).unwrap_err().to_string();
+        assert_eq!(
+            found.templates.prompts(&found.classes[0]).unwrap().len(),
+            160
+        );
+        let error = Prompts::find("unknown", "en", &PromptSources::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("--classnames"), "{error}");
         assert!(Prompts::find("imagenet1k", "zh", &PromptSources::default()).is_err());
     }
@@ -374,12 +445,25 @@ mod tests {
             Templates::load(path.to_str().unwrap(), "mine")
         };
         let cat = ClassName::from("cat");
-        for text in ["a {}.\n\nthe {c}.\n", r#"["a {}.", "the {c}."]"#, r#"{"mine": ["a {c}.", "the {c}."]}"#] {
-            assert_eq!(load(text).unwrap().prompts(&cat).unwrap(), ["a cat.", "the cat."], "{text}");
+        for text in [
+            "a {}.\n\nthe {c}.\n",
+            r#"["a {}.", "the {c}."]"#,
+            r#"{"mine": ["a {c}.", "the {c}."]}"#,
+        ] {
+            assert_eq!(
+                load(text).unwrap().prompts(&cat).unwrap(),
+                ["a cat.", "the cat."],
+                "{text}"
+            );
         }
         let by_class = load(r#"{"cat": ["it purrs", "it meows"]}"#).unwrap();
         assert_eq!(by_class.prompts(&cat).unwrap(), ["it purrs", "it meows"]);
         assert!(by_class.prompts(&"dog".into()).is_err());
-        assert!(load("no place for a name").unwrap_err().to_string().contains("{c}"));
+        assert!(
+            load("no place for a name")
+                .unwrap_err()
+                .to_string()
+                .contains("{c}")
+        );
     }
 }

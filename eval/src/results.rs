@@ -106,7 +106,9 @@ pub struct Hit {
 impl RunResult {
     /// `MODEL PRETRAINED`, the key of CLIP_benchmark's tables.
     pub fn model_fullname(&self) -> String {
-        format!("{} {}", self.model, self.pretrained).trim_end().to_owned()
+        format!("{} {}", self.model, self.pretrained)
+            .trim_end()
+            .to_owned()
     }
 
     /// The value of a metric, if it is a number.
@@ -130,8 +132,14 @@ impl RunResult {
     }
 
     /// A file name from a template with `{dataset}`, `{model}`, `{pretrained}`, `{language}` and `{task}`.
-    pub fn file_name(template: &str, [dataset, model, pretrained, language, task]: [&str; 5]) -> String {
-        let plain = |name: &str| name.trim_start_matches("wds/").replace(['/', '\\', ' ', ':'], "_");
+    pub fn file_name(
+        template: &str,
+        [dataset, model, pretrained, language, task]: [&str; 5],
+    ) -> String {
+        let plain = |name: &str| {
+            name.trim_start_matches("wds/")
+                .replace(['/', '\\', ' ', ':'], "_")
+        };
         template
             .replace("{dataset}", &plain(dataset))
             .replace("{model}", &plain(model))
@@ -161,8 +169,15 @@ pub fn load_all(paths: &[PathBuf]) -> Result<(Vec<RunResult>, Vec<String>)> {
     }
     if results.is_empty() {
         let places: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
-        let reason = format!("no result file in {}; skipped: {}", places.join(", "), skipped.join("; "));
-        return Err(EvalError::Option { option: "RESULTS", reason });
+        let reason = format!(
+            "no result file in {}; skipped: {}",
+            places.join(", "),
+            skipped.join("; ")
+        );
+        return Err(EvalError::Option {
+            option: "RESULTS",
+            reason,
+        });
     }
     Ok((results, skipped))
 }
@@ -172,7 +187,10 @@ pub fn to_csv(results: &[RunResult]) -> Result<String> {
     let metrics = metric_names(results);
     let mut writer = csv::Writer::from_writer(Vec::new());
     let fixed = ["dataset", "model", "pretrained", "task", "language"];
-    let columns = fixed.into_iter().chain(metrics.iter().map(String::as_str)).chain(["model_fullname"]);
+    let columns = fixed
+        .into_iter()
+        .chain(metrics.iter().map(String::as_str))
+        .chain(["model_fullname"]);
     let failed = |e: csv::Error| EvalError::format(Path::new("CSV"), e.to_string());
     writer.write_record(columns).map_err(failed)?;
     for run in results {
@@ -180,12 +198,24 @@ pub fn to_csv(results: &[RunResult]) -> Result<String> {
             None | Some(Value::Null) => String::new(),
             Some(value) => value.to_string(),
         });
-        let fixed = [&run.dataset, &run.model, &run.pretrained, &run.task, &run.language];
-        let record: Vec<String> =
-            fixed.into_iter().cloned().chain(values).chain([run.model_fullname()]).collect();
+        let fixed = [
+            &run.dataset,
+            &run.model,
+            &run.pretrained,
+            &run.task,
+            &run.language,
+        ];
+        let record: Vec<String> = fixed
+            .into_iter()
+            .cloned()
+            .chain(values)
+            .chain([run.model_fullname()])
+            .collect();
         writer.write_record(&record).map_err(failed)?;
     }
-    let bytes = writer.into_inner().map_err(|e| EvalError::format(Path::new("CSV"), e.to_string()))?;
+    let bytes = writer
+        .into_inner()
+        .map_err(|e| EvalError::format(Path::new("CSV"), e.to_string()))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -196,8 +226,11 @@ pub fn save_csv(results: &[RunResult], path: &Path) -> Result<()> {
 
 /// Names of all metrics of some results, sorted by [`metric_order`].
 pub fn metric_names(results: &[RunResult]) -> Vec<String> {
-    let names: BTreeSet<_> =
-        results.iter().flat_map(|run| run.metrics.keys()).map(|name| metric_order(name)).collect();
+    let names: BTreeSet<_> = results
+        .iter()
+        .flat_map(|run| run.metrics.keys())
+        .map(|name| metric_order(name))
+        .collect();
     names.into_iter().map(|(_, _, name)| name).collect()
 }
 
@@ -205,7 +238,11 @@ pub fn metric_names(results: &[RunResult]) -> Vec<String> {
 fn metric_order(name: &str) -> (String, usize, String) {
     let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
     let (stem, number) = name.split_at(name.len() - digits);
-    (stem.to_owned(), number.parse().unwrap_or(0), name.to_owned())
+    (
+        stem.to_owned(),
+        number.parse().unwrap_or(0),
+        name.to_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -214,7 +251,9 @@ pub(crate) mod tests {
     use serde_json::json;
 
     pub(crate) fn run(dataset: &str, model: &str, task: &str, metrics: Value) -> RunResult {
-        let Value::Object(metrics) = metrics else { panic!("metrics are an object") };
+        let Value::Object(metrics) = metrics else {
+            panic!("metrics are an object")
+        };
         RunResult {
             dataset: dataset.into(),
             model: model.into(),
@@ -230,7 +269,12 @@ pub(crate) mod tests {
 
     #[test]
     fn a_result_is_clip_benchmarks_json_in_its_key_order_without_nan() {
-        let result = run("wds/x", "ViT-B-32", "zeroshot_classification", json!({"acc1": 0.5, "acc5": f64::NAN}));
+        let result = run(
+            "wds/x",
+            "ViT-B-32",
+            "zeroshot_classification",
+            json!({"acc1": 0.5, "acc5": f64::NAN}),
+        );
         assert_eq!(
             serde_json::to_string(&result).unwrap(),
             r#"{"dataset":"wds/x","model":"ViT-B-32","pretrained":"openai","task":"zeroshot_classification","#
@@ -247,7 +291,10 @@ pub(crate) mod tests {
             "metrics": {"acc1": 0.25, "acc5": NaN, "mean_per_class_recall": 0.5}, "language": "en"}"#;
         std::fs::write(&path, text).unwrap();
         let result = RunResult::load(&path).unwrap();
-        assert_eq!((result.metric("acc1"), result.metric("acc5")), (Some(0.25), None));
+        assert_eq!(
+            (result.metric("acc1"), result.metric("acc5")),
+            (Some(0.25), None)
+        );
         result.save(&path).unwrap();
         assert_eq!(RunResult::load(&path).unwrap(), result);
     }
@@ -255,8 +302,18 @@ pub(crate) mod tests {
     #[test]
     fn the_csv_has_fixed_columns_with_recalls_in_order() {
         let runs = [
-            run("a", "m", "zeroshot_classification", json!({"acc1": 0.5, "acc5": null})),
-            run("b", "m", "zeroshot_retrieval", json!({"image_retrieval_recall@10": 0.9, "image_retrieval_recall@5": 0.75})),
+            run(
+                "a",
+                "m",
+                "zeroshot_classification",
+                json!({"acc1": 0.5, "acc5": null}),
+            ),
+            run(
+                "b",
+                "m",
+                "zeroshot_retrieval",
+                json!({"image_retrieval_recall@10": 0.9, "image_retrieval_recall@5": 0.75}),
+            ),
         ];
         let csv = to_csv(&runs).unwrap();
         let lines: Vec<_> = csv.lines().collect();
@@ -264,7 +321,10 @@ pub(crate) mod tests {
             lines[0],
             "dataset,model,pretrained,task,language,acc1,acc5,image_retrieval_recall@5,image_retrieval_recall@10,model_fullname"
         );
-        assert_eq!(lines[2], "b,m,openai,zeroshot_retrieval,en,,,0.75,0.9,m openai");
+        assert_eq!(
+            lines[2],
+            "b,m,openai,zeroshot_retrieval,en,,,0.75,0.9,m openai"
+        );
     }
 
     #[test]
@@ -273,18 +333,31 @@ pub(crate) mod tests {
         let foreign = dir.path().join("other.json");
         std::fs::write(&foreign, r#"{"name": "package"}"#).unwrap();
         let folder = [dir.path().to_path_buf()];
-        assert!(load_all(&folder).unwrap_err().to_string().contains("other.json"));
-        run("a", "m", "t", json!({"acc1": 0.5})).save(&dir.path().join("a.json")).unwrap();
+        assert!(
+            load_all(&folder)
+                .unwrap_err()
+                .to_string()
+                .contains("other.json")
+        );
+        run("a", "m", "t", json!({"acc1": 0.5}))
+            .save(&dir.path().join("a.json"))
+            .unwrap();
         let (results, skipped) = load_all(&folder).unwrap();
         assert_eq!((results.len(), skipped.len()), (1, 1));
-        assert!(skipped[0].contains("other.json") && skipped[0].contains("dataset"), "{skipped:?}");
+        assert!(
+            skipped[0].contains("other.json") && skipped[0].contains("dataset"),
+            "{skipped:?}"
+        );
         assert!(load_all(&[foreign]).is_err());
     }
 
     #[test]
     fn file_names_come_from_a_template() {
         let parts = ["wds/vtab/x", "ViT-B-32", "openai", "en", "linear_probe"];
-        let name = RunResult::file_name("{dataset}_{pretrained}_{model}_{language}_{task}.json", parts);
+        let name = RunResult::file_name(
+            "{dataset}_{pretrained}_{model}_{language}_{task}.json",
+            parts,
+        );
         assert_eq!(name, "vtab_x_openai_ViT-B-32_en_linear_probe.json");
     }
 }

@@ -35,7 +35,10 @@ struct SugarCrepe {
 pub fn sugar_crepe(path: &Path, dir: &Path) -> Result<ChoiceData> {
     let entries: Map<String, Value> = read_json(path)?;
     let mut data = ChoiceData {
-        name: format!("sugar_crepe/{}", path.file_stem().unwrap_or_default().to_string_lossy()),
+        name: format!(
+            "sugar_crepe/{}",
+            path.file_stem().unwrap_or_default().to_string_lossy()
+        ),
         images: Vec::new(),
         texts: Vec::new(),
         images_per_group: 1,
@@ -63,12 +66,22 @@ pub fn winoground(path: &Path, dir: &Path) -> Result<ChoiceData> {
     let entries: Vec<Winoground> = read_jsonl(path)?;
     let image = |name: &str| {
         let name = Path::new(name);
-        ImageRef::File(dir.join(if name.extension().is_some() { name.into() } else { name.with_extension("png") }))
+        ImageRef::File(dir.join(if name.extension().is_some() {
+            name.into()
+        } else {
+            name.with_extension("png")
+        }))
     };
     let data = ChoiceData {
         name: "winoground".into(),
-        images: entries.iter().flat_map(|e| [image(&e.image_0), image(&e.image_1)]).collect(),
-        texts: entries.into_iter().flat_map(|e| [e.caption_0, e.caption_1]).collect(),
+        images: entries
+            .iter()
+            .flat_map(|e| [image(&e.image_0), image(&e.image_1)])
+            .collect(),
+        texts: entries
+            .into_iter()
+            .flat_map(|e| [e.caption_0, e.caption_1])
+            .collect(),
         images_per_group: 2,
         texts_per_group: 2,
     };
@@ -92,12 +105,24 @@ mod tests {
     fn sugar_crepe_lists_the_right_caption_first() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("add_att.json");
-        let entry = r#"{"filename": "1.jpg", "caption": "a cat", "negative_caption": "a blue cat"}"#;
+        let entry =
+            r#"{"filename": "1.jpg", "caption": "a cat", "negative_caption": "a blue cat"}"#;
         std::fs::write(&path, format!(r#"{{"7": {entry}}}"#)).unwrap();
         let data = sugar_crepe(&path, Path::new("val2017")).unwrap();
-        assert_eq!((data.name.as_str(), data.texts), ("sugar_crepe/add_att", vec!["a cat".into(), "a blue cat".to_string()]));
+        assert_eq!(
+            (data.name.as_str(), data.texts),
+            (
+                "sugar_crepe/add_att",
+                vec!["a cat".into(), "a blue cat".to_string()]
+            )
+        );
         std::fs::write(&path, r#"{"7": {"file": 1}}"#).unwrap();
-        assert!(sugar_crepe(&path, Path::new("")).unwrap_err().to_string().contains("entry `7`"));
+        assert!(
+            sugar_crepe(&path, Path::new(""))
+                .unwrap_err()
+                .to_string()
+                .contains("entry `7`")
+        );
     }
 
     #[test]

@@ -14,27 +14,57 @@ pub fn image_folder(name: &str, root: &Path, split: &str) -> Result<Classificati
     let root = split_dir(root, split);
     let folders = subdirectories(&root)?;
     if folders.is_empty() {
-        return Err(EvalError::dataset(name, format!("{} has no class folders", root.display())));
+        return Err(EvalError::dataset(
+            name,
+            format!("{} has no class folders", root.display()),
+        ));
     }
-    let labelled = folders.iter().enumerate().map(|(label, (_, path))| (label, path.clone()));
+    let labelled = folders
+        .iter()
+        .enumerate()
+        .map(|(label, (_, path))| (label, path.clone()));
     let (images, labels) = labelled_images(name, &root, labelled)?;
-    let classes: Vec<ClassName> = folders.iter().map(|(n, _)| n.replace('_', " ").into()).collect();
+    let classes: Vec<ClassName> = folders
+        .iter()
+        .map(|(n, _)| n.replace('_', " ").into())
+        .collect();
     let notes = note_empty_classes(classes.len(), &labels, |c| classes[c].main().to_owned());
     let labels = Labels::Single(labels);
-    Ok(ClassificationData { name: name.into(), images, labels, classes: Some(classes), templates: None, notes })
+    Ok(ClassificationData {
+        name: name.into(),
+        images,
+        labels,
+        classes: Some(classes),
+        templates: None,
+        notes,
+    })
 }
 
 /// `root/split` if it exists, else `root`.
 pub(super) fn split_dir(root: &Path, split: &str) -> PathBuf {
     let with_split = root.join(split);
-    if !split.is_empty() && with_split.is_dir() { with_split } else { root.to_owned() }
+    if !split.is_empty() && with_split.is_dir() {
+        with_split
+    } else {
+        root.to_owned()
+    }
 }
 
 /// Name and path of the folders in `dir`, sorted by name.
 pub(super) fn subdirectories(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let entries = sorted_entries(dir)?.into_iter().filter(|path| path.is_dir());
+    let entries = sorted_entries(dir)?
+        .into_iter()
+        .filter(|path| path.is_dir());
     Ok(entries
-        .map(|path| (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path))
+        .map(|path| {
+            (
+                path.file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
+                path,
+            )
+        })
         .collect())
 }
 
@@ -50,7 +80,10 @@ pub(super) fn labelled_images(
         labels.resize(images.len(), label);
     }
     if images.is_empty() {
-        return Err(EvalError::dataset(name, format!("no image below {}", root.display())));
+        return Err(EvalError::dataset(
+            name,
+            format!("no image below {}", root.display()),
+        ));
     }
     Ok((images, labels))
 }
@@ -84,15 +117,29 @@ mod tests {
         assert_eq!(data.labels, Labels::Single(vec![0, 1, 1]));
         assert_eq!(data.classes.unwrap()[1].main(), "b c");
         assert!(data.images[1].name().ends_with("1.PNG"));
-        assert!(data.notes[0].contains("1 of 3") && data.notes[0].contains("empty"), "{:?}", data.notes);
+        assert!(
+            data.notes[0].contains("1 of 3") && data.notes[0].contains("empty"),
+            "{:?}",
+            data.notes
+        );
     }
 
     #[test]
     fn a_folder_without_classes_or_images_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(image_folder("folder", dir.path(), "").unwrap_err().to_string().contains("no class folders"));
+        assert!(
+            image_folder("folder", dir.path(), "")
+                .unwrap_err()
+                .to_string()
+                .contains("no class folders")
+        );
         fs::create_dir(dir.path().join("a")).unwrap();
-        assert!(image_folder("folder", dir.path(), "").unwrap_err().to_string().contains("no image"));
+        assert!(
+            image_folder("folder", dir.path(), "")
+                .unwrap_err()
+                .to_string()
+                .contains("no image")
+        );
         assert!(image_folder("folder", &dir.path().join("none"), "").is_err());
     }
 }

@@ -23,7 +23,11 @@ const GROUND_TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
 pub fn imagenet(name: &str, root: &Path, split: &str) -> Result<ClassificationData> {
     let subset = matches!(name, "imagenet-a" | "imagenet-r" | "imagenet-o");
     let all = imagenet_wnids("imagenet1k").unwrap_or_default();
-    let wnids = if subset { imagenet_wnids(name).unwrap_or_default() } else { all.clone() };
+    let wnids = if subset {
+        imagenet_wnids(name).unwrap_or_default()
+    } else {
+        all.clone()
+    };
     let dir = split_dir(root, split);
     let folders = subdirectories(&dir)?;
     let is_flat = folders.is_empty() || !folders.iter().any(|(folder, _)| all.contains(folder));
@@ -36,7 +40,11 @@ pub fn imagenet(name: &str, root: &Path, split: &str) -> Result<ClassificationDa
                 Ok(label) => Ok((label, path)),
                 Err(_) => Err(EvalError::dataset(
                     name,
-                    format!("{} is not one of its {} WordNet ids", path.display(), wnids.len()),
+                    format!(
+                        "{} is not one of its {} WordNet ids",
+                        path.display(),
+                        wnids.len()
+                    ),
                 )),
             })
             .collect::<Result<Vec<_>>>()?;
@@ -44,7 +52,11 @@ pub fn imagenet(name: &str, root: &Path, split: &str) -> Result<ClassificationDa
     };
     let notes = note_empty_classes(wnids.len(), &labels, |class| wnids[class].clone());
     Ok(ClassificationData {
-        name: if name == "imagenet" { "imagenet1k".into() } else { name.into() },
+        name: if name == "imagenet" {
+            "imagenet1k".into()
+        } else {
+            name.into()
+        },
         images,
         labels: Labels::Single(labels),
         classes: subset.then(|| subset_names(&all, &wnids)),
@@ -56,7 +68,11 @@ pub fn imagenet(name: &str, root: &Path, split: &str) -> Result<ClassificationDa
 /// The names of some of the 1000 classes, in label order.
 fn subset_names(all: &[String], wnids: &[String]) -> Vec<ClassName> {
     let names = imagenet_class_names("en").unwrap_or_default();
-    all.iter().zip(names).filter(|(wnid, _)| wnids.contains(wnid)).map(|(_, name)| name).collect()
+    all.iter()
+        .zip(names)
+        .filter(|(wnid, _)| wnids.contains(wnid))
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// ImageNetV2: folders are label numbers, which must not be sorted as text.
@@ -82,7 +98,14 @@ pub fn imagenet_v2(root: &Path) -> Result<ClassificationData> {
     let (images, labels) = labelled_images(name, root, labelled.into_iter())?;
     let notes = note_empty_classes(1000, &labels, |class| class.to_string());
     let labels = Labels::Single(labels);
-    Ok(ClassificationData { name: name.into(), images, labels, classes: None, templates: None, notes })
+    Ok(ClassificationData {
+        name: name.into(),
+        images,
+        labels,
+        classes: None,
+        templates: None,
+        notes,
+    })
 }
 
 /// 50,000 images in one folder. Their labels are numbers of the devkit, which are no ranks of WordNet ids: `meta.mat`
@@ -95,9 +118,15 @@ fn flat_validation(
 ) -> Result<(Vec<ImageRef>, Vec<usize>)> {
     let find = |file: &str| {
         let places = ["", "data", "ILSVRC2012_devkit_t12/data"];
-        places.iter().map(|place| root.join(place).join(file)).find(|path| path.exists())
+        places
+            .iter()
+            .map(|place| root.join(place).join(file))
+            .find(|path| path.exists())
     };
-    let images: Vec<PathBuf> = sorted_entries(dir)?.into_iter().filter(|p| is_image_name(p)).collect();
+    let images: Vec<PathBuf> = sorted_entries(dir)?
+        .into_iter()
+        .filter(|p| is_image_name(p))
+        .collect();
     let (Some(truth), Some(meta)) = (find(GROUND_TRUTH), find("meta.mat")) else {
         let reason = format!(
             "{} has neither WordNet-id folders nor, for a flat folder of images, {GROUND_TRUTH} and meta.mat of the \
@@ -109,16 +138,28 @@ fn flat_validation(
     let ids = read_text(&truth)?;
     let ids: Vec<u32> = ids
         .split_whitespace()
-        .map(|id| id.parse().map_err(|_| EvalError::format(&truth, format!("`{id}` is no class number"))))
+        .map(|id| {
+            id.parse()
+                .map_err(|_| EvalError::format(&truth, format!("`{id}` is no class number")))
+        })
         .collect::<Result<_>>()?;
     if ids.len() != images.len() {
-        let reason = format!("{} labels for the {} images of {}", ids.len(), images.len(), dir.display());
+        let reason = format!(
+            "{} labels for the {} images of {}",
+            ids.len(),
+            images.len(),
+            dir.display()
+        );
         return Err(EvalError::format(&truth, reason));
     }
     let wnid_of: HashMap<u32, String> = synset_ids(&meta)?.into_iter().collect();
     let label = |id: &u32| {
-        let wnid = wnid_of.get(id).and_then(|wnid| wnids.binary_search(wnid).ok());
-        wnid.ok_or_else(|| EvalError::format(&truth, format!("class {id} is not in {}", meta.display())))
+        let wnid = wnid_of
+            .get(id)
+            .and_then(|wnid| wnids.binary_search(wnid).ok());
+        wnid.ok_or_else(|| {
+            EvalError::format(&truth, format!("class {id} is not in {}", meta.display()))
+        })
     };
     let labels = ids.iter().map(label).collect::<Result<_>>()?;
     Ok((images.into_iter().map(ImageRef::File).collect(), labels))
@@ -140,7 +181,10 @@ mod tests {
     #[test]
     fn a_label_is_the_rank_among_all_wnids_even_if_few_have_images() {
         let dir = tempfile::tempdir().unwrap();
-        touch(dir.path(), &["val/n01443537/a.JPEG", "val/n15075141/b.JPEG"]);
+        touch(
+            dir.path(),
+            &["val/n01443537/a.JPEG", "val/n15075141/b.JPEG"],
+        );
         let data = imagenet("imagenet", dir.path(), "val").unwrap();
         assert_eq!(data.labels, Labels::Single(vec![1, 999]));
         assert_eq!(data.name, "imagenet1k");
@@ -154,9 +198,14 @@ mod tests {
         let data = imagenet("imagenet-a", dir.path(), "test").unwrap();
         assert_eq!(data.labels, Labels::Single(vec![0, 199]));
         let names = data.classes.unwrap();
-        assert_eq!((names.len(), names[0].main(), names[199].main()), (200, "stingray", "acorn"));
+        assert_eq!(
+            (names.len(), names[0].main(), names[199].main()),
+            (200, "stingray", "acorn")
+        );
         touch(dir.path(), &["n01440764/tench.jpg"]);
-        let error = imagenet("imagenet-a", dir.path(), "test").unwrap_err().to_string();
+        let error = imagenet("imagenet-a", dir.path(), "test")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("n01440764"), "{error}");
     }
 
@@ -164,7 +213,10 @@ mod tests {
     fn folders_of_v2_are_numbers() {
         let dir = tempfile::tempdir().unwrap();
         let inner = "imagenetv2-matched-frequency-format-val";
-        touch(dir.path(), &[&format!("{inner}/10/a.jpeg"), &format!("{inner}/9/b.jpeg")]);
+        touch(
+            dir.path(),
+            &[&format!("{inner}/10/a.jpeg"), &format!("{inner}/9/b.jpeg")],
+        );
         let data = imagenet_v2(dir.path()).unwrap();
         assert_eq!(data.labels, Labels::Single(vec![10, 9]));
     }
@@ -173,7 +225,9 @@ mod tests {
     fn a_flat_folder_needs_the_devkit() {
         let dir = tempfile::tempdir().unwrap();
         touch(dir.path(), &["val/ILSVRC2012_val_00000001.JPEG"]);
-        let error = imagenet("imagenet1k", dir.path(), "val").unwrap_err().to_string();
+        let error = imagenet("imagenet1k", dir.path(), "val")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(GROUND_TRUTH), "{error}");
     }
 }

@@ -20,7 +20,10 @@ pub(super) fn synset_ids(path: &Path) -> Result<Vec<(u32, String)>> {
     let bytes = std::fs::read(path).map_err(EvalError::io(path))?;
     let ids = bytes.get(HEADER..).and_then(find_synsets);
     ids.ok_or_else(|| {
-        EvalError::format(path, "not the meta.mat of ILSVRC2012_devkit_t12: no synsets with ILSVRC2012_ID and WNID")
+        EvalError::format(
+            path,
+            "not the meta.mat of ILSVRC2012_devkit_t12: no synsets with ILSVRC2012_ID and WNID",
+        )
     })
 }
 
@@ -35,11 +38,18 @@ fn next<'a>(bytes: &mut &'a [u8]) -> Option<Element<'a>> {
     if tag >> 16 != 0 {
         let data = bytes.get(4..4 + (tag >> 16) as usize)?;
         *bytes = bytes.get(8..)?;
-        return Some(Element { kind: tag & 0xffff, data });
+        return Some(Element {
+            kind: tag & 0xffff,
+            data,
+        });
     }
     let len = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?) as usize;
     let data = bytes.get(8..8usize.checked_add(len)?)?;
-    let padded = if tag == COMPRESSED { len } else { len.next_multiple_of(8) };
+    let padded = if tag == COMPRESSED {
+        len
+    } else {
+        len.next_multiple_of(8)
+    };
     *bytes = bytes.get((8 + padded).min(bytes.len())..)?;
     Some(Element { kind: tag, data })
 }
@@ -50,7 +60,9 @@ fn find_synsets(mut bytes: &[u8]) -> Option<Vec<(u32, String)>> {
         let found = match element.kind {
             COMPRESSED => {
                 let mut plain = Vec::new();
-                ZlibDecoder::new(element.data).read_to_end(&mut plain).ok()?;
+                ZlibDecoder::new(element.data)
+                    .read_to_end(&mut plain)
+                    .ok()?;
                 let mut plain = plain.as_slice();
                 next(&mut plain).and_then(|inner| read_struct(inner.data))
             }
@@ -70,7 +82,10 @@ fn read_struct(mut bytes: &[u8]) -> Option<Vec<(u32, String)>> {
         return None;
     }
     let dims = next(&mut bytes)?.data;
-    let entries: usize = dims.chunks_exact(4).map(|d| u32::from_le_bytes([d[0], d[1], d[2], d[3]]) as usize).product();
+    let entries: usize = dims
+        .chunks_exact(4)
+        .map(|d| u32::from_le_bytes([d[0], d[1], d[2], d[3]]) as usize)
+        .product();
     next(&mut bytes)?; // name of the variable
     let name_len = number(&next(&mut bytes)?)? as usize;
     let names = next(&mut bytes)?.data;
@@ -82,7 +97,10 @@ fn read_struct(mut bytes: &[u8]) -> Option<Vec<(u32, String)>> {
     let wnid_field = fields.iter().position(|f| *f == b"WNID")?;
     let mut found = Vec::new();
     for _ in 0..entries {
-        let values: Vec<Element> = fields.iter().map(|_| next(&mut bytes)).collect::<Option<_>>()?;
+        let values: Vec<Element> = fields
+            .iter()
+            .map(|_| next(&mut bytes))
+            .collect::<Option<_>>()?;
         let id = number(&content(values[id_field].data)?)?;
         found.push((id as u32, text(&content(values[wnid_field].data)?)?));
     }
@@ -116,7 +134,10 @@ fn text(element: &Element) -> Option<String> {
     match element.kind {
         1 | 2 | 16 => String::from_utf8(element.data.to_vec()).ok(),
         4 | 17 => {
-            let units = element.data.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]]));
+            let units = element
+                .data
+                .chunks_exact(2)
+                .map(|c| u16::from_le_bytes([c[0], c[1]]));
             String::from_utf16(&units.collect::<Vec<_>>()).ok()
         }
         _ => None,
@@ -131,10 +152,16 @@ mod tests {
     #[test]
     fn the_devkits_file_gives_ids_and_wnids() {
         for file in ["eval_meta.mat", "eval_meta_plain.mat"] {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(file);
+            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../tests/fixtures")
+                .join(file);
             let ids = synset_ids(&path).unwrap();
             let expected = [(1, "n02119789"), (300, "n02100735"), (1000, "n02110185")];
-            assert_eq!(ids, expected.map(|(id, wnid)| (id, wnid.to_owned())), "{file}");
+            assert_eq!(
+                ids,
+                expected.map(|(id, wnid)| (id, wnid.to_owned())),
+                "{file}"
+            );
         }
     }
 
@@ -142,7 +169,9 @@ mod tests {
     fn damaged_files_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("meta.mat");
-        let good = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/eval_meta_plain.mat"));
+        let good = std::fs::read(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/eval_meta_plain.mat"),
+        );
         let good = good.unwrap();
         for len in (0..good.len()).step_by(7) {
             std::fs::write(&path, &good[..len]).unwrap();

@@ -1,10 +1,10 @@
 //! Data sets on disk, in the layouts that people already have.
 
+pub mod choice;
 mod folder;
 mod imagenet;
 mod matlab;
 mod objectnet;
-pub mod choice;
 pub mod retrieval;
 mod webdataset;
 
@@ -73,8 +73,13 @@ impl Labels {
         match self {
             Self::Single(labels) => Self::Single(images.iter().map(|&i| labels[i]).collect()),
             Self::Multi { classes, relevant } => {
-                let rows = images.iter().map(|i| &relevant[i * classes..(i + 1) * classes]);
-                Self::Multi { classes: *classes, relevant: rows.flatten().copied().collect() }
+                let rows = images
+                    .iter()
+                    .map(|i| &relevant[i * classes..(i + 1) * classes]);
+                Self::Multi {
+                    classes: *classes,
+                    relevant: rows.flatten().copied().collect(),
+                }
             }
         }
     }
@@ -90,8 +95,16 @@ impl Labels {
 
 /// Names that [`classification`] knows.
 pub const CLASSIFICATION: [&str; 10] = [
-    "imagenet", "imagenet1k", "imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "imagenet-o",
-    "objectnet", "folder", "wds",
+    "imagenet",
+    "imagenet1k",
+    "imagenetv2",
+    "imagenet_sketch",
+    "imagenet-a",
+    "imagenet-r",
+    "imagenet-o",
+    "objectnet",
+    "folder",
+    "wds",
 ];
 
 /// Opens a classification data set by its name; `wds/NAME` and `wds` are webdatasets, `folder/NAME` and `folder` are
@@ -99,28 +112,44 @@ pub const CLASSIFICATION: [&str; 10] = [
 pub fn classification(name: &str, root: &Path, split: &str) -> Result<ClassificationData> {
     let (kind, _) = name.split_once('/').unwrap_or((name, ""));
     match kind {
-        "imagenet" | "imagenet1k" | "imagenet1k-unverified" | "imagenet_sketch" | "imagenet-a" | "imagenet-r"
+        "imagenet"
+        | "imagenet1k"
+        | "imagenet1k-unverified"
+        | "imagenet_sketch"
+        | "imagenet-a"
+        | "imagenet-r"
         | "imagenet-o" => imagenet(name, root, split),
         "imagenetv2" => imagenet_v2(root),
         "objectnet" => objectnet(root),
         "folder" => image_folder(name, root, split),
         "wds" => match webdataset(name, root, split)? {
             WebDataset::Classification(data) => Ok(data),
-            WebDataset::Retrieval(_) => Err(EvalError::dataset(name, "holds captions; use `retrieval`")),
+            WebDataset::Retrieval(_) => {
+                Err(EvalError::dataset(name, "holds captions; use `retrieval`"))
+            }
         },
         _ => Err(EvalError::Option {
             option: "--dataset",
-            reason: format!("`{name}` is unknown; there are {}, wds/NAME", CLASSIFICATION.join(", ")),
+            reason: format!(
+                "`{name}` is unknown; there are {}, wds/NAME",
+                CLASSIFICATION.join(", ")
+            ),
         }),
     }
 }
 
 /// A sentence about classes that have no image, if there are any.
-fn note_empty_classes(classes: usize, labels: &[usize], name: impl Fn(usize) -> String) -> Vec<String> {
+fn note_empty_classes(
+    classes: usize,
+    labels: &[usize],
+    name: impl Fn(usize) -> String,
+) -> Vec<String> {
     let mut seen = vec![false; classes];
     labels.iter().for_each(|&label| seen[label] = true);
     let empty: Vec<usize> = (0..classes).filter(|&c| !seen[c]).collect();
-    let Some(&first) = empty.first() else { return Vec::new() };
+    let Some(&first) = empty.first() else {
+        return Vec::new();
+    };
     vec![format!(
         "{} of {classes} classes have no image and do not enter the mean per-class recall; first: {}",
         empty.len(),

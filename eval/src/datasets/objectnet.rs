@@ -23,11 +23,19 @@ pub fn objectnet(root: &Path) -> Result<ClassificationData> {
         return Err(EvalError::format(&shared_path, reason));
     }
     let images_dir = root.join("objectnet-1.0").join("images");
-    let classes: Vec<(&String, &String)> =
-        label_of_folder.iter().filter(|(_, label)| shared.contains_key(*label)).collect();
-    let folders = classes.iter().enumerate().map(|(class, (folder, _))| (class, images_dir.join(folder)));
+    let classes: Vec<(&String, &String)> = label_of_folder
+        .iter()
+        .filter(|(_, label)| shared.contains_key(*label))
+        .collect();
+    let folders = classes
+        .iter()
+        .enumerate()
+        .map(|(class, (folder, _))| (class, images_dir.join(folder)));
     let (images, labels) = labelled_images(name, &images_dir, folders)?;
-    let names: Vec<ClassName> = classes.iter().map(|(_, label)| label.to_lowercase().into()).collect();
+    let names: Vec<ClassName> = classes
+        .iter()
+        .map(|(_, label)| label.to_lowercase().into())
+        .collect();
     let notes = note_empty_classes(names.len(), &labels, |class| names[class].main().to_owned());
     Ok(ClassificationData {
         name: name.into(),
@@ -50,7 +58,8 @@ mod tests {
         let root = dir.path();
         let labels = r#"{"alarm_clock": "Alarm clock", "air_freshener": "Air freshener", "backpack": "Backpack"}"#;
         fs::write(root.join("folder_to_objectnet_label.json"), labels).unwrap();
-        let shared = r#"{"Backpack": "backpack, back pack", "Alarm clock": "analog clock; digital clock"}"#;
+        let shared =
+            r#"{"Backpack": "backpack, back pack", "Alarm clock": "analog clock; digital clock"}"#;
         fs::write(root.join("objectnet_to_imagenet_1k.json"), shared).unwrap();
         for folder in ["alarm_clock", "air_freshener", "backpack"] {
             let folder = root.join("objectnet-1.0/images").join(folder);
@@ -59,7 +68,12 @@ mod tests {
         }
         let data = objectnet(root).unwrap();
         assert_eq!(data.labels, Labels::Single(vec![0, 1]));
-        let names: Vec<_> = data.classes.unwrap().iter().map(|c| c.main().to_owned()).collect();
+        let names: Vec<_> = data
+            .classes
+            .unwrap()
+            .iter()
+            .map(|c| c.main().to_owned())
+            .collect();
         assert_eq!(names, ["alarm clock", "backpack"]);
     }
 }

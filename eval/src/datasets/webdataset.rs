@@ -39,7 +39,11 @@ struct Sample {
 /// Opens a webdataset; `dataset_type.txt` decides what it is, classification if absent.
 pub fn webdataset(name: &str, root: &Path, split: &str) -> Result<WebDataset> {
     let kind_path = root.join("dataset_type.txt");
-    let kind = if kind_path.exists() { read_text(&kind_path)? } else { "classification".into() };
+    let kind = if kind_path.exists() {
+        read_text(&kind_path)?
+    } else {
+        "classification".into()
+    };
     let samples = read_samples(name, root, split)?;
     match kind.trim().to_lowercase().as_str() {
         "retrieval" => captions(name, samples).map(WebDataset::Retrieval),
@@ -57,23 +61,39 @@ fn single_label(name: &str, root: &Path, samples: Vec<Sample>) -> Result<Classif
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     for sample in samples {
         let text = part(name, &sample.key, "cls", sample.cls)?;
-        let label = String::from_utf8_lossy(&text).trim().parse::<usize>().map_err(|_| {
-            EvalError::dataset(name, format!("{}.cls is not a class number", sample.key))
-        })?;
+        let label = String::from_utf8_lossy(&text)
+            .trim()
+            .parse::<usize>()
+            .map_err(|_| {
+                EvalError::dataset(name, format!("{}.cls is not a class number", sample.key))
+            })?;
         if let Some(classes) = &classes
             && label >= classes.len()
         {
-            let reason = format!("{} has class {label}, classnames.txt has {}", sample.key, classes.len());
+            let reason = format!(
+                "{} has class {label}, classnames.txt has {}",
+                sample.key,
+                classes.len()
+            );
             return Err(EvalError::dataset(name, reason));
         }
         images.push(part(name, &sample.key, "jpg, png or webp", sample.image)?);
         labels.push(label);
     }
     let notes = classes.as_ref().map_or_else(Vec::new, |classes| {
-        note_empty_classes(classes.len(), &labels, |class| classes[class].main().to_owned())
+        note_empty_classes(classes.len(), &labels, |class| {
+            classes[class].main().to_owned()
+        })
     });
     let labels = Labels::Single(labels);
-    Ok(ClassificationData { name: name.into(), images, labels, classes, templates, notes })
+    Ok(ClassificationData {
+        name: name.into(),
+        images,
+        labels,
+        classes,
+        templates,
+        notes,
+    })
 }
 
 fn multi_label(name: &str, root: &Path, samples: Vec<Sample>) -> Result<ClassificationData> {
@@ -81,20 +101,35 @@ fn multi_label(name: &str, root: &Path, samples: Vec<Sample>) -> Result<Classifi
     let (mut images, mut relevant, mut classes) = (Vec::new(), Vec::new(), None);
     for sample in samples {
         let npy = part(name, &sample.key, "npy", sample.npy)?;
-        let row = parse_npy(&npy)
-            .ok_or_else(|| EvalError::dataset(name, format!("{}.npy is not a flat array of numbers", sample.key)))?;
+        let row = parse_npy(&npy).ok_or_else(|| {
+            EvalError::dataset(
+                name,
+                format!("{}.npy is not a flat array of numbers", sample.key),
+            )
+        })?;
         if *classes.get_or_insert(row.len()) != row.len() {
-            let reason = format!("{}.npy has {} classes, others differ", sample.key, row.len());
+            let reason = format!(
+                "{}.npy has {} classes, others differ",
+                sample.key,
+                row.len()
+            );
             return Err(EvalError::dataset(name, reason));
         }
         images.push(part(name, &sample.key, "jpg, png or webp", sample.image)?);
         relevant.extend(row);
     }
-    let labels = Labels::Multi { classes: classes.unwrap_or(0), relevant };
+    let labels = Labels::Multi {
+        classes: classes.unwrap_or(0),
+        relevant,
+    };
     if let Some(names) = &class_names
         && names.len() != labels.classes()
     {
-        let reason = format!("classnames.txt has {} names for {} classes", names.len(), labels.classes());
+        let reason = format!(
+            "classnames.txt has {} names for {} classes",
+            names.len(),
+            labels.classes()
+        );
         return Err(EvalError::dataset(name, reason));
     }
     Ok(ClassificationData {
@@ -116,7 +151,11 @@ fn captions(name: &str, samples: Vec<Sample>) -> Result<RetrievalData> {
             .map_err(|_| EvalError::dataset(name, format!("{}.txt is not UTF-8", sample.key)))?;
         // Python's `str.splitlines`, which CLIP_benchmark uses, splits at `\r` too.
         let captions = text.split(['\n', '\r']).filter(|c| !c.is_empty());
-        builder.image_with_captions(&sample.key, image, captions.map(|c| c.replace("\\n", "\n")))?;
+        builder.image_with_captions(
+            &sample.key,
+            image,
+            captions.map(|c| c.replace("\\n", "\n")),
+        )?;
     }
     builder.build()
 }
@@ -131,9 +170,15 @@ fn prompts(root: &Path) -> Result<(Option<Vec<ClassName>>, Option<Templates>)> {
         if !path.exists() {
             return Ok(None);
         }
-        Ok(Some(read_text(&path)?.lines().map(|line| line.trim().to_owned()).collect()))
+        Ok(Some(
+            read_text(&path)?
+                .lines()
+                .map(|line| line.trim().to_owned())
+                .collect(),
+        ))
     };
-    let classes = lines("classnames.txt")?.map(|names| names.into_iter().map(ClassName::from).collect());
+    let classes =
+        lines("classnames.txt")?.map(|names| names.into_iter().map(ClassName::from).collect());
     let templates = lines("zeroshot_classification_templates.txt")?.map(Templates::Shared);
     Ok((classes, templates))
 }
@@ -142,16 +187,21 @@ fn read_samples(name: &str, root: &Path, split: &str) -> Result<Vec<Sample>> {
     let dir = root.join(split);
     let count_path = dir.join("nshards.txt");
     let count = read_text(&count_path)?;
-    let count: usize = count
-        .trim()
-        .parse()
-        .map_err(|_| EvalError::format(&count_path, format!("`{}` is no number of shards", count.trim())))?;
+    let count: usize = count.trim().parse().map_err(|_| {
+        EvalError::format(
+            &count_path,
+            format!("`{}` is no number of shards", count.trim()),
+        )
+    })?;
     let mut samples = Vec::new();
     for shard in 0..count {
         index_shard(&dir.join(format!("{shard}.tar")), &mut samples)?;
     }
     if samples.is_empty() {
-        return Err(EvalError::dataset(name, format!("no sample in {}", dir.display())));
+        return Err(EvalError::dataset(
+            name,
+            format!("no sample in {}", dir.display()),
+        ));
     }
     Ok(samples)
 }
@@ -169,10 +219,15 @@ fn index_shard(path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
         let member = entry.path().map_err(broken)?.to_string_lossy().into_owned();
         // A key ends at the first dot of the file name, as in the webdataset library.
         let name_start = member.rfind('/').map_or(0, |slash| slash + 1);
-        let Some(dot) = member[name_start..].find('.').map(|dot| name_start + dot) else { continue };
+        let Some(dot) = member[name_start..].find('.').map(|dot| name_start + dot) else {
+            continue;
+        };
         let (key, extension) = (member[..dot].to_owned(), member[dot + 1..].to_lowercase());
         let index = *by_key.entry(key.clone()).or_insert_with(|| {
-            samples.push(Sample { key, ..Sample::default() });
+            samples.push(Sample {
+                key,
+                ..Sample::default()
+            });
             samples.len() - 1
         });
         let sample = &mut samples[index];
@@ -188,7 +243,12 @@ fn index_shard(path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
             }
             other if IMAGE_EXTENSIONS.contains(&other) => {
                 let (offset, len) = (entry.raw_file_position(), entry.size());
-                sample.image = Some(ImageRef::Member { shard: path.into(), member, offset, len });
+                sample.image = Some(ImageRef::Member {
+                    shard: path.into(),
+                    member,
+                    offset,
+                    len,
+                });
             }
             _ => {}
         }
@@ -214,9 +274,16 @@ fn parse_npy(bytes: &[u8]) -> Option<Vec<bool>> {
     if sizes.next().is_some() || width == 0 {
         return None;
     }
-    let values = body.get(header_at + header_len..)?.get(..len.checked_mul(width)?)?;
+    let values = body
+        .get(header_at + header_len..)?
+        .get(..len.checked_mul(width)?)?;
     // Zero is all zero bits in every integer and float type; minus zero does not occur in labels.
-    Some(values.chunks_exact(width).map(|value| value.iter().any(|&byte| byte != 0)).collect())
+    Some(
+        values
+            .chunks_exact(width)
+            .map(|value| value.iter().any(|&byte| byte != 0))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -236,7 +303,10 @@ mod tests {
     }
 
     fn npy(values: &[u8]) -> Vec<u8> {
-        let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({},), }}", values.len());
+        let mut header = format!(
+            "{{'descr': '|u1', 'fortran_order': False, 'shape': ({},), }}",
+            values.len()
+        );
         header.push_str(&" ".repeat(118 - 1 - header.len()));
         header.push('\n');
         let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
@@ -249,44 +319,90 @@ mod tests {
     fn classes_prompts_and_image_bytes_are_found_across_shards() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        write_shard(&root.join("test/0.tar"), &[("s0.cls", b"1"), ("s0.webp", b"first image")]);
-        write_shard(&root.join("test/1.tar"), &[("s1.webp", b"second"), ("s1.cls", b"0\n")]);
+        write_shard(
+            &root.join("test/0.tar"),
+            &[("s0.cls", b"1"), ("s0.webp", b"first image")],
+        );
+        write_shard(
+            &root.join("test/1.tar"),
+            &[("s1.webp", b"second"), ("s1.cls", b"0\n")],
+        );
         std::fs::write(root.join("test/nshards.txt"), "2\n").unwrap();
         std::fs::write(root.join("classnames.txt"), "cat\ndog\n").unwrap();
-        std::fs::write(root.join("zeroshot_classification_templates.txt"), "a {c}.\n").unwrap();
-        let WebDataset::Classification(data) = webdataset("wds/x", root, "test").unwrap() else { panic!() };
+        std::fs::write(
+            root.join("zeroshot_classification_templates.txt"),
+            "a {c}.\n",
+        )
+        .unwrap();
+        let WebDataset::Classification(data) = webdataset("wds/x", root, "test").unwrap() else {
+            panic!()
+        };
         assert_eq!(data.labels, Labels::Single(vec![1, 0]));
         assert_eq!(data.images[0].read().unwrap(), b"first image");
         assert_eq!(data.images[1].read().unwrap(), b"second");
-        assert_eq!(data.templates, Some(Templates::Shared(vec!["a {c}.".into()])));
+        assert_eq!(
+            data.templates,
+            Some(Templates::Shared(vec!["a {c}.".into()]))
+        );
         std::fs::write(root.join("classnames.txt"), "cat\n").unwrap();
-        assert!(webdataset("wds/x", root, "test").unwrap_err().to_string().contains("class 1"));
+        assert!(
+            webdataset("wds/x", root, "test")
+                .unwrap_err()
+                .to_string()
+                .contains("class 1")
+        );
     }
 
     #[test]
     fn captions_and_multi_hot_labels_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        write_shard(&root.join("test/0.tar"), &[("a.jpg", b"x"), ("a.txt", b"one\\ntwo\nthree\n")]);
+        write_shard(
+            &root.join("test/0.tar"),
+            &[("a.jpg", b"x"), ("a.txt", b"one\\ntwo\nthree\n")],
+        );
         std::fs::write(root.join("test/nshards.txt"), "1").unwrap();
         std::fs::write(root.join("dataset_type.txt"), "retrieval").unwrap();
-        let WebDataset::Retrieval(data) = webdataset("wds/x", root, "test").unwrap() else { panic!() };
+        let WebDataset::Retrieval(data) = webdataset("wds/x", root, "test").unwrap() else {
+            panic!()
+        };
         assert_eq!(data.texts, ["one\ntwo", "three"]);
 
-        write_shard(&root.join("test/0.tar"), &[("a.jpg", b"x"), ("a.npy", &npy(&[0, 1, 1]))]);
+        write_shard(
+            &root.join("test/0.tar"),
+            &[("a.jpg", b"x"), ("a.npy", &npy(&[0, 1, 1]))],
+        );
         std::fs::write(root.join("dataset_type.txt"), "multilabel").unwrap();
-        let WebDataset::Classification(data) = webdataset("wds/x", root, "test").unwrap() else { panic!() };
-        assert_eq!(data.labels, Labels::Multi { classes: 3, relevant: vec![false, true, true] });
+        let WebDataset::Classification(data) = webdataset("wds/x", root, "test").unwrap() else {
+            panic!()
+        };
+        assert_eq!(
+            data.labels,
+            Labels::Multi {
+                classes: 3,
+                relevant: vec![false, true, true]
+            }
+        );
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        assert!(webdataset("x", root, "test").unwrap_err().to_string().contains("nshards.txt"));
+        assert!(
+            webdataset("x", root, "test")
+                .unwrap_err()
+                .to_string()
+                .contains("nshards.txt")
+        );
         write_shard(&root.join("test/0.tar"), &[("a.jpg", b"x")]);
         std::fs::write(root.join("test/nshards.txt"), "1").unwrap();
-        assert!(webdataset("x", root, "test").unwrap_err().to_string().contains("sample a has no cls"));
+        assert!(
+            webdataset("x", root, "test")
+                .unwrap_err()
+                .to_string()
+                .contains("sample a has no cls")
+        );
         let shard = root.join("test/0.tar");
         write_shard(&shard, &[("a.jpg", &[1; 4000]), ("a.cls", b"0")]);
         let bytes = std::fs::read(&shard).unwrap();

@@ -43,7 +43,10 @@ pub struct Predictions {
 impl Predictions {
     /// No image yet, `classes` classes.
     pub fn new(classes: usize) -> Self {
-        Self { classes, ..Self::default() }
+        Self {
+            classes,
+            ..Self::default()
+        }
     }
 
     /// Reads rows of scores, `classes` to a row.
@@ -77,7 +80,10 @@ impl Predictions {
         if self.classes < k {
             return None;
         }
-        share(self.ranks.iter().filter(|&&rank| rank < k).count(), self.ranks.len())
+        share(
+            self.ranks.iter().filter(|&&rank| rank < k).count(),
+            self.ranks.len(),
+        )
     }
 
     /// Recall averaged over the classes that occur (balanced accuracy). `None` without images.
@@ -88,8 +94,11 @@ impl Predictions {
             all[label] += 1;
             right[label] += usize::from(label == predicted);
         }
-        let recalls: Vec<f64> =
-            right.iter().zip(&all).filter_map(|(&right, &all)| share(right, all)).collect();
+        let recalls: Vec<f64> = right
+            .iter()
+            .zip(&all)
+            .filter_map(|(&right, &all)| share(right, all))
+            .collect();
         (!recalls.is_empty()).then(|| recalls.iter().sum::<f64>() / recalls.len() as f64)
     }
 
@@ -128,8 +137,18 @@ pub fn average_precision(scores: &[f32], relevant: &[bool]) -> f64 {
 /// `scores` and `relevant` are row-major, one row of `classes` values to an image. `None` without classes.
 pub fn mean_average_precision(scores: &[f32], relevant: &[bool], classes: usize) -> Option<f64> {
     let of_class = |class: usize| {
-        let scores: Vec<f32> = scores.iter().skip(class).step_by(classes).copied().collect();
-        let relevant: Vec<bool> = relevant.iter().skip(class).step_by(classes).copied().collect();
+        let scores: Vec<f32> = scores
+            .iter()
+            .skip(class)
+            .step_by(classes)
+            .copied()
+            .collect();
+        let relevant: Vec<bool> = relevant
+            .iter()
+            .skip(class)
+            .step_by(classes)
+            .copied()
+            .collect();
         average_precision(&scores, &relevant)
     };
     (classes > 0).then(|| (0..classes).map(of_class).sum::<f64>() / classes as f64)
@@ -180,7 +199,9 @@ mod tests {
     #[test]
     fn average_precision_by_hand_and_an_empty_class_counts_as_zero() {
         // Sorted: relevant, not, relevant → (1/1 + 2/3) / 2.
-        assert!((average_precision(&[0.9, 0.5, 0.1], &[true, false, true]) - 5.0 / 6.0).abs() < 1e-12);
+        assert!(
+            (average_precision(&[0.9, 0.5, 0.1], &[true, false, true]) - 5.0 / 6.0).abs() < 1e-12
+        );
         let scores = [0.9, 0.3, 0.5, 0.2, 0.1, 0.1];
         let relevant = [true, false, false, false, true, false];
         let map = mean_average_precision(&scores, &relevant, 2).unwrap();
@@ -190,7 +211,10 @@ mod tests {
     #[test]
     fn nothing_scored_gives_no_number() {
         let none = Predictions::new(7);
-        assert_eq!((none.accuracy_at(1), none.mean_per_class_recall()), (None, None));
+        assert_eq!(
+            (none.accuracy_at(1), none.mean_per_class_recall()),
+            (None, None)
+        );
     }
 
     proptest! {

@@ -32,7 +32,10 @@ struct Lists {
 impl Lists {
     /// From pairs sorted by owner, then by item.
     fn from_sorted(owners: usize, pairs: impl Iterator<Item = (u32, u32)>) -> Self {
-        let mut lists = Self { ends: vec![0; owners], items: Vec::new() };
+        let mut lists = Self {
+            ends: vec![0; owners],
+            items: Vec::new(),
+        };
         for (owner, item) in pairs {
             lists.items.push(item);
             lists.ends[owner as usize] = lists.items.len();
@@ -46,7 +49,9 @@ impl Lists {
     }
 
     fn of(&self, owner: usize) -> &[u32] {
-        let start = owner.checked_sub(1).map_or(0, |previous| self.ends[previous]);
+        let start = owner
+            .checked_sub(1)
+            .map_or(0, |previous| self.ends[previous]);
         &self.items[start..self.ends[owner]]
     }
 
@@ -58,8 +63,12 @@ impl Lists {
 impl Matches {
     /// From (text, image) pairs in any order. Fails if a pair names an item that does not exist.
     pub fn new(texts: usize, images: usize, mut pairs: Vec<(u32, u32)>) -> Result<Self> {
-        if let Some((t, i)) = pairs.iter().find(|(t, i)| *t as usize >= texts || *i as usize >= images) {
-            let reason = format!("text {t} is matched to image {i}, but there are {texts} and {images}");
+        if let Some((t, i)) = pairs
+            .iter()
+            .find(|(t, i)| *t as usize >= texts || *i as usize >= images)
+        {
+            let reason =
+                format!("text {t} is matched to image {i}, but there are {texts} and {images}");
             return Err(EvalError::Features(reason));
         }
         pairs.sort_unstable();
@@ -72,7 +81,10 @@ impl Matches {
 
     /// One owner image per text: `owners[text]` is an image.
     pub fn of_owners(owners: &[usize], images: usize) -> Result<Self> {
-        let pairs = owners.iter().enumerate().map(|(text, &image)| (text as u32, image as u32));
+        let pairs = owners
+            .iter()
+            .enumerate()
+            .map(|(text, &image)| (text as u32, image as u32));
         Self::new(owners.len(), images, pairs.collect())
     }
 
@@ -172,7 +184,10 @@ fn rank_in_groups(
     let image_blocks: Vec<_> = blocks(images.len()).collect();
     let text_blocks: Vec<_> = blocks(texts.len()).collect();
     for image_group in image_blocks.chunks(group) {
-        let tiles: Vec<_> = image_group.par_iter().map(|b| Tile::of(images, b.clone())).collect();
+        let tiles: Vec<_> = image_group
+            .par_iter()
+            .map(|b| Tile::of(images, b.clone()))
+            .collect();
         text_blocks.par_iter().for_each_init(
             || vec![0.0; TILE * TILE],
             |out, text_block| {
@@ -180,13 +195,23 @@ fn rank_in_groups(
                 for (tile, image_block) in tiles.iter().zip(image_group) {
                     scores(&queries, tile, out);
                     let (t, i) = (text_block.start, image_block.start);
-                    let table = Table { scores: out, rows: queries.len(), columns: tile.len() };
+                    let table = Table {
+                        scores: out,
+                        rows: queries.len(),
+                        columns: tile.len(),
+                    };
                     let (rows, columns) = (&best_of_text[t..], &best_of_image[i..]);
                     table.count_rows(rows, i, &text_counts[t..], |text, image| {
-                        matches.images_of(t + text).binary_search(&(image as u32)).is_ok()
+                        matches
+                            .images_of(t + text)
+                            .binary_search(&(image as u32))
+                            .is_ok()
                     });
                     table.count_columns(columns, t, &image_counts[i..], |image, text| {
-                        matches.texts_of(i + image).binary_search(&(text as u32)).is_ok()
+                        matches
+                            .texts_of(i + image)
+                            .binary_search(&(text as u32))
+                            .is_ok()
                     });
                     progress((queries.len() * tile.len()) as u64);
                 }
@@ -195,18 +220,31 @@ fn rank_in_groups(
     }
     let ranks = |counts: Vec<Counts>, best: &[Best]| {
         let known = counts.into_iter().zip(best);
-        known.map(|(c, best)| best.score.is_finite().then(|| c.into_rank())).collect()
+        known
+            .map(|(c, best)| best.score.is_finite().then(|| c.into_rank()))
+            .collect()
     };
-    Ok(Ranks { texts: ranks(text_counts, &best_of_text), images: ranks(image_counts, &best_of_image) })
+    Ok(Ranks {
+        texts: ranks(text_counts, &best_of_text),
+        images: ranks(image_counts, &best_of_image),
+    })
 }
 
 fn check(texts: &Features, images: &Features, matches: &Matches) -> Result<()> {
     let problem = if texts.dim() != images.dim() {
-        format!("texts have {} dimensions, images {}", texts.dim(), images.dim())
+        format!(
+            "texts have {} dimensions, images {}",
+            texts.dim(),
+            images.dim()
+        )
     } else if texts.len() != matches.texts() {
         format!("{} text rows for {} texts", texts.len(), matches.texts())
     } else if images.len() != matches.images() {
-        format!("{} image rows for {} images", images.len(), matches.images())
+        format!(
+            "{} image rows for {} images",
+            images.len(),
+            matches.images()
+        )
     } else {
         texts.check_finite("text")?;
         return images.check_finite("image");
@@ -222,7 +260,10 @@ struct Best {
 }
 
 impl Best {
-    const NONE: Self = Self { score: f32::INFINITY, item: 0 };
+    const NONE: Self = Self {
+        score: f32::INFINITY,
+        item: 0,
+    };
 
     /// Items arrive in ascending order, so that of equal scores the first stays.
     fn offer(&mut self, score: f32, item: usize) {
@@ -233,7 +274,11 @@ impl Best {
 }
 
 /// Scores the right pairs through the same tiles as everything else, so that they equal themselves later.
-fn best_right_items(texts: &Features, images: &Features, matches: &Matches) -> (Vec<Best>, Vec<Best>) {
+fn best_right_items(
+    texts: &Features,
+    images: &Features,
+    matches: &Matches,
+) -> (Vec<Best>, Vec<Best>) {
     let pairs: Vec<(u32, u32)> = matches.pairs().collect();
     let scored: Vec<f32> = pairs
         .par_chunks(TILE)
@@ -243,7 +288,9 @@ fn best_right_items(texts: &Features, images: &Features, matches: &Matches) -> (
                 let rows = Tile::of(texts, chunk.iter().map(|p| p.0 as usize));
                 let columns = Tile::of(images, chunk.iter().map(|p| p.1 as usize));
                 scores(&rows, &columns, out);
-                (0..chunk.len()).map(|d| out[d * TILE + d]).collect::<Vec<_>>()
+                (0..chunk.len())
+                    .map(|d| out[d * TILE + d])
+                    .collect::<Vec<_>>()
             },
         )
         .flatten_iter()
@@ -267,8 +314,13 @@ struct Counts {
 
 impl Counts {
     fn into_rank(self) -> Rank {
-        let [greater, before, tied] = [self.greater, self.before, self.tied].map(AtomicU32::into_inner);
-        Rank { greater, before, tied }
+        let [greater, before, tied] =
+            [self.greater, self.before, self.tied].map(AtomicU32::into_inner);
+        Rank {
+            greater,
+            before,
+            tied,
+        }
     }
 
     /// Adds a wrong item of equal score.
@@ -307,7 +359,11 @@ impl Table<'_> {
             }
             counts[row].greater.fetch_add(greater, Relaxed);
             if equal > 0 {
-                let ties = self.row(row).iter().zip(first..).filter(|(s, _)| **s == score);
+                let ties = self
+                    .row(row)
+                    .iter()
+                    .zip(first..)
+                    .filter(|(s, _)| **s == score);
                 for (_, tied) in ties.filter(|&(_, tied)| !is_right(row, tied)) {
                     counts[row].add_tie(tied, item);
                 }
@@ -338,7 +394,10 @@ impl Table<'_> {
             counts[column].greater.fetch_add(greater[column], Relaxed);
             if equal[column] > 0 {
                 let ties = (0..self.rows).filter(|&r| self.row(r)[column] == limits[column]);
-                for tied in ties.map(|r| first + r).filter(|&tied| !is_right(column, tied)) {
+                for tied in ties
+                    .map(|r| first + r)
+                    .filter(|&tied| !is_right(column, tied))
+                {
                     counts[column].add_tie(tied, best[column].item);
                 }
             }
@@ -349,13 +408,21 @@ impl Table<'_> {
 /// Share of queries whose right item is among the `k` best. `None` if no query has a right item.
 pub fn recall_at(ranks: &[Option<Rank>], k: usize, ties: Ties) -> Option<f64> {
     let known = ranks.iter().flatten().count();
-    let hits = ranks.iter().flatten().filter(|rank| rank.position(ties) < k).count();
+    let hits = ranks
+        .iter()
+        .flatten()
+        .filter(|rank| rank.position(ties) < k)
+        .count();
     (known > 0).then(|| hits as f64 / known as f64)
 }
 
 /// Mean rank, from 1 (open_clip's `mean_rank`).
 pub fn mean_rank(ranks: &[Option<Rank>], ties: Ties) -> Option<f64> {
-    let positions: Vec<f64> = ranks.iter().flatten().map(|r| r.position(ties) as f64).collect();
+    let positions: Vec<f64> = ranks
+        .iter()
+        .flatten()
+        .map(|r| r.position(ties) as f64)
+        .collect();
     (!positions.is_empty()).then(|| positions.iter().sum::<f64>() / positions.len() as f64 + 1.0)
 }
 
@@ -380,7 +447,9 @@ pub fn ties(ranks: &[Option<Rank>]) -> usize {
 pub fn top_k(queries: &Features, gallery: &Features, k: usize) -> Vec<Vec<(usize, f32)>> {
     let mut best: Vec<Vec<(usize, f32)>> = vec![Vec::with_capacity(k + 1); queries.len()];
     let mut out = vec![0.0; TILE * TILE];
-    let tiles: Vec<_> = blocks(queries.len()).map(|b| (b.start, Tile::of(queries, b))).collect();
+    let tiles: Vec<_> = blocks(queries.len())
+        .map(|b| (b.start, Tile::of(queries, b)))
+        .collect();
     for block in blocks(gallery.len()) {
         let items = Tile::of(gallery, block.clone());
         for (first, tile) in &tiles {

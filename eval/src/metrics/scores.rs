@@ -87,7 +87,9 @@ pub fn scores(rows: &Tile, columns: &Tile, out: &mut [f32]) {
 
 /// Calls `visit(row, scores)` for every row of `rows` against all of `columns`, in order. Holds one block of rows.
 pub fn for_each_row(rows: &Features, columns: &Features, mut visit: impl FnMut(usize, &[f32])) {
-    let tiles: Vec<Tile> = blocks(columns.len()).map(|b| Tile::of(columns, b)).collect();
+    let tiles: Vec<Tile> = blocks(columns.len())
+        .map(|b| Tile::of(columns, b))
+        .collect();
     let mut out = vec![0.0; TILE * TILE];
     let mut block_scores = vec![0.0; TILE * columns.len()];
     for block in blocks(rows.len()) {
@@ -108,7 +110,9 @@ pub fn for_each_row(rows: &Features, columns: &Features, mut visit: impl FnMut(u
 
 /// `0..len` cut into ranges of [`TILE`].
 pub fn blocks(len: usize) -> impl Iterator<Item = std::ops::Range<usize>> + Clone {
-    (0..len).step_by(TILE).map(move |first| first..(first + TILE).min(len))
+    (0..len)
+        .step_by(TILE)
+        .map(move |first| first..(first + TILE).min(len))
 }
 
 #[cfg(test)]
@@ -125,12 +129,27 @@ mod tests {
             let rows = Features::new(row.repeat(TILE), dim).unwrap();
             let columns = Features::new(column.repeat(TILE), dim).unwrap();
             let mut out = vec![0.0; TILE * TILE];
-            scores(&Tile::of(&rows, 0..TILE), &Tile::of(&columns, 0..TILE), &mut out);
-            assert!(out.iter().all(|s| s.to_bits() == out[0].to_bits()), "dim {dim}");
+            scores(
+                &Tile::of(&rows, 0..TILE),
+                &Tile::of(&columns, 0..TILE),
+                &mut out,
+            );
+            assert!(
+                out.iter().all(|s| s.to_bits() == out[0].to_bits()),
+                "dim {dim}"
+            );
             scores(&Tile::of(&rows, 0..1), &Tile::of(&columns, 0..7), &mut out);
             let first = out[0];
-            scores(&Tile::of(&rows, 0..400), &Tile::of(&columns, 0..300), &mut out);
-            assert_eq!(first.to_bits(), out[299].to_bits(), "dim {dim}, padded tile");
+            scores(
+                &Tile::of(&rows, 0..400),
+                &Tile::of(&columns, 0..300),
+                &mut out,
+            );
+            assert_eq!(
+                first.to_bits(),
+                out[299].to_bits(),
+                "dim {dim}, padded tile"
+            );
         }
     }
 
@@ -142,7 +161,10 @@ mod tests {
         for_each_row(&a, &b, |row, scores| seen.push((row, scores.to_vec())));
         let expected = [[0.6, 0.8, 0.96], [-1.0, 0.0, -0.8]];
         for ((_, got), want) in seen.iter().zip(&expected) {
-            assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-6), "{got:?}");
+            assert!(
+                got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-6),
+                "{got:?}"
+            );
         }
     }
 }

@@ -22,10 +22,17 @@ pub fn choice<B: Backend, E: DualEncoder<B>>(
     let images = image_features(encoder, &data.images, options, device)?;
     let texts = text_features(encoder, &data.texts, options)?;
     let mut row_of = vec![None; data.images.len()];
-    images.kept.iter().enumerate().for_each(|(row, &image)| row_of[image] = Some(row));
+    images
+        .kept
+        .iter()
+        .enumerate()
+        .for_each(|(row, &image)| row_of[image] = Some(row));
     let per_text = data.texts_per_group;
     let mut choices = Vec::new();
-    for (group, rows) in row_of.chunks_exact(data.images_per_group.max(1)).enumerate() {
+    for (group, rows) in row_of
+        .chunks_exact(data.images_per_group.max(1))
+        .enumerate()
+    {
         if let Some(rows) = rows.iter().copied().collect::<Option<Vec<usize>>>() {
             let text_rows: Vec<usize> = (group * per_text..(group + 1) * per_text).collect();
             let scores = cosines(&images.features, &rows, &texts, &text_rows);
@@ -49,16 +56,30 @@ pub fn choice<B: Backend, E: DualEncoder<B>>(
     };
     let tied = choices.iter().filter(|c| c.tied).count();
     if tied > 0 {
-        details.notes.push(format!("{tied} of {} groups have an exact tie; the first answer wins", choices.len()));
+        details.notes.push(format!(
+            "{tied} of {} groups have an exact tie; the first answer wins",
+            choices.len()
+        ));
     }
     if data.images_per_group == 1 {
-        details.notes.push("with one image per group only text_acc says anything".into());
+        details
+            .notes
+            .push("with one image per group only text_acc says anything".into());
     }
-    Ok(Outcome { task: "image_caption_selection", metrics: metrics.into_iter().collect(), details })
+    Ok(Outcome {
+        task: "image_caption_selection",
+        metrics: metrics.into_iter().collect(),
+        details,
+    })
 }
 
 /// Row-major `[images, texts]`. Groups are tiny: a plain product is enough.
-fn cosines(images: &Features, image_rows: &[usize], texts: &Features, text_rows: &[usize]) -> Vec<f32> {
+fn cosines(
+    images: &Features,
+    image_rows: &[usize],
+    texts: &Features,
+    text_rows: &[usize],
+) -> Vec<f32> {
     let unit = |features: &Features, row: usize| {
         let mut values = vec![0.0; features.dim()];
         features.copy_unit_row(row, &mut values);
@@ -68,7 +89,11 @@ fn cosines(images: &Features, image_rows: &[usize], texts: &Features, text_rows:
     let mut scores = Vec::with_capacity(image_rows.len() * texts.len());
     for &row in image_rows {
         let image = unit(images, row);
-        scores.extend(texts.iter().map(|text| image.iter().zip(text).map(|(a, b)| a * b).sum::<f32>()));
+        scores.extend(
+            texts
+                .iter()
+                .map(|text| image.iter().zip(text).map(|(a, b)| a * b).sum::<f32>()),
+        );
     }
     scores
 }

@@ -34,7 +34,10 @@ pub fn retrieval<B: Backend, E: DualEncoder<B>>(
     let mut outcome = retrieval_of_features(&data, &images.features, &texts, recall_k, options)?;
     outcome.details.bad_images = images.bad;
     if let Some(cut @ 1..) = encoder.truncated(&data.texts) {
-        let note = format!("{cut} of {} captions are longer than the context and were cut", data.texts.len());
+        let note = format!(
+            "{cut} of {} captions are longer than the context and were cut",
+            data.texts.len()
+        );
         outcome.details.notes.push(note);
     }
     Ok(outcome)
@@ -50,10 +53,15 @@ pub fn retrieval_of_features(
 ) -> Result<Outcome> {
     let (metrics, ranks) = score(texts, images, &data.matches, recall_k, options)?;
     let mut notes = data.notes.clone();
-    for (ranks, query, item) in [(&ranks.texts, "captions", "image"), (&ranks.images, "images", "caption")] {
+    for (ranks, query, item) in [
+        (&ranks.texts, "captions", "image"),
+        (&ranks.images, "images", "caption"),
+    ] {
         let ties = ties(ranks);
         if ties > 0 {
-            notes.push(format!("{ties} {query} score a wrong {item} exactly as the right one; the lower index wins"));
+            notes.push(format!(
+                "{ties} {query} score a wrong {item} exactly as the right one; the lower index wins"
+            ));
         }
     }
     let details = Details {
@@ -63,7 +71,11 @@ pub fn retrieval_of_features(
         queries: examples(data, images, texts, &ranks.texts),
         ..Details::default()
     };
-    Ok(Outcome { task: "zeroshot_retrieval", metrics, details })
+    Ok(Outcome {
+        task: "zeroshot_retrieval",
+        metrics,
+        details,
+    })
 }
 
 /// Recall at each k, mean and median rank, both ways, and the ranks themselves.
@@ -79,15 +91,27 @@ pub fn score(
     let ranks = rank(texts, images, matches, &|scored| bar.inc(scored))?;
     bar.finish_and_clear();
     let mut metrics = Metrics::new();
-    let directions = [("image_retrieval", &ranks.texts), ("text_retrieval", &ranks.images)];
+    let directions = [
+        ("image_retrieval", &ranks.texts),
+        ("text_retrieval", &ranks.images),
+    ];
     for &k in recall_k {
         for (direction, ranks) in directions {
-            metrics.insert(format!("{direction}_recall@{k}"), json!(recall_at(ranks, k, Ties::Stable)));
+            metrics.insert(
+                format!("{direction}_recall@{k}"),
+                json!(recall_at(ranks, k, Ties::Stable)),
+            );
         }
     }
     for (direction, ranks) in directions {
-        metrics.insert(format!("{direction}_mean_rank"), json!(mean_rank(ranks, Ties::Stable)));
-        metrics.insert(format!("{direction}_median_rank"), json!(median_rank(ranks, Ties::Stable)));
+        metrics.insert(
+            format!("{direction}_mean_rank"),
+            json!(mean_rank(ranks, Ties::Stable)),
+        );
+        metrics.insert(
+            format!("{direction}_median_rank"),
+            json!(median_rank(ranks, Ties::Stable)),
+        );
     }
     Ok((metrics, ranks))
 }
@@ -101,7 +125,9 @@ fn examples(
     let position = |text: usize| ranks[text].map_or(0, |rank| rank.position(Ties::Stable));
     let step = ranks.len().div_ceil(EXAMPLES).max(1);
     let mut chosen: Vec<usize> = (0..ranks.len()).step_by(step).collect();
-    let mut worst: Vec<usize> = (0..ranks.len()).filter(|text| !chosen.contains(text)).collect();
+    let mut worst: Vec<usize> = (0..ranks.len())
+        .filter(|text| !chosen.contains(text))
+        .collect();
     worst.sort_by_key(|&text| std::cmp::Reverse(position(text)));
     worst.truncate(EXAMPLES);
     chosen.extend(worst.into_iter().filter(|&text| position(text) > 0));
@@ -117,7 +143,9 @@ fn examples(
             text: data.texts[text].clone(),
             rank: position(text) + 1,
             hits: found.into_iter().map(hit).collect(),
-            right: right.first().map(|&image| data.images[image as usize].clone()),
+            right: right
+                .first()
+                .map(|&image| data.images[image as usize].clone()),
         }
     };
     chosen.into_iter().zip(found).map(query).collect()

@@ -31,7 +31,10 @@ pub fn zero_shot<B: Backend, E: DualEncoder<B>>(
     let images = image_features(encoder, &data.images, options, device)?;
     let labels = data.labels.select(&images.kept);
     let mut outcome = classify(&images.features, &classifier, &labels, &prompts.classes)?;
-    outcome.details.notes.splice(0..0, data.notes.iter().cloned());
+    outcome
+        .details
+        .notes
+        .splice(0..0, data.notes.iter().cloned());
     outcome.details.bad_images = images.bad;
     Ok(outcome)
 }
@@ -44,7 +47,11 @@ pub fn classify(
     classes: &[ClassName],
 ) -> Result<Outcome> {
     if images.dim() != classifier.dim() {
-        let reason = format!("images have {} dimensions, classes {}", images.dim(), classifier.dim());
+        let reason = format!(
+            "images have {} dimensions, classes {}",
+            images.dim(),
+            classifier.dim()
+        );
         return Err(EvalError::Features(reason));
     }
     if images.len() != labels.len() || labels.classes() > classifier.len() {
@@ -57,11 +64,16 @@ pub fn classify(
         );
         return Err(EvalError::Features(reason));
     }
-    let mut details = Details { images: images.len(), ..Details::default() };
+    let mut details = Details {
+        images: images.len(),
+        ..Details::default()
+    };
     let metrics = match labels {
         Labels::Single(labels) => {
             let mut predictions = Predictions::new(classifier.len());
-            for_each_row(images, classifier, |image, scores| predictions.push(scores, labels[image]));
+            for_each_row(images, classifier, |image, scores| {
+                predictions.push(scores, labels[image])
+            });
             details.confusions = confusions(&predictions, classes);
             if predictions.ties > 0 {
                 details.notes.push(format!(
@@ -75,10 +87,16 @@ pub fn classify(
             let mut scores = Vec::with_capacity(relevant.len());
             for_each_row(images, classifier, |_, row| scores.extend_from_slice(row));
             let map = mean_average_precision(&scores, relevant, *classes);
-            [("mean_average_precision".to_owned(), json!(map))].into_iter().collect()
+            [("mean_average_precision".to_owned(), json!(map))]
+                .into_iter()
+                .collect()
         }
     };
-    Ok(Outcome { task: "zeroshot_classification", metrics, details })
+    Ok(Outcome {
+        task: "zeroshot_classification",
+        metrics,
+        details,
+    })
 }
 
 /// `acc1`, `acc5` and `mean_per_class_recall` under a prefix.
@@ -88,7 +106,10 @@ pub(crate) fn single_label_metrics(predictions: &Predictions, prefix: &str) -> M
         ("acc5", predictions.accuracy_at(5)),
         ("mean_per_class_recall", predictions.mean_per_class_recall()),
     ];
-    values.into_iter().map(|(name, value)| (format!("{prefix}{name}"), json!(value))).collect()
+    values
+        .into_iter()
+        .map(|(name, value)| (format!("{prefix}{name}"), json!(value)))
+        .collect()
 }
 
 fn check_classes(data: &ClassificationData, classes: usize) -> Result<()> {
@@ -100,13 +121,24 @@ fn check_classes(data: &ClassificationData, classes: usize) -> Result<()> {
     if fits {
         return Ok(());
     }
-    let reason = format!("labels need {needed} classes, {classes} class names were given; see --classnames");
+    let reason =
+        format!("labels need {needed} classes, {classes} class names were given; see --classnames");
     Err(EvalError::dataset(&data.name, reason))
 }
 
 fn confusions(predictions: &Predictions, classes: &[ClassName]) -> Vec<Confusion> {
-    let name = |class: usize| classes.get(class).map_or_else(|| class.to_string(), |c| c.main().to_owned());
-    let of = |class: usize| predictions.labels.iter().filter(|&&label| label == class).count();
+    let name = |class: usize| {
+        classes
+            .get(class)
+            .map_or_else(|| class.to_string(), |c| c.main().to_owned())
+    };
+    let of = |class: usize| {
+        predictions
+            .labels
+            .iter()
+            .filter(|&&label| label == class)
+            .count()
+    };
     let pairs = predictions.confusions(CONFUSIONS).into_iter();
     pairs
         .map(|(class, predicted, images)| Confusion {

@@ -45,12 +45,20 @@ fn add(entries: Vec<Entry>, dir: &Path, builder: &mut RetrievalBuilder) -> Resul
 
 /// `captions.jsonl` of Crossmodal-3600 (Thapliyal et al., 2022): one language, the first caption of each image as in
 /// CLIP_benchmark.
-pub(super) fn xm3600(path: &Path, dir: &Path, language: &str, builder: &mut RetrievalBuilder) -> Result<()> {
+pub(super) fn xm3600(
+    path: &Path,
+    dir: &Path,
+    language: &str,
+    builder: &mut RetrievalBuilder,
+) -> Result<()> {
     for (line, entry) in read_jsonl::<Value>(path)?.iter().enumerate() {
         let missing = |what: &str| EvalError::format(path, format!("line {}: no {what}", line + 1));
-        let key = entry["image/key"].as_str().ok_or_else(|| missing("`image/key`"))?;
+        let key = entry["image/key"]
+            .as_str()
+            .ok_or_else(|| missing("`image/key`"))?;
         let caption = entry[language]["caption"][0].as_str();
-        let caption = caption.ok_or_else(|| missing(&format!("caption in language `{language}`")))?;
+        let caption =
+            caption.ok_or_else(|| missing(&format!("caption in language `{language}`")))?;
         builder.image_with_captions(key, file(dir, format!("{key}.jpg")), [caption])?;
     }
     Ok(())

@@ -34,7 +34,10 @@ pub(super) fn read(path: &Path, dir: &Path, builder: &mut RetrievalBuilder) -> R
 }
 
 fn image_name(dir: &Path, id: &str) -> String {
-    let names = ["jpg", "jpeg", "png", "webp", "JPEG", "JPG"].map(|extension| format!("{id}.{extension}"));
-    let found = names.iter().find(|name| is_image_name(Path::new(name)) && dir.join(name).exists());
+    let names =
+        ["jpg", "jpeg", "png", "webp", "JPEG", "JPG"].map(|extension| format!("{id}.{extension}"));
+    let found = names
+        .iter()
+        .find(|name| is_image_name(Path::new(name)) && dir.join(name).exists());
     found.unwrap_or(&names[0]).clone()
 }

@@ -28,7 +28,10 @@ struct Caption {
 
 /// Images in the order of their ids, captions grouped by image in file order: torchvision's order.
 pub(super) fn read(path: &Path, dir: &Path, builder: &mut RetrievalBuilder) -> Result<()> {
-    let Annotations { mut images, mut annotations } = read_json(path)?;
+    let Annotations {
+        mut images,
+        mut annotations,
+    } = read_json(path)?;
     images.sort_by_key(|image| image.id);
     for image in &images {
         builder.image(&image.id.to_string(), file(dir, &image.file_name))?;
@@ -37,7 +40,10 @@ pub(super) fn read(path: &Path, dir: &Path, builder: &mut RetrievalBuilder) -> R
     for caption in &annotations {
         let id = caption.image_id;
         let image = builder.index_of(&id.to_string()).ok_or_else(|| {
-            let reason = format!("caption `{}` belongs to image {id}, which is not listed", caption.caption);
+            let reason = format!(
+                "caption `{}` belongs to image {id}, which is not listed",
+                caption.caption
+            );
             EvalError::format(path, reason)
         })?;
         builder.caption(&caption.caption, &[image])?;

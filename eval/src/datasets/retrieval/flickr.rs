@@ -9,12 +9,19 @@ use crate::files::read_text;
 /// Images in the order of their first caption.
 pub(super) fn read(path: &Path, dir: &Path, builder: &mut RetrievalBuilder) -> Result<()> {
     let text = read_text(path)?;
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (number, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         let Some((name, caption)) = split(line) else {
             if number == 0 {
                 continue; // header
             }
-            let reason = format!("line {}: neither `name.jpg#0<TAB>caption` nor `name.jpg,caption`", number + 1);
+            let reason = format!(
+                "line {}: neither `name.jpg#0<TAB>caption` nor `name.jpg,caption`",
+                number + 1
+            );
             return Err(EvalError::format(path, reason));
         };
         let image = match builder.index_of(&name) {

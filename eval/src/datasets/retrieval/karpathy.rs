@@ -31,7 +31,12 @@ struct Sentence {
 }
 
 /// Images lie in `dir/filepath/filename` or `dir/filename`.
-pub(super) fn read(path: &Path, dir: &Path, split: &str, builder: &mut RetrievalBuilder) -> Result<()> {
+pub(super) fn read(
+    path: &Path,
+    dir: &Path,
+    split: &str,
+    builder: &mut RetrievalBuilder,
+) -> Result<()> {
     let annotations: Annotations = read_json(path)?;
     let mut splits: BTreeMap<&str, usize> = BTreeMap::new();
     for image in &annotations.images {

@@ -13,12 +13,24 @@ const SHAREGPT4V: usize = 1000;
 
 /// Urban1k: `caption/1.txt` belongs to `image/1.jpg`. Only the first line counts, as in Long-CLIP and LLM2CLIP.
 /// `captions` is the folder of text files or the one above it.
-pub(super) fn urban1k(captions: &Path, images: &Path, builder: &mut RetrievalBuilder) -> Result<()> {
+pub(super) fn urban1k(
+    captions: &Path,
+    images: &Path,
+    builder: &mut RetrievalBuilder,
+) -> Result<()> {
     let captions = first_existing([captions.join("caption"), captions.to_owned()]);
     let images = first_existing([images.join("image"), images.to_owned()]);
     let is_text = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "txt");
-    let mut files: Vec<_> = sorted_entries(&captions)?.into_iter().filter(is_text).collect();
-    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut files: Vec<_> = sorted_entries(&captions)?
+        .into_iter()
+        .filter(is_text)
+        .collect();
+    let stem = |path: &Path| {
+        path.file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
     files.sort_by_key(|path| (stem(path).parse::<u64>().unwrap_or(u64::MAX), stem(path)));
     for path in files {
         let text = read_text(&path)?;
@@ -38,10 +50,16 @@ struct Docci {
 }
 
 /// `docci_descriptions.jsonlines` (Onoe et al., 2024).
-pub(super) fn docci(path: &Path, images: &Path, split: &str, builder: &mut RetrievalBuilder) -> Result<()> {
+pub(super) fn docci(
+    path: &Path,
+    images: &Path,
+    split: &str,
+    builder: &mut RetrievalBuilder,
+) -> Result<()> {
     let entries: Vec<Docci> = read_jsonl(path)?;
     if !entries.iter().any(|entry| entry.split == split) {
-        let reason = format!("no entry of split `{split}`; DOCCI has train, test, qual_dev and qual_test");
+        let reason =
+            format!("no entry of split `{split}`; DOCCI has train, test, qual_dev and qual_test");
         return Err(EvalError::format(path, reason));
     }
     for entry in entries.iter().filter(|entry| entry.split == split) {

@@ -38,7 +38,9 @@ impl RetrievalData {
         let (mut texts, mut pairs) = (Vec::new(), Vec::new());
         for text in 0..self.texts.len() {
             let images = self.matches.images_of(text);
-            let new = images.iter().filter_map(|&i| kept.binary_search(&(i as usize)).ok());
+            let new = images
+                .iter()
+                .filter_map(|&i| kept.binary_search(&(i as usize)).ok());
             let before = pairs.len();
             pairs.extend(new.map(|image| (texts.len() as u32, image as u32)));
             if pairs.len() > before {
@@ -58,7 +60,16 @@ impl RetrievalData {
 
 /// Formats that [`retrieval`] reads.
 pub const FORMATS: [&str; 11] = [
-    "karpathy", "coco", "flickr", "blip", "urban1k", "docci", "sharegpt4v", "xm3600", "chinese-clip", "wds",
+    "karpathy",
+    "coco",
+    "flickr",
+    "blip",
+    "urban1k",
+    "docci",
+    "sharegpt4v",
+    "xm3600",
+    "chinese-clip",
+    "wds",
     "jsonl",
 ];
 
@@ -77,7 +88,12 @@ pub struct RetrievalOptions {
 
 impl Default for RetrievalOptions {
     fn default() -> Self {
-        Self { split: "test".into(), language: "en".into(), max_captions: None, join_lines: false }
+        Self {
+            split: "test".into(),
+            language: "en".into(),
+            max_captions: None,
+            join_lines: false,
+        }
     }
 }
 
@@ -112,7 +128,10 @@ pub fn retrieval(
         }
         _ => {
             let reason = format!("`{format}` is unknown; there are {}", FORMATS.join(", "));
-            return Err(EvalError::Option { option: "--format", reason });
+            return Err(EvalError::Option {
+                option: "--format",
+                reason,
+            });
         }
     }
     builder.build()
@@ -171,17 +190,39 @@ impl RetrievalBuilder {
     /// Adds a caption of some images.
     pub(crate) fn caption(&mut self, caption: &str, images: &[usize]) -> Result<()> {
         if caption.trim().is_empty() {
-            let image = images.first().map(|&i| self.images[i].name()).unwrap_or_default();
-            return Err(EvalError::dataset(&self.name, format!("an empty caption for {image}")));
+            let image = images
+                .first()
+                .map(|&i| self.images[i].name())
+                .unwrap_or_default();
+            return Err(EvalError::dataset(
+                &self.name,
+                format!("an empty caption for {image}"),
+            ));
         }
         let limit = self.options.max_captions.unwrap_or(usize::MAX);
-        let wanted: Vec<usize> = images.iter().copied().filter(|&i| self.captions_of[i] < limit).collect();
+        let wanted: Vec<usize> = images
+            .iter()
+            .copied()
+            .filter(|&i| self.captions_of[i] < limit)
+            .collect();
         if !wanted.is_empty() {
             let text = self.texts.len() as u32;
-            self.pairs.extend(wanted.iter().map(|&image| (text, image as u32)));
-            wanted.iter().for_each(|&image| self.captions_of[image] += 1);
-            let join = |c: &str| c.split(['\n', '\r']).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
-            self.texts.push(if self.options.join_lines { join(caption) } else { caption.to_owned() });
+            self.pairs
+                .extend(wanted.iter().map(|&image| (text, image as u32)));
+            wanted
+                .iter()
+                .for_each(|&image| self.captions_of[image] += 1);
+            let join = |c: &str| {
+                c.split(['\n', '\r'])
+                    .filter(|l| !l.is_empty())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            };
+            self.texts.push(if self.options.join_lines {
+                join(caption)
+            } else {
+                caption.to_owned()
+            });
         }
         Ok(())
     }
@@ -194,14 +235,18 @@ impl RetrievalBuilder {
         captions: impl IntoIterator<Item = S>,
     ) -> Result<()> {
         let index = self.image(id, image)?;
-        captions.into_iter().try_for_each(|caption| self.caption(caption.as_ref(), &[index]))
+        captions
+            .into_iter()
+            .try_for_each(|caption| self.caption(caption.as_ref(), &[index]))
     }
 
     pub(crate) fn build(self) -> Result<RetrievalData> {
         if self.texts.is_empty() {
             return Err(EvalError::dataset(&self.name, "not a single caption"));
         }
-        let bare: Vec<usize> = (0..self.images.len()).filter(|&i| self.captions_of[i] == 0).collect();
+        let bare: Vec<usize> = (0..self.images.len())
+            .filter(|&i| self.captions_of[i] == 0)
+            .collect();
         let notes = bare.first().map(|&first| {
             format!(
                 "{} of {} images have no caption: they stay in the gallery and are no queries; first: {}",
@@ -227,7 +272,11 @@ fn file(dir: &Path, relative: impl AsRef<Path>) -> ImageRef {
 /// The first of several places that exists, else the first.
 fn first_existing(places: [PathBuf; 2]) -> PathBuf {
     let [first, second] = places;
-    if !first.exists() && second.exists() { second } else { first }
+    if !first.exists() && second.exists() {
+        second
+    } else {
+        first
+    }
 }
 
 #[cfg(test)]

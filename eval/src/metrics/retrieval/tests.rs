@@ -13,7 +13,9 @@ fn no_progress(_: u64) {}
 /// Rows drawn from few directions, so that exact ties are everywhere.
 fn coarse(len: usize, dim: usize, seed: u64) -> Features {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    let values = (0..len * dim).map(|_| rng.random_range(-1..=1) as f32 + 0.25).collect();
+    let values = (0..len * dim)
+        .map(|_| rng.random_range(-1..=1) as f32 + 0.25)
+        .collect();
     Features::new(values, dim).unwrap()
 }
 
@@ -25,7 +27,11 @@ fn by_sorting(
     swap: bool,
 ) -> Vec<Option<usize>> {
     let mut table = vec![vec![0.0f32; gallery.len()]; queries.len()];
-    let (rows, columns) = if swap { (gallery, queries) } else { (queries, gallery) };
+    let (rows, columns) = if swap {
+        (gallery, queries)
+    } else {
+        (queries, gallery)
+    };
     for_each_row(rows, columns, |row, scores| {
         for (column, &score) in scores.iter().enumerate() {
             let (query, item) = if swap { (column, row) } else { (row, column) };
@@ -36,7 +42,9 @@ fn by_sorting(
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap());
         let right = right(query);
-        order.iter().position(|&item| right.contains(&(item as u32)))
+        order
+            .iter()
+            .position(|&item| right.contains(&(item as u32)))
     };
     table.iter().enumerate().map(position).collect()
 }
@@ -48,7 +56,11 @@ fn ranks_by_hand() {
     let texts = features(&[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]);
     let matches = Matches::of_owners(&[0, 2, 2], 3).unwrap();
     let ranks = rank(&texts, &images, &matches, &no_progress).unwrap();
-    let positions: Vec<_> = ranks.texts.iter().map(|r| r.unwrap().position(Ties::Stable)).collect();
+    let positions: Vec<_> = ranks
+        .texts
+        .iter()
+        .map(|r| r.unwrap().position(Ties::Stable))
+        .collect();
     assert_eq!(positions, [0, 1, 0]);
     assert_eq!(recall_at(&ranks.texts, 1, Ties::Stable), Some(2.0 / 3.0));
     assert_eq!(mean_rank(&ranks.texts, Ties::Stable), Some(4.0 / 3.0));
@@ -79,7 +91,14 @@ fn right_items_that_tie_with_each_other_are_no_tie() {
     let texts = features(&[[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]);
     let matches = Matches::new(4, 1, vec![(2, 0), (3, 0)]).unwrap();
     let ranks = rank(&texts, &images, &matches, &no_progress).unwrap();
-    assert_eq!(ranks.images[0], Some(Rank { greater: 0, before: 1, tied: 1 }));
+    assert_eq!(
+        ranks.images[0],
+        Some(Rank {
+            greater: 0,
+            before: 1,
+            tied: 1
+        })
+    );
     assert_eq!(ties(&ranks.images), 1);
 }
 
@@ -88,17 +107,25 @@ fn ranks_equal_the_sorted_definition_across_tiles_and_chunk_sizes() {
     let (texts, images) = (coarse(1100, 5, 1), coarse(700, 5, 2));
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
     // Several texts to an image and several images to a text; some of either have none.
-    let pairs = (0..1500).map(|_| (rng.random_range(0..1100), rng.random_range(0..700))).collect();
+    let pairs = (0..1500)
+        .map(|_| (rng.random_range(0..1100), rng.random_range(0..700)))
+        .collect();
     let matches = Matches::new(1100, 700, pairs).unwrap();
     let ranks = rank(&texts, &images, &matches, &no_progress).unwrap();
     let positions = |ranks: &[Option<Rank>]| {
-        ranks.iter().map(|r| r.map(|r| r.position(Ties::Stable))).collect::<Vec<_>>()
+        ranks
+            .iter()
+            .map(|r| r.map(|r| r.position(Ties::Stable)))
+            .collect::<Vec<_>>()
     };
     let expected = by_sorting(&texts, &images, |t| matches.images_of(t).to_vec(), false);
     assert_eq!(positions(&ranks.texts), expected);
     let expected = by_sorting(&images, &texts, |i| matches.texts_of(i).to_vec(), true);
     assert_eq!(positions(&ranks.images), expected);
-    assert!(ties(&ranks.texts) > 100, "the data must have ties to test anything");
+    assert!(
+        ties(&ranks.texts) > 100,
+        "the data must have ties to test anything"
+    );
     for group in [1, 7, 1000] {
         let again = rank_in_groups(&texts, &images, &matches, &no_progress, group).unwrap();
         assert_eq!(again, ranks, "{group} tiles at once");
@@ -108,7 +135,10 @@ fn ranks_equal_the_sorted_definition_across_tiles_and_chunk_sizes() {
         for first in [0, 511, 512, 1000] {
             let rows: Vec<usize> = (first..first + chunk).collect();
             let pairs = rows.iter().enumerate().flat_map(|(new, &old)| {
-                matches.images_of(old).iter().map(move |&image| (new as u32, image))
+                matches
+                    .images_of(old)
+                    .iter()
+                    .map(move |&image| (new as u32, image))
             });
             let some = Matches::new(chunk, 700, pairs.collect()).unwrap();
             let part = rank(&texts.select(&rows), &images, &some, &no_progress).unwrap();
@@ -129,9 +159,13 @@ fn top_k_is_sorted_and_stable() {
 fn contradictions_are_errors() {
     let (texts, images) = (coarse(3, 2, 1), coarse(2, 3, 2));
     let matches = Matches::of_owners(&[0, 1, 1], 2).unwrap();
-    let message = rank(&texts, &images, &matches, &no_progress).unwrap_err().to_string();
+    let message = rank(&texts, &images, &matches, &no_progress)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("2 dimensions, images 3"), "{message}");
-    let message = rank(&coarse(4, 3, 1), &images, &matches, &no_progress).unwrap_err().to_string();
+    let message = rank(&coarse(4, 3, 1), &images, &matches, &no_progress)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("4 text rows for 3 texts"), "{message}");
     assert!(Matches::of_owners(&[0, 5], 2).is_err());
 }

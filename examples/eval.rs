@@ -137,8 +137,8 @@ struct Retrieval {
     #[arg(long)]
     annotations: PathBuf,
     /// Folder that image paths are relative to
-    #[arg(long, default_value = "")]
-    images: PathBuf,
+    #[arg(long)]
+    images: Option<PathBuf>,
     #[arg(long, default_value = "test")]
     split: String,
     #[arg(long, value_delimiter = ',', default_value = "1,5,10")]
@@ -360,7 +360,8 @@ impl Retrieval {
             max_captions: self.max_captions,
             join_lines: self.join_lines,
         };
-        retrieval(&self.format, &self.annotations, &self.images, &options)
+        let images = self.images.as_deref().unwrap_or(Path::new(""));
+        retrieval(&self.format, &self.annotations, images, &options)
     }
 
     fn evaluate<B: Backend>(

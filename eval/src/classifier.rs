@@ -24,8 +24,8 @@ pub fn zero_shot_classifier<B: Backend, E: DualEncoder<B>>(
     ensemble(&text_features(encoder, &texts, options)?, &ends)
 }
 
-/// Averages the rows up to each end: rows `ends[c - 1]..ends[c]` belong to class `c`.
-fn ensemble(prompts: &Features, ends: &[usize]) -> Result<Features> {
+/// Averages prompt embeddings into one unit row per class: rows `ends[c - 1]..ends[c]` belong to class `c`.
+pub fn ensemble(prompts: &Features, ends: &[usize]) -> Result<Features> {
     let dim = prompts.dim();
     let mut values = Vec::with_capacity(ends.len() * dim);
     let mut row = vec![0.0; dim];

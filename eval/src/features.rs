@@ -50,7 +50,7 @@ impl std::fmt::Debug for Features {
 impl Features {
     /// Takes row-major values, `dim` to a row.
     pub fn new(values: Vec<f32>, dim: usize) -> Result<Self> {
-        if dim == 0 || values.len() % dim != 0 {
+        if dim == 0 || !values.len().is_multiple_of(dim) {
             let reason = format!("{} values do not make rows of {dim}", values.len());
             return Err(EvalError::Features(reason));
         }

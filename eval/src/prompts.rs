@@ -215,13 +215,11 @@ impl Prompts {
         let classes = match (sources.class_file, sources.own_classes) {
             (Some(path), _) => load_class_names(path, dataset)?,
             (None, Some(own)) => own.to_vec(),
-            (None, None) => {
-                by_name(packaged_class_names(language), dataset, None).ok_or_else(|| {
-                    EvalError::Prompts(format!(
-                        "no class names for `{dataset}` ({language}); give --classnames"
-                    ))
-                })?
-            }
+            (None, None) => packaged_names_of(dataset, language).ok_or_else(|| {
+                let reason =
+                    format!("no class names for `{dataset}` ({language}); give --classnames");
+                EvalError::Prompts(reason)
+            })?,
         };
         let templates = match (sources.templates, sources.own_templates) {
             (Some(name), _) => Templates::load(name, dataset)?,
@@ -265,9 +263,16 @@ pub fn imagenet_wnids(subset: &str) -> Option<Vec<String>> {
     lists.remove(subset)
 }
 
-/// Packaged class names of `imagenet1k` in a language.
-pub fn imagenet_class_names(language: &str) -> Option<Vec<ClassName>> {
-    packaged_class_names(language).remove(FALLBACK)
+/// Packaged class names of a data set. All sets named `imagenet...` have those of ImageNet-1k; A, R
+/// and O have the 200 that they share with it, in the order of their labels.
+fn packaged_names_of(dataset: &str, language: &str) -> Option<Vec<ClassName>> {
+    let short = keys(dataset).last().unwrap_or(dataset);
+    let fallback = short.starts_with("imagenet").then_some(FALLBACK);
+    let names = by_name(packaged_class_names(language), dataset, fallback)?;
+    let Some(subset) = imagenet_wnids(short) else { return Some(names) };
+    let all = imagenet_wnids(FALLBACK)?;
+    let kept = all.iter().zip(names).filter(|(wnid, _)| subset.binary_search(wnid).is_ok());
+    Some(kept.map(|(_, name)| name).collect())
 }
 
 /// `wds/name` is looked up as itself and as `name`.
@@ -345,7 +350,7 @@ mod tests {
 
     #[test]
     fn packaged_imagenet_names_and_templates_are_the_published_ones() {
-        let names = imagenet_class_names("en").unwrap();
+        let names = packaged_names_of(FALLBACK, "en").unwrap();
         assert_eq!(
             sha256(names.iter().map(|c| c.main().to_owned())),
             "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
@@ -389,7 +394,7 @@ mod tests {
     fn every_language_has_a_thousand_names_and_imagenet_subsets_have_their_size() {
         for language in LANGUAGES {
             assert_eq!(
-                imagenet_class_names(language).unwrap().len(),
+                packaged_names_of(FALLBACK, language).unwrap().len(),
                 1000,
                 "{language}"
             );
@@ -400,6 +405,17 @@ mod tests {
             let wnids = imagenet_wnids(subset).unwrap();
             assert!(wnids.len() == 200 && wnids.iter().all(|w| all.contains(w)));
         }
+    }
+
+    #[test]
+    fn sets_with_imagenets_classes_have_its_names_in_every_language() {
+        let names = |dataset, language| packaged_names_of(dataset, language).unwrap();
+        assert_eq!(names("imagenet_sketch", "en"), names("imagenet1k", "en"));
+        assert_eq!(names("imagenetv2", "it").len(), 1000);
+        let a = names("imagenet-a", "en");
+        assert_eq!((a.len(), a[0].main(), a[199].main()), (200, "stingray", "acorn"));
+        assert_eq!(names("wds/imagenet-r", "jp").len(), 200);
+        assert_eq!(packaged_names_of("unknown", "en"), None);
     }
 
     #[test]

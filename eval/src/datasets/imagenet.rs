@@ -11,15 +11,14 @@ use crate::datasets::{ClassificationData, Labels, note_empty_classes};
 use crate::error::{EvalError, Result};
 use crate::files::{read_text, sorted_entries};
 use crate::images::{ImageRef, is_image_name};
-use crate::prompts::{ClassName, imagenet_class_names, imagenet_wnids};
+use crate::prompts::imagenet_wnids;
 
 const GROUND_TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
 
 /// ImageNet-1k, Sketch, A, R and O: `root/[SPLIT/]WNID/*`, or for ImageNet-1k a flat folder of validation images with
 /// the devkit's ground truth.
 ///
-/// A, R and O have 200 classes and are scored among those. English class names come with the subsets; all others are
-/// found by the data set's name.
+/// A, R and O have 200 classes and are scored among those. Class names are found by the data set's name.
 pub fn imagenet(name: &str, root: &Path, split: &str) -> Result<ClassificationData> {
     let subset = matches!(name, "imagenet-a" | "imagenet-r" | "imagenet-o");
     let all = imagenet_wnids("imagenet1k").unwrap_or_default();
@@ -59,20 +58,10 @@ pub fn imagenet(name: &str, root: &Path, split: &str) -> Result<ClassificationDa
         },
         images,
         labels: Labels::Single(labels),
-        classes: subset.then(|| subset_names(&all, &wnids)),
+        classes: None,
         templates: None,
         notes,
     })
-}
-
-/// The names of some of the 1000 classes, in label order.
-fn subset_names(all: &[String], wnids: &[String]) -> Vec<ClassName> {
-    let names = imagenet_class_names("en").unwrap_or_default();
-    all.iter()
-        .zip(names)
-        .filter(|(wnid, _)| wnids.contains(wnid))
-        .map(|(_, name)| name)
-        .collect()
 }
 
 /// ImageNetV2: folders are label numbers, which must not be sorted as text.
@@ -197,11 +186,6 @@ mod tests {
         touch(dir.path(), &["n01498041/a.jpg", "n12267677/b.jpg"]);
         let data = imagenet("imagenet-a", dir.path(), "test").unwrap();
         assert_eq!(data.labels, Labels::Single(vec![0, 199]));
-        let names = data.classes.unwrap();
-        assert_eq!(
-            (names.len(), names[0].main(), names[199].main()),
-            (200, "stingray", "acorn")
-        );
         touch(dir.path(), &["n01440764/tench.jpg"]);
         let error = imagenet("imagenet-a", dir.path(), "test")
             .unwrap_err()

@@ -269,9 +269,14 @@ fn packaged_names_of(dataset: &str, language: &str) -> Option<Vec<ClassName>> {
     let short = keys(dataset).last().unwrap_or(dataset);
     let fallback = short.starts_with("imagenet").then_some(FALLBACK);
     let names = by_name(packaged_class_names(language), dataset, fallback)?;
-    let Some(subset) = imagenet_wnids(short) else { return Some(names) };
+    let Some(subset) = imagenet_wnids(short) else {
+        return Some(names);
+    };
     let all = imagenet_wnids(FALLBACK)?;
-    let kept = all.iter().zip(names).filter(|(wnid, _)| subset.binary_search(wnid).is_ok());
+    let kept = all
+        .iter()
+        .zip(names)
+        .filter(|(wnid, _)| subset.binary_search(wnid).is_ok());
     Some(kept.map(|(_, name)| name).collect())
 }
 
@@ -413,7 +418,10 @@ mod tests {
         assert_eq!(names("imagenet_sketch", "en"), names("imagenet1k", "en"));
         assert_eq!(names("imagenetv2", "it").len(), 1000);
         let a = names("imagenet-a", "en");
-        assert_eq!((a.len(), a[0].main(), a[199].main()), (200, "stingray", "acorn"));
+        assert_eq!(
+            (a.len(), a[0].main(), a[199].main()),
+            (200, "stingray", "acorn")
+        );
         assert_eq!(names("wds/imagenet-r", "jp").len(), 200);
         assert_eq!(packaged_names_of("unknown", "en"), None);
     }

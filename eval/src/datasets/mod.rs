@@ -1,0 +1,158 @@
+//! Data sets on disk, in the layouts that people already have.
+
+pub mod choice;
+mod folder;
+mod imagenet;
+mod matlab;
+mod objectnet;
+pub mod retrieval;
+mod webdataset;
+
+use std::path::Path;
+
+pub use folder::image_folder;
+pub use imagenet::{imagenet, imagenet_v2};
+pub use objectnet::objectnet;
+pub use webdataset::{WebDataset, webdataset};
+
+use crate::error::{EvalError, Result};
+use crate::images::ImageRef;
+use crate::prompts::{ClassName, Templates};
+
+/// Labelled images.
+#[derive(Clone, Debug)]
+pub struct ClassificationData {
+    /// Name under which prompts are looked up and results are filed.
+    pub name: String,
+    /// The images.
+    pub images: Vec<ImageRef>,
+    /// Their labels, in the same order.
+    pub labels: Labels,
+    /// The data set's own class names.
+    pub classes: Option<Vec<ClassName>>,
+    /// The data set's own templates.
+    pub templates: Option<Templates>,
+    /// What the reader should know: classes without images and the like.
+    pub notes: Vec<String>,
+}
+
+/// What is to be found in each image.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Labels {
+    /// One class per image.
+    Single(Vec<usize>),
+    /// Any number of classes per image.
+    Multi {
+        /// Number of classes.
+        classes: usize,
+        /// Row-major `[images, classes]`.
+        relevant: Vec<bool>,
+    },
+}
+
+impl Labels {
+    /// Number of labelled images.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Single(labels) => labels.len(),
+            Self::Multi { classes, relevant } => relevant.len() / (*classes).max(1),
+        }
+    }
+
+    /// True if nothing is labelled.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The labels of some images.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an index is out of range.
+    pub fn select(&self, images: &[usize]) -> Self {
+        match self {
+            Self::Single(labels) => Self::Single(images.iter().map(|&i| labels[i]).collect()),
+            Self::Multi { classes, relevant } => {
+                let rows = images
+                    .iter()
+                    .map(|i| &relevant[i * classes..(i + 1) * classes]);
+                Self::Multi {
+                    classes: *classes,
+                    relevant: rows.flatten().copied().collect(),
+                }
+            }
+        }
+    }
+
+    /// One more than the highest label in use, or the number of columns.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::Single(labels) => labels.iter().max().map_or(0, |max| max + 1),
+            Self::Multi { classes, .. } => *classes,
+        }
+    }
+}
+
+/// Names that [`classification`] knows.
+pub const CLASSIFICATION: [&str; 10] = [
+    "imagenet",
+    "imagenet1k",
+    "imagenetv2",
+    "imagenet_sketch",
+    "imagenet-a",
+    "imagenet-r",
+    "imagenet-o",
+    "objectnet",
+    "folder",
+    "wds",
+];
+
+/// Opens a classification data set by its name; `wds/NAME` and `wds` are webdatasets, `folder/NAME` and `folder` are
+/// image folders.
+pub fn classification(name: &str, root: &Path, split: &str) -> Result<ClassificationData> {
+    let (kind, _) = name.split_once('/').unwrap_or((name, ""));
+    match kind {
+        "imagenet"
+        | "imagenet1k"
+        | "imagenet1k-unverified"
+        | "imagenet_sketch"
+        | "imagenet-a"
+        | "imagenet-r"
+        | "imagenet-o" => imagenet(name, root, split),
+        "imagenetv2" => imagenet_v2(root),
+        "objectnet" => objectnet(root),
+        "folder" => image_folder(name, root, split),
+        "wds" => match webdataset(name, root, split)? {
+            WebDataset::Classification(data) => Ok(data),
+            WebDataset::Retrieval(_) => {
+                Err(EvalError::dataset(name, "holds captions; use `retrieval`"))
+            }
+        },
+        _ => Err(EvalError::Option {
+            option: "--dataset",
+            reason: format!(
+                "`{name}` is unknown; there are {}, wds/NAME",
+                CLASSIFICATION.join(", ")
+            ),
+        }),
+    }
+}
+
+/// A sentence about classes that have no image, if there are any.
+fn note_empty_classes(
+    classes: usize,
+    labels: &[usize],
+    name: impl Fn(usize) -> String,
+) -> Vec<String> {
+    let mut seen = vec![false; classes];
+    labels.iter().for_each(|&label| seen[label] = true);
+    let empty: Vec<usize> = (0..classes).filter(|&c| !seen[c]).collect();
+    let Some(&first) = empty.first() else {
+        return Vec::new();
+    };
+    vec![format!(
+        "{} of {classes} classes have no image and do not enter the mean per-class recall; first: {}",
+        empty.len(),
+        name(first)
+    )]
+}

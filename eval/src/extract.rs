@@ -1,0 +1,224 @@
+//! Embedding many images and texts: worker threads decode while the device computes.
+
+use std::sync::mpsc::sync_channel;
+
+use burn::tensor::{Tensor, backend::Backend};
+use clip::preprocess::{PixelBatch, Preprocess};
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::encoder::DualEncoder;
+use crate::error::{EvalError, Result};
+use crate::features::Features;
+use crate::images::ImageRef;
+
+/// Decoded batches that may wait for the device.
+const QUEUE: usize = 2;
+
+/// How to run over a data set.
+#[derive(Clone, Debug)]
+pub struct Extraction {
+    /// Images, or texts, per forward pass.
+    pub batch_size: usize,
+    /// Unreadable images that are skipped; one more fails the run.
+    pub max_bad: usize,
+    /// Show a progress bar with rate and remaining time on the terminal.
+    pub progress: bool,
+}
+
+impl Default for Extraction {
+    fn default() -> Self {
+        Self {
+            batch_size: 64,
+            max_bad: 0,
+            progress: false,
+        }
+    }
+}
+
+/// An image that could not be used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BadImage {
+    /// Index in the data set.
+    pub index: usize,
+    /// The reason, with the file's name.
+    pub reason: String,
+}
+
+/// Embeddings of the readable images of a data set.
+#[derive(Debug)]
+pub struct ImageFeatures {
+    /// One row per readable image.
+    pub features: Features,
+    /// Index in the data set of each row.
+    pub kept: Vec<usize>,
+    /// The others.
+    pub bad: Vec<BadImage>,
+}
+
+/// Decoded images of one batch, and those that were not readable.
+struct Decoded {
+    first: usize,
+    len: usize,
+    pixels: PixelBatch,
+    bad: Vec<BadImage>,
+}
+
+/// Embeds all images in order. Fails when more than `max_bad` are unreadable.
+pub fn image_features<B: Backend, E: DualEncoder<B>>(
+    encoder: &E,
+    images: &[ImageRef],
+    options: &Extraction,
+    device: &B::Device,
+) -> Result<ImageFeatures> {
+    let preprocess = encoder.preprocess();
+    let bar = progress_bar(options, images.len(), "images");
+    let mut values = Vec::with_capacity(images.len() * encoder.embed_dim());
+    let (mut kept, mut bad) = (Vec::with_capacity(images.len()), Vec::new());
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let batch_size = batch_size(options)?;
+        scope.spawn(move || {
+            for (batch, first) in images.chunks(batch_size).zip((0..).step_by(batch_size)) {
+                // The receiver hangs up when the run fails: stop decoding.
+                if sender.send(decode_batch(preprocess, batch, first)).is_err() {
+                    break;
+                }
+            }
+        });
+        for decoded in receiver {
+            bad.extend(decoded.bad);
+            if bad.len() > options.max_bad {
+                return Err(too_many_bad(&bad, images.len(), options.max_bad));
+            }
+            let skipped = |i: &usize| bad.binary_search_by_key(i, |b: &BadImage| b.index).is_ok();
+            kept.extend((decoded.first..decoded.first + decoded.len).filter(|i| !skipped(i)));
+            if decoded.pixels.n > 0 {
+                let tensor = decoded.pixels.to_tensor::<B>(preprocess.config(), device);
+                append(
+                    &mut values,
+                    encoder.encode_images(tensor),
+                    encoder.embed_dim(),
+                )?;
+            }
+            bar.inc(decoded.len as u64);
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    let features = Features::new(values, encoder.embed_dim())?;
+    features.check_finite("embedding of image")?;
+    Ok(ImageFeatures {
+        features,
+        kept,
+        bad,
+    })
+}
+
+/// Embeds all texts in order.
+pub fn text_features<B: Backend, E: DualEncoder<B>>(
+    encoder: &E,
+    texts: &[String],
+    options: &Extraction,
+) -> Result<Features> {
+    let bar = progress_bar(options, texts.len(), "texts");
+    let mut values = Vec::with_capacity(texts.len() * encoder.embed_dim());
+    for batch in texts.chunks(batch_size(options)?) {
+        append(
+            &mut values,
+            encoder.encode_texts(batch)?,
+            encoder.embed_dim(),
+        )?;
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+    let features = Features::new(values, encoder.embed_dim())?;
+    features.check_finite("embedding of text")?;
+    Ok(features)
+}
+
+fn decode_batch(preprocess: &Preprocess, images: &[ImageRef], first: usize) -> Decoded {
+    let decoded: Vec<_> = images
+        .par_iter()
+        .map(|image| image.decode().map(|rgb| preprocess.apply(&rgb)))
+        .collect();
+    let [height, width] = preprocess.config().size;
+    let mut pixels = PixelBatch {
+        pixels: Vec::new(),
+        n: 0,
+        height,
+        width,
+    };
+    let mut bad = Vec::new();
+    for (index, result) in (first..).zip(decoded) {
+        match result {
+            Ok(image) => {
+                pixels.pixels.extend_from_slice(image.as_raw());
+                pixels.n += 1;
+            }
+            Err(error) => bad.push(BadImage {
+                index,
+                reason: error.to_string(),
+            }),
+        }
+    }
+    Decoded {
+        first,
+        len: images.len(),
+        pixels,
+        bad,
+    }
+}
+
+fn append<B: Backend>(values: &mut Vec<f32>, embeddings: Tensor<B, 2>, dim: usize) -> Result<()> {
+    if embeddings.dims()[1] != dim {
+        let reason = format!(
+            "embeddings of {} floats, expected {dim}",
+            embeddings.dims()[1]
+        );
+        return Err(EvalError::Encoder(reason));
+    }
+    let data = embeddings.into_data().convert::<f32>();
+    let floats = data
+        .as_slice::<f32>()
+        .map_err(|e| EvalError::Encoder(format!("{e:?}")))?;
+    values.extend_from_slice(floats);
+    Ok(())
+}
+
+fn too_many_bad(bad: &[BadImage], total: usize, max_bad: usize) -> EvalError {
+    let first = bad.first().map(|b| b.reason.clone()).unwrap_or_default();
+    EvalError::BadImages {
+        bad: bad.len(),
+        total,
+        max_bad,
+        first,
+    }
+}
+
+fn batch_size(options: &Extraction) -> Result<usize> {
+    if options.batch_size == 0 {
+        return Err(EvalError::Option {
+            option: "--batch-size",
+            reason: "must be at least 1".into(),
+        });
+    }
+    Ok(options.batch_size)
+}
+
+/// A bar with rate and remaining time, hidden unless asked for.
+pub(crate) fn progress_bar(options: &Extraction, len: usize, what: &str) -> ProgressBar {
+    if !options.progress {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(
+        "{prefix:>8} [{bar:32}] {human_pos}/{human_len} · {per_sec} · {eta} left",
+    );
+    let style = style
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸ ");
+    ProgressBar::new(len as u64)
+        .with_style(style)
+        .with_prefix(what.to_owned())
+}

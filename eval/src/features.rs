@@ -1,0 +1,307 @@
+//! Embeddings of many items: rows of floats in memory or in a memory-mapped safetensors file.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::error::{EvalError, Result};
+use crate::files;
+
+/// Name of the image embeddings in a features file.
+pub const IMAGE_FEATURES: &str = "image_features";
+/// Name of the text embeddings in a features file.
+pub const TEXT_FEATURES: &str = "text_features";
+
+/// A table of `len` embeddings of `dim` floats each, not necessarily of unit length.
+pub struct Features {
+    len: usize,
+    dim: usize,
+    storage: Storage,
+}
+
+enum Storage {
+    Memory(Vec<f32>),
+    /// Bytes `start..` of the file, little endian.
+    File {
+        map: Mmap,
+        start: usize,
+        dtype: Dtype,
+    },
+}
+
+impl std::fmt::Debug for Features {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = match self.storage {
+            Storage::Memory(_) => "memory",
+            Storage::File { .. } => "file",
+        };
+        write!(
+            f,
+            "Features {{ len: {}, dim: {}, in: {place} }}",
+            self.len, self.dim
+        )
+    }
+}
+
+impl Features {
+    /// Takes row-major values, `dim` to a row.
+    pub fn new(values: Vec<f32>, dim: usize) -> Result<Self> {
+        if dim == 0 || !values.len().is_multiple_of(dim) {
+            let reason = format!("{} values do not make rows of {dim}", values.len());
+            return Err(EvalError::Features(reason));
+        }
+        let len = values.len() / dim;
+        Ok(Self {
+            len,
+            dim,
+            storage: Storage::Memory(values),
+        })
+    }
+
+    /// Maps the tensor `name` of a safetensors file, or its only tensor if it has just one. Nothing is read yet.
+    pub fn open(path: &Path, name: &str) -> Result<Self> {
+        let file = File::open(path).map_err(EvalError::io(path))?;
+        // SAFETY: the map is read-only. Another process truncating the file meanwhile would end this one by a signal,
+        // the accepted price of mapping in this field (safetensors and burn-store do the same).
+        #[allow(unsafe_code)]
+        let map = unsafe { Mmap::map(&file) }.map_err(EvalError::io(path))?;
+        let tensors = SafeTensors::deserialize(&map)
+            .map_err(|e| EvalError::format(path, format!("not a safetensors file: {e}")))?;
+        let mut names = tensors.names();
+        names.sort_unstable();
+        // A single tensor may have any name, except that of the other side: texts are no images.
+        let name = match names.as_slice() {
+            [only] if ![IMAGE_FEATURES, TEXT_FEATURES].contains(only) => only,
+            _ => name,
+        };
+        let view = tensors.tensor(name).map_err(|_| {
+            EvalError::format(
+                path,
+                format!("no tensor `{name}`; the file has {}", names.join(", ")),
+            )
+        })?;
+        let &[len, dim] = view.shape() else {
+            let reason = format!(
+                "`{name}` has shape {:?}, expected [items, dim]",
+                view.shape()
+            );
+            return Err(EvalError::format(path, reason));
+        };
+        let dtype = view.dtype();
+        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) || dim == 0 {
+            let reason =
+                format!("`{name}` is {dtype:?} of shape [{len}, {dim}], expected f32, f16 or bf16");
+            return Err(EvalError::format(path, reason));
+        }
+        let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
+        Ok(Self {
+            len,
+            dim,
+            storage: Storage::File { map, start, dtype },
+        })
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Floats per row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Copies one row into `out` as it is stored.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `row` is out of range or `out` is not of length `dim`.
+    pub fn copy_row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.len, "row {row} of {}", self.len);
+        let range = row * self.dim..(row + 1) * self.dim;
+        match &self.storage {
+            Storage::Memory(values) => out.copy_from_slice(&values[range]),
+            Storage::File { map, start, dtype } => {
+                let width = if *dtype == Dtype::F32 { 4 } else { 2 };
+                let bytes = &map[start + range.start * width..start + range.end * width];
+                decode(bytes, *dtype, out);
+            }
+        }
+    }
+
+    /// Copies one row into `out`, scaled to unit length; a zero row stays zero.
+    ///
+    /// # Panics
+    ///
+    /// As [`Features::copy_row`].
+    pub fn copy_unit_row(&self, row: usize, out: &mut [f32]) {
+        self.copy_row(row, out);
+        normalize(out);
+    }
+
+    /// All values, row by row.
+    pub fn to_vec(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.len * self.dim];
+        for (row, out) in values.chunks_exact_mut(self.dim).enumerate() {
+            self.copy_row(row, out);
+        }
+        values
+    }
+
+    /// The given rows in the given order.
+    ///
+    /// # Panics
+    ///
+    /// Panics if an index is out of range.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let mut values = vec![0.0; rows.len() * self.dim];
+        for (&row, out) in rows.iter().zip(values.chunks_exact_mut(self.dim)) {
+            self.copy_row(row, out);
+        }
+        Self {
+            len: rows.len(),
+            dim: self.dim,
+            storage: Storage::Memory(values),
+        }
+    }
+
+    /// Fails at the first row that holds a NaN or an infinity: no rank can be computed from it.
+    pub fn check_finite(&self, what: &str) -> Result<()> {
+        let mut values = vec![0.0; self.dim];
+        for row in 0..self.len {
+            self.copy_row(row, &mut values);
+            if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
+                return Err(EvalError::Features(format!(
+                    "{what} {row} has the value {bad}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Scales a vector to unit length; the norm is kept above 1e-12 as `F.normalize` does.
+pub fn normalize(values: &mut [f32]) {
+    // f64: the result must not depend on how a compiler orders a sum of f32.
+    let norm = values
+        .iter()
+        .map(|&v| f64::from(v) * f64::from(v))
+        .sum::<f64>()
+        .sqrt();
+    let scale = (1.0 / norm.max(1e-12)) as f32;
+    values.iter_mut().for_each(|v| *v *= scale);
+}
+
+/// Writes named tables into one safetensors file of f32.
+pub fn save(path: &Path, tables: &[(&str, &Features)]) -> Result<()> {
+    let bytes: Vec<Vec<u8>> = tables
+        .iter()
+        .map(|(_, table)| {
+            table
+                .to_vec()
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect()
+        })
+        .collect();
+    let mut views = BTreeMap::new();
+    for ((name, table), bytes) in tables.iter().zip(&bytes) {
+        let view = TensorView::new(Dtype::F32, vec![table.len, table.dim], bytes)
+            .map_err(|e| EvalError::Features(format!("{name}: {e}")))?;
+        views.insert(*name, view);
+    }
+    let file = safetensors::serialize(views, None)
+        .map_err(|e| EvalError::format(path, format!("cannot serialize: {e}")))?;
+    files::write(path, &file)
+}
+
+fn decode(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
+    match dtype {
+        Dtype::F32 => {
+            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *o = f32::from_le_bytes(*b);
+            }
+        }
+        Dtype::F16 => {
+            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *o = f16::from_le_bytes(*b).to_f32();
+            }
+        }
+        _ => {
+            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *o = bf16::from_le_bytes(*b).to_f32();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saved_table_is_read_back_from_the_mapped_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.safetensors");
+        let images = Features::new(vec![3.0, 4.0, 0.0, 0.0, 1.0, -1.0], 2).unwrap();
+        let texts = Features::new(vec![1.0, 2.0], 2).unwrap();
+        save(&path, &[(IMAGE_FEATURES, &images), (TEXT_FEATURES, &texts)]).unwrap();
+        let read = Features::open(&path, IMAGE_FEATURES).unwrap();
+        assert_eq!(read.to_vec(), images.to_vec());
+        let mut row = [0.0; 2];
+        read.copy_unit_row(0, &mut row);
+        assert_eq!(row, [0.6, 0.8]);
+        read.copy_unit_row(1, &mut row);
+        assert_eq!(row, [0.0, 0.0]);
+    }
+
+    #[test]
+    fn errors_name_the_file_and_what_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.safetensors");
+        let table = Features::new(vec![1.0, 2.0], 2).unwrap();
+        save(&path, &[("a", &table), ("b", &table)]).unwrap();
+        let message = Features::open(&path, IMAGE_FEATURES)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("f.safetensors") && message.contains("a, b"),
+            "{message}"
+        );
+        save(&path, &[(TEXT_FEATURES, &table)]).unwrap();
+        assert!(
+            Features::open(&path, IMAGE_FEATURES).is_err(),
+            "texts in the place of images"
+        );
+        save(&path, &[("embeddings", &table)]).unwrap();
+        assert!(Features::open(&path, IMAGE_FEATURES).is_ok());
+        std::fs::write(&path, b"no tensors here").unwrap();
+        assert!(
+            Features::open(&path, "a")
+                .unwrap_err()
+                .to_string()
+                .contains("safetensors")
+        );
+    }
+
+    #[test]
+    fn a_nan_is_found() {
+        let table = Features::new(vec![1.0, 2.0, f32::NAN, 0.0], 2).unwrap();
+        assert!(
+            table
+                .check_finite("image")
+                .unwrap_err()
+                .to_string()
+                .contains("image 1")
+        );
+    }
+}

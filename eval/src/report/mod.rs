@@ -1,0 +1,205 @@
+//! All results as one self-contained HTML page: it opens from a file path, needs no network and no script.
+
+mod bars;
+mod gallery;
+mod tables;
+
+use std::path::Path;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::error::Result;
+use crate::files;
+use crate::published::Published;
+use crate::results::RunResult;
+
+const STYLE: &str = include_str!("style.css");
+
+/// Writes the report of some results. `skipped` are files that were left out, with the reason.
+pub fn save_report(results: &[RunResult], skipped: &[String], path: &Path) -> Result<()> {
+    files::write(path, page(results, skipped).into_string().as_bytes())
+}
+
+/// The page.
+pub fn page(results: &[RunResult], skipped: &[String]) -> Markup {
+    let published = Published::load();
+    let models: std::collections::BTreeSet<_> =
+        results.iter().map(RunResult::model_fullname).collect();
+    let datasets: std::collections::BTreeSet<_> = results.iter().map(|r| &r.dataset).collect();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Evaluation report" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { "Evaluation report" }
+                    p.lead {
+                        (count(models.len(), "model")) " · " (count(datasets.len(), "data set")) " · "
+                        (count(results.len(), "run"))
+                    }
+                }
+                main {
+                    @if !skipped.is_empty() {
+                        div.warning {
+                            strong { (count(skipped.len(), "file")) " left out" }
+                            ul { @for reason in skipped { li { (reason) } } }
+                        }
+                    }
+                    (tables::overview(results))
+                    @for (task, title) in TASKS {
+                        @let runs: Vec<&RunResult> = results.iter().filter(|r| r.task == task).collect();
+                        @if !runs.is_empty() {
+                            section {
+                                h2 { (title) }
+                                (tables::metrics(&runs))
+                                (bars::against_published(&runs, &published))
+                                (tables::confusions(&runs))
+                                (gallery::queries(&runs))
+                            }
+                        }
+                    }
+                    (tables::circumstances(results))
+                }
+                footer { "Scores are percentages unless they are ranks. Made by clip-burn." }
+            }
+        }
+    }
+}
+
+const TASKS: [(&str, &str); 4] = [
+    ("zeroshot_classification", "Zero-shot classification"),
+    ("zeroshot_retrieval", "Zero-shot retrieval"),
+    ("linear_probe", "Linear probe"),
+    ("image_caption_selection", "Image–caption selection"),
+];
+
+/// The metric that stands for a run where there is room for one only.
+fn main_metric(run: &RunResult) -> Option<&'static str> {
+    const BY_RANK: [&str; 7] = [
+        "mean_average_precision",
+        "acc1",
+        "lp_acc1",
+        "image_retrieval_recall@1",
+        "image_retrieval_recall@5",
+        "text_acc",
+        "acc",
+    ];
+    BY_RANK.into_iter().find(|name| run.metric(name).is_some())
+}
+
+/// Names for people.
+fn label(metric: &str) -> String {
+    match metric {
+        "acc1" | "lp_acc1" => "top-1".into(),
+        "acc5" | "lp_acc5" => "top-5".into(),
+        "mean_per_class_recall" | "lp_mean_per_class_recall" => "mean per-class recall".into(),
+        "mean_average_precision" => "mAP".into(),
+        other => other
+            .replace("image_retrieval_recall@", "text → image R@")
+            .replace("text_retrieval_recall@", "image → text R@")
+            .replace("image_retrieval_", "text → image ")
+            .replace("text_retrieval_", "image → text ")
+            .replace('_', " "),
+    }
+}
+
+/// Percent for scores, plain for everything else.
+fn value(metric: &str, value: f64) -> String {
+    let is_score = ["acc", "recall", "precision"]
+        .iter()
+        .any(|part| metric.contains(part));
+    if is_score {
+        format!("{:.2}", value * 100.0)
+    } else {
+        plain(value)
+    }
+}
+
+fn plain(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 {
+        format!("{value:.1e}")
+    } else {
+        format!("{value:.4}")
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned()
+    }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::ImageRef;
+    use crate::results::tests::run;
+    use crate::results::{Details, Hit, Query};
+    use serde_json::json;
+
+    #[test]
+    fn the_page_holds_tables_bars_and_pictures_and_loads_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let picture = dir.path().join("cat.png");
+        image::RgbImage::from_pixel(300, 200, image::Rgb([200, 30, 30]))
+            .save(&picture)
+            .unwrap();
+        let classification = run(
+            "imagenet1k",
+            "mine <b>",
+            "zeroshot_classification",
+            json!({"acc1": 0.6543, "acc5": null}),
+        );
+        let mut retrieval = run(
+            "flickr30k",
+            "mine",
+            "zeroshot_retrieval",
+            json!({"image_retrieval_recall@1": 0.5}),
+        );
+        let hit = |path: &std::path::Path, right| Hit {
+            image: ImageRef::File(path.into()),
+            score: 0.3,
+            right,
+        };
+        retrieval.details = Some(Details {
+            queries: vec![Query {
+                text: "a cat & a <dog>".into(),
+                rank: 2,
+                hits: vec![
+                    hit(&dir.path().join("gone.png"), false),
+                    hit(&picture, true),
+                ],
+                right: None,
+            }],
+            ..Details::default()
+        });
+        let page = page(&[classification, retrieval], &["x.json: foreign".into()]).into_string();
+        for expected in [
+            "65.43",
+            "ViT-L-14",
+            "a cat &amp; a &lt;dog&gt;",
+            "data:image/jpeg;base64,",
+            "x.json: foreign",
+        ] {
+            assert!(page.contains(expected), "{expected}");
+        }
+        assert!(page.contains("gone.png"), "a missing picture is named");
+        for external in ["<script", "http://", "https://", "src=\"/", "file://"] {
+            assert!(!page.contains(external), "{external}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!(value("acc1", 0.63321), "63.32");
+        assert_eq!(value("image_retrieval_mean_rank", 12.5), "12.5");
+        assert_eq!(value("weight_decay", 1e-6), "1.0e-6");
+        assert_eq!(label("text_retrieval_recall@5"), "image → text R@5");
+    }
+}

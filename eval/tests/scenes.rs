@@ -1,0 +1,119 @@
+//! A small random model on the built-in captioned world, through the formats of the real data sets.
+
+use std::path::Path;
+
+use burn::backend::Flex;
+use clip::{LoadOptions, Pretrained};
+use data::scenes::write::{ImageFormat, write_imagenet, write_karpathy};
+use data::scenes::{Scenes, ScenesConfig, Split};
+use eval::datasets::retrieval::{RetrievalOptions, retrieval};
+use eval::datasets::{ClassificationData, classification};
+use eval::probe::{FeatureCache, ProbeOptions, linear_probe};
+use eval::prompts::{PromptSources, Prompts};
+use eval::results::{RunResult, load_all};
+use eval::{Extraction, report, tasks};
+
+const CLASSES: usize = 6;
+
+fn world() -> Scenes {
+    let config = ScenesConfig {
+        image_size: 32,
+        train_size: CLASSES * 20,
+        test_size: CLASSES * 10,
+        shapes: 2,
+        colours: 3,
+        max_objects: 1,
+        max_distractors: 0,
+        ..ScenesConfig::default()
+    };
+    Scenes::new(config).unwrap()
+}
+
+fn model() -> Pretrained<Flex> {
+    Pretrained::load("tiny", &LoadOptions::default(), &Default::default()).unwrap()
+}
+
+fn folder(root: &Path, split: &str) -> ClassificationData {
+    classification("folder/scenes", root, &format!("{split}/images")).unwrap()
+}
+
+#[test]
+fn a_linear_probe_on_random_features_beats_zero_shot() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for split in [Split::Train, Split::Test] {
+        write_imagenet(&world(), split, &root.join(split.name()), ImageFormat::Png).unwrap();
+    }
+    let (model, device) = (model(), Default::default());
+    let (train, test) = (folder(root, "train"), folder(root, "test"));
+    let options = Extraction::default();
+    let names = root.join("test/classnames.txt");
+    let sources = PromptSources {
+        class_file: Some(&names),
+        templates: Some("simple"),
+        ..PromptSources::default()
+    };
+    let prompts = Prompts::find(&test.name, "en", &sources).unwrap();
+    assert_eq!(prompts.classes.len(), CLASSES);
+    let zero_shot =
+        tasks::zero_shot::zero_shot(&model, &test, &prompts, &options, &device).unwrap();
+
+    let cache = FeatureCache {
+        dir: root.join("features"),
+        model: "tiny 0".into(),
+    };
+    let features = |data| cache.features(&model, data, &options, &device).unwrap().0;
+    let (train, test) = (features(&train), features(&test));
+    let probe =
+        linear_probe::<Flex>(&train, None, &test, &ProbeOptions::default(), &device).unwrap();
+    let accuracy = |name: &str, outcome: &tasks::Outcome| outcome.metrics[name].as_f64().unwrap();
+    let (zero_shot, probe) = (accuracy("acc1", &zero_shot), accuracy("lp_acc1", &probe));
+    assert!(
+        probe > zero_shot + 0.2,
+        "zero-shot {zero_shot}, probe {probe}"
+    );
+}
+
+#[test]
+fn a_karpathy_set_is_retrieved_and_the_report_shows_its_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    write_karpathy(
+        &world(),
+        Split::Test,
+        &root.join("karpathy"),
+        ImageFormat::Png,
+    )
+    .unwrap();
+    let data = retrieval(
+        "karpathy",
+        &root.join("karpathy/dataset_scenes.json"),
+        &root.join("karpathy/images"),
+        &RetrievalOptions::default(),
+    )
+    .unwrap();
+    assert_eq!(
+        (data.images.len(), data.texts.len()),
+        (CLASSES * 10, CLASSES * 50)
+    );
+    let device = Default::default();
+    let options = Extraction::default();
+    let outcome =
+        tasks::retrieval::retrieval(&model(), &data, &[1, 5, 10, 60], &options, &device).unwrap();
+    let recall = |k: usize| {
+        outcome.metrics[&format!("image_retrieval_recall@{k}")]
+            .as_f64()
+            .unwrap()
+    };
+    assert!(recall(1) <= recall(5) && recall(5) <= recall(10) && recall(60) == 1.0);
+
+    let result = outcome.named("scenes", "tiny", "random", "en");
+    result.save(&root.join("results/scenes.json")).unwrap();
+    let (results, skipped) = load_all(&[root.join("results")]).unwrap();
+    assert_eq!(results, [result] as [RunResult; 1]);
+    report::save_report(&results, &skipped, &root.join("report.html")).unwrap();
+    let page = std::fs::read_to_string(root.join("report.html")).unwrap();
+    assert!(
+        page.matches("data:image/jpeg;base64,").count() >= 40 && !page.contains("cannot be shown")
+    );
+}

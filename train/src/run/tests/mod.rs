@@ -171,3 +171,6 @@ fn the_logit_scale_stays_in_its_range() {
     let outcome = train(&recipe, &mut Stream::new(), Resume::No).unwrap();
     assert!(outcome.model.logit_scale.val().into_scalar() <= 2.0);
 }
+
+mod faults;
+mod parity;

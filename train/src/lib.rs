@@ -7,6 +7,7 @@
 pub mod batches;
 pub mod checkpoint;
 pub mod collective;
+pub mod contrastive;
 pub mod ema;
 pub mod error;
 pub mod fault;
@@ -29,8 +30,15 @@ mod state;
 pub mod step;
 pub mod task;
 pub mod tensors;
+pub mod towers;
 
 #[cfg(test)]
 mod toy;
 
+pub use batches::Batches;
+pub use contrastive::{Contrastive, ImageTextBatch};
 pub use error::{BoxError, Result, TrainError};
+pub use fault::{device_faulted, watch_device};
+pub use recipe::Recipe;
+pub use run::{Outcome, Resume, Run, run};
+pub use task::{Embedded, Losses, MeanLoss, Pass, Task};

@@ -55,12 +55,13 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
     assert!(!batches.is_empty(), "a step needs at least one batch");
     let seed = |index: usize| {
         let draw = (index * collective.world() + collective.rank()) as u64;
-        B::seed(device, options.seed.wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        options.seed.wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     };
     let with_graph = |index: usize| {
-        seed(index);
-        let mut pass =
-            if options.replay { Pass::replayed(device) } else { Pass::plain(device) };
+        let mut pass = match options.replay {
+            true => Pass::replayed(device, seed(index)),
+            false => Pass::plain(device, seed(index)),
+        };
         let embedded = task.embed(model, &batches[index], &mut pass);
         (embedded, pass)
     };
@@ -75,8 +76,8 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
     } else {
         let untracked = model.clone().no_grad();
         for (index, batch) in batches.iter().enumerate() {
-            seed(index);
-            values.push(&task.embed(&untracked, batch, &mut Pass::plain(device)));
+            let mut pass = Pass::plain(device, seed(index));
+            values.push(&task.embed(&untracked, batch, &mut pass));
         }
     }
 
@@ -251,7 +252,7 @@ mod tests {
     /// Loss and gradients by the textbook: one graph over the whole batch.
     fn textbook(task: &ToyTask, batch: &ToyBatch) -> (f32, Vec<(String, Vec<f32>)>) {
         let (model, device) = (model(), Default::default());
-        let embedded = task.embed(&model, batch, &mut Pass::plain(&device));
+        let embedded = task.embed(&model, batch, &mut Pass::plain(&device, 0));
         let mut loss = task.loss(&model, embedded.embeddings).total;
         for mean in embedded.means {
             loss = loss + mean.sum * mean.weight / mean.count as f64;

@@ -173,4 +173,5 @@ fn the_logit_scale_stays_in_its_range() {
 }
 
 mod faults;
+mod open_clip;
 mod parity;

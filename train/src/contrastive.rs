@@ -72,11 +72,17 @@ impl<B: AutodiffBackend> Task<B> for Contrastive {
     type Batch = ImageTextBatch;
 
     fn embed(&self, model: &Clip<B>, batch: &ImageTextBatch, pass: &mut Pass<B>) -> Embedded<B> {
-        let images = batch.pixels.clone().to_tensor(self.preprocess.config(), pass.device());
+        let images = batch
+            .pixels
+            .clone()
+            .to_tensor(self.preprocess.config(), pass.device());
         let ids = batch.texts.clone().to_tensor(pass.device());
         let image = embed_images(&model.visual, images, self.patch_dropout, pass);
         let text = embed_texts(&model.text, ids, pass);
-        Embedded { embeddings: vec![image, text], means: Vec::new() }
+        Embedded {
+            embeddings: vec![image, text],
+            means: Vec::new(),
+        }
     }
 
     fn loss(&self, model: &Clip<B>, embeddings: Vec<Tensor<B, 2>>) -> Losses<B> {
@@ -90,7 +96,10 @@ impl<B: AutodiffBackend> Task<B> for Contrastive {
                 panic!("the sigmoid loss needs a model with init_logit_bias in its configuration")
             }
         };
-        Losses { total, parts: Vec::new() }
+        Losses {
+            total,
+            parts: Vec::new(),
+        }
     }
 
     fn samples(&self, batch: &ImageTextBatch) -> usize {

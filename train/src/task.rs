@@ -81,12 +81,19 @@ impl<B: AutodiffBackend> Pass<B> {
     pub fn plain(device: &B::Device, seed: u64) -> Self {
         B::seed(device, seed);
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        Self { device: device.clone(), rng, replay: None }
+        Self {
+            device: device.clone(),
+            rng,
+            replay: None,
+        }
     }
 
     /// A pass in which blocks are replayed on the way back.
     pub fn replayed(device: &B::Device, seed: u64) -> Self {
-        Self { replay: Some(Replay::default()), ..Self::plain(device, seed) }
+        Self {
+            replay: Some(Replay::default()),
+            ..Self::plain(device, seed)
+        }
     }
 
     /// Where tensors belong.
@@ -125,5 +132,7 @@ impl<B: AutodiffBackend> Pass<B> {
 
 /// Frozen blocks keep nothing for a backward pass, so there is nothing to save.
 fn trainable<B: AutodiffBackend, M: AutodiffModule<B>>(blocks: &[M]) -> bool {
-    blocks.iter().any(|b| crate::parameters::parameters(b).iter().any(|p| p.trainable))
+    blocks
+        .iter()
+        .any(|b| crate::parameters::parameters(b).iter().any(|p| p.trainable))
 }

@@ -29,7 +29,9 @@ pub fn image_tokens<B: AutodiffBackend>(
             vit.embed_kept(image, Tensor::from_data(kept, pass.device()))
         }
     };
-    pass.blocks(&vit.transformer.resblocks, tokens, |block: &Block<B>, x| block.forward(x, None))
+    pass.blocks(&vit.transformer.resblocks, tokens, |block: &Block<B>, x| {
+        block.forward(x, None)
+    })
 }
 
 /// Image embeddings.

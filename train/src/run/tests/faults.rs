@@ -23,7 +23,9 @@ impl Batches<ToyBatch> for Slow {
 /// Not a test by itself: what the child processes run.
 #[test]
 fn child_process_that_trains() {
-    let (Ok(out), Ok(more)) = (std::env::var(CHILD_OUT), std::env::var(CHILD_MORE)) else { return };
+    let (Ok(out), Ok(more)) = (std::env::var(CHILD_OUT), std::env::var(CHILD_MORE)) else {
+        return;
+    };
     let result = run::<TrainBackend, _>(Run {
         task: &ToyTask::with_caption_loss(),
         model: Towers::new(0, &Default::default()),
@@ -44,7 +46,11 @@ fn child(shell: &str, out: &Path, more: &str) -> Child {
     Command::new("bash")
         .args(["-c", &format!("{shell} exec \"$0\" \"$@\"")])
         .arg(std::env::current_exe().unwrap())
-        .args(["child_process_that_trains", "--nocapture", "--test-threads=1"])
+        .args([
+            "child_process_that_trains",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(CHILD_OUT, out)
         .env(CHILD_MORE, more)
         .stdout(Stdio::piped())
@@ -58,7 +64,10 @@ fn assert_killed_equals_whole(more: &str) {
     let (whole, killed) = (recipe(whole.path(), more), recipe(killed.path(), more));
     let expected = train(&whole, &mut Stream::new(), Resume::No).unwrap();
 
-    let random = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos() as usize;
+    let random = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .subsec_nanos() as usize;
     for kill_after in [2 + random % 7, 4 + random / 7 % 9] {
         let mut child = child("", &killed.out(), more);
         let lines = || match std::fs::read_to_string(killed.out().join("metrics.jsonl")) {
@@ -92,21 +101,30 @@ fn a_killed_process_resumes_alike_with_gradient_cache_replay_and_averages() {
 fn a_full_disk_stops_with_a_message_and_spares_earlier_checkpoints() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = recipe(folder.path(), "");
-    let mut stream = Stream { poisoned: 9..100, ..Stream::new() };
+    let mut stream = Stream {
+        poisoned: 9..100,
+        ..Stream::new()
+    };
     let mut short = recipe.clone();
     short.run.max_skipped = 0; // ends after the checkpoint of step 8
     train(&short, &mut stream, Resume::No).unwrap_err();
-    let checkpoints = Checkpoints::new(folder.path().join("checkpoints"), recipe.checkpoint.clone());
+    let checkpoints =
+        Checkpoints::new(folder.path().join("checkpoints"), recipe.checkpoint.clone());
     let (before, _) = checkpoints.latest().unwrap().unwrap();
     assert!(before.ends_with("step_00000008"));
 
     // Files may not grow beyond 6 KiB: writing fails as it does on a full disk.
     let child = child("trap '' XFSZ; ulimit -f 6;", folder.path(), "");
     let output = String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned();
-    assert!(output.contains("ended with") && output.contains("step_00000020"), "{output}");
+    assert!(
+        output.contains("ended with") && output.contains("step_00000020"),
+        "{output}"
+    );
     let (after, damaged) = checkpoints.latest().unwrap().unwrap();
     assert_eq!((after, damaged), (before.clone(), vec![]));
-    let left = std::fs::read_dir(folder.path().join("checkpoints")).unwrap().count();
+    let left = std::fs::read_dir(folder.path().join("checkpoints"))
+        .unwrap()
+        .count();
     assert_eq!(left, 2, "nothing is left of the failed attempts");
     train(&recipe, &mut Stream::new(), Resume::Latest).unwrap();
 }

@@ -15,22 +15,44 @@ struct Reference {
 
 fn reference(out: &Path, more: &str) -> Reference {
     let device = Default::default();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/train/clip.safetensors");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/train/clip.safetensors");
     let bytes = std::fs::read(&path).unwrap();
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let text = |name: &str| header.metadata().as_ref().unwrap()[name].clone();
-    let config = ModelConfig::from_json(&serde_json::from_str(&text("model_cfg")).unwrap()).unwrap();
+    let config =
+        ModelConfig::from_json(&serde_json::from_str(&text("model_cfg")).unwrap()).unwrap();
     let tensors = read_state_dict(&path).unwrap();
-    let weights = tensors.clone().rename(|name| name.strip_prefix("model.").map(Into::into));
+    let weights = tensors
+        .clone()
+        .rename(|name| name.strip_prefix("model.").map(Into::into));
     let weights = canonical(weights, &path).unwrap().1;
-    let model = apply(config.init(0, Precision::F32, &device), weights, &path, &device).unwrap();
+    let model = apply(
+        config.init(0, Precision::F32, &device),
+        weights,
+        &path,
+        &device,
+    )
+    .unwrap();
     let mut recipe = recipe(out, more);
     recipe.optimizer = serde_json::from_str(&text("optimizer")).unwrap();
     recipe.schedule.warmup = text("warmup").parse().unwrap();
-    let size = PreprocessConfig { size: [16, 16], ..Default::default() };
+    let size = PreprocessConfig {
+        size: [16, 16],
+        ..Default::default()
+    };
     let preprocess = Preprocess::new(size);
     let tokenizer = Tokenizer::clip().with_context_length(8);
-    Reference { pretrained: Pretrained { model, preprocess, tokenizer, config }, recipe, tensors }
+    Reference {
+        pretrained: Pretrained {
+            model,
+            preprocess,
+            tokenizer,
+            config,
+        },
+        recipe,
+        tensors,
+    }
 }
 
 struct Recorded {
@@ -49,15 +71,28 @@ impl Batches<ImageTextBatch> for Recorded {
         let pixels = self.pixels[rows.start * image..rows.end * image].to_vec();
         let ids = self.ids[rows.start * text..rows.end * text].to_vec();
         Ok(ImageTextBatch {
-            pixels: PixelBatch { pixels, n: self.rows, height: 16, width: 16 },
-            texts: TokenBatch { ids, n: self.rows, context_length: 8 },
+            pixels: PixelBatch {
+                pixels,
+                n: self.rows,
+                height: 16,
+                width: 16,
+            },
+            texts: TokenBatch {
+                ids,
+                n: self.rows,
+                context_length: 8,
+            },
         })
     }
 }
 
 fn assert_curve(more: &str, accumulate: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let Reference { pretrained, mut recipe, tensors } = reference(folder.path(), more);
+    let Reference {
+        pretrained,
+        mut recipe,
+        tensors,
+    } = reference(folder.path(), more);
     recipe.run.accumulate = accumulate;
     let values = |name: &str| tensors.get(name).unwrap().values();
     let mut batches = Recorded {
@@ -83,11 +118,21 @@ fn assert_curve(more: &str, accumulate: usize) {
             let want = f64::from(values(name)[index]);
             let off = (got[name] - want).abs() / want;
             worst = worst.max(off);
-            assert!(off < 1e-4, "step {}: {name} is {} instead of {want}", index + 1, got[name]);
+            assert!(
+                off < 1e-4,
+                "step {}: {name} is {} instead of {want}",
+                index + 1,
+                got[name]
+            );
         }
     }
     println!("largest relative difference of losses and gradient norms: {worst:.1e}");
-    assert!(folder.path().join("checkpoints/step_00000020/model/open_clip_model.safetensors").exists());
+    assert!(
+        folder
+            .path()
+            .join("checkpoints/step_00000020/model/open_clip_model.safetensors")
+            .exists()
+    );
 }
 
 #[test]

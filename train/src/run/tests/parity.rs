@@ -75,13 +75,20 @@ fn assert_curve<B: AutodiffBackend>(more: &str, accumulate: usize) {
             let off = (got[name] - want).abs() / want.abs();
             // Gradients feel the error function of a backend more than the loss does.
             let limit = if name == "grad_norm" { 3e-4 } else { 1e-4 };
-            assert!(off < limit, "step {step}: {name} is {} instead of {want}", got[name]);
+            assert!(
+                off < limit,
+                "step {step}: {name} is {} instead of {want}",
+                got[name]
+            );
         }
     }
     for (path, data) in read_parameters(&outcome.model) {
         let norm = data.iter::<f64>().map(|x| x * x).sum::<f64>().sqrt();
         let want = reference.final_norms[&path];
-        assert!((norm - want).abs() < 1e-4 * want, "{path}: norm {norm} instead of {want}");
+        assert!(
+            (norm - want).abs() < 1e-4 * want,
+            "{path}: norm {norm} instead of {want}"
+        );
     }
 }
 

@@ -21,4 +21,9 @@ pub trait Batches<T> {
     fn waited(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// What there is to tell since the last call, such as samples that could not be read.
+    fn notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }

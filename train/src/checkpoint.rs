@@ -38,7 +38,11 @@ pub struct CheckpointConfig {
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every: 1000, keep: 3, best: None }
+        Self {
+            every: 1000,
+            keep: 3,
+            best: None,
+        }
     }
 }
 
@@ -81,7 +85,10 @@ pub type Damaged = (PathBuf, String);
 impl Checkpoints {
     /// The checkpoints below `root`.
     pub fn new(root: impl Into<PathBuf>, config: CheckpointConfig) -> Self {
-        Self { root: root.into(), config }
+        Self {
+            root: root.into(),
+            config,
+        }
     }
 
     /// Writes a checkpoint and removes those no longer to be kept. `export` fills `model/`.
@@ -96,7 +103,10 @@ impl Checkpoints {
         export: impl FnOnce(&Path) -> Result<(), BoxError>,
     ) -> Result<PathBuf> {
         let name = format!("step_{:08}", snapshot.progress.step);
-        let (target, temporary) = (self.root.join(&name), self.root.join(format!(".{name}.part")));
+        let (target, temporary) = (
+            self.root.join(&name),
+            self.root.join(format!(".{name}.part")),
+        );
         let _ = fs::remove_dir_all(&temporary);
         let written = write_folder(&temporary, snapshot, recipe, export)
             .and_then(|()| replace_folder(&temporary, &target));
@@ -125,7 +135,9 @@ impl Checkpoints {
             None => Ok(None),
             Some((dir, reason)) => Err(TrainError::checkpoint(
                 &dir,
-                format!("{reason}; no earlier checkpoint is intact either: start anew without --resume"),
+                format!(
+                    "{reason}; no earlier checkpoint is intact either: start anew without --resume"
+                ),
             )),
         }
     }
@@ -164,7 +176,11 @@ impl Checkpoints {
         Ok(Snapshot {
             weights: tensors::read(&dir.join("weights.safetensors"))?,
             optimizer: tensors::read(&dir.join("optimizer.safetensors"))?,
-            ema: if ema.exists() { Some(tensors::read(&ema)?) } else { None },
+            ema: if ema.exists() {
+                Some(tensors::read(&ema)?)
+            } else {
+                None
+            },
             progress,
         })
     }
@@ -172,8 +188,10 @@ impl Checkpoints {
     /// Folders of complete checkpoints, oldest first.
     fn all(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        let mut dirs: Vec<PathBuf> =
-            entries.map(|e| e.path()).filter(|p| step_of(p).is_some()).collect();
+        let mut dirs: Vec<PathBuf> = entries
+            .map(|e| e.path())
+            .filter(|p| step_of(p).is_some())
+            .collect();
         dirs.sort_by_key(|dir| step_of(dir));
         dirs
     }
@@ -188,10 +206,16 @@ impl Checkpoints {
                 progress.metrics.get(metric).copied()
             };
             let rated = all.iter().filter_map(|dir| Some((value(dir)?, dir)));
-            rated.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, dir)| dir.clone())
+            rated
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .map(|(_, dir)| dir.clone())
         });
         let old = all.len().saturating_sub(self.config.keep.max(1));
-        for dir in all.into_iter().take(old).filter(|dir| Some(dir) != best.as_ref()) {
+        for dir in all
+            .into_iter()
+            .take(old)
+            .filter(|dir| Some(dir) != best.as_ref())
+        {
             let _ = fs::remove_dir_all(dir);
         }
     }
@@ -218,13 +242,25 @@ pub fn check_weights(
         }
     }
     let known = |name: &String| model.iter().any(|p| &p.path == name);
-    wrong.extend(weights.keys().filter(|n| !known(n)).map(|n| format!("`{n}` is not in the model")));
+    wrong.extend(
+        weights
+            .keys()
+            .filter(|n| !known(n))
+            .map(|n| format!("`{n}` is not in the model")),
+    );
     if wrong.is_empty() {
         return Ok(());
     }
     let (shown, more) = (wrong.len().min(10), wrong.len().saturating_sub(10));
-    let rest = if more > 0 { format!("\n  and {more} more") } else { String::new() };
-    Err(format!("it holds another model:\n  {}{rest}", wrong[..shown].join("\n  ")))
+    let rest = if more > 0 {
+        format!("\n  and {more} more")
+    } else {
+        String::new()
+    };
+    Err(format!(
+        "it holds another model:\n  {}{rest}",
+        wrong[..shown].join("\n  ")
+    ))
 }
 
 fn write_folder(
@@ -246,7 +282,10 @@ fn write_folder(
     }
     let model = dir.join("model");
     fs::create_dir(&model).map_err(TrainError::io(&model))?;
-    export(&model).map_err(|source| TrainError::Task { what: "exporting the model", source })?;
+    export(&model).map_err(|source| TrainError::Task {
+        what: "exporting the model",
+        source,
+    })?;
     if fs::read_dir(&model).is_ok_and(|mut files| files.next().is_none()) {
         let _ = fs::remove_dir(&model);
     }
@@ -268,7 +307,9 @@ fn sync_all(dir: &Path) -> Result<()> {
 }
 
 fn sync(path: &Path) -> Result<()> {
-    fs::File::open(path).and_then(|f| f.sync_all()).map_err(TrainError::io(path))
+    fs::File::open(path)
+        .and_then(|f| f.sync_all())
+        .map_err(TrainError::io(path))
 }
 
 /// Renames `new` to `target`. A folder that is already there steps aside first.
@@ -284,7 +325,11 @@ fn replace_folder(new: &Path, target: &Path) -> Result<()> {
 }
 
 fn step_of(dir: &Path) -> Option<u64> {
-    dir.file_name()?.to_str()?.strip_prefix("step_")?.parse().ok()
+    dir.file_name()?
+        .to_str()?
+        .strip_prefix("step_")?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -310,11 +355,17 @@ mod tests {
     }
 
     fn save(checkpoints: &Checkpoints, step: u64, accuracy: f64) -> PathBuf {
-        checkpoints.save(&snapshot(step, accuracy), &recipe(0.1), |_| Ok(())).unwrap()
+        checkpoints
+            .save(&snapshot(step, accuracy), &recipe(0.1), |_| Ok(()))
+            .unwrap()
     }
 
     fn new(root: &Path) -> Checkpoints {
-        let config = CheckpointConfig { keep: 2, best: Some("accuracy".into()), ..Default::default() };
+        let config = CheckpointConfig {
+            keep: 2,
+            best: Some("accuracy".into()),
+            ..Default::default()
+        };
         Checkpoints::new(root, config)
     }
 
@@ -323,7 +374,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = new(root.path());
         let dir = save(&checkpoints, 7, 0.5);
-        assert_eq!(checkpoints.load(&dir, &recipe(0.1)).unwrap(), snapshot(7, 0.5));
+        assert_eq!(
+            checkpoints.load(&dir, &recipe(0.1)).unwrap(),
+            snapshot(7, 0.5)
+        );
     }
 
     #[test]
@@ -333,7 +387,11 @@ mod tests {
         for (step, accuracy) in [(1, 0.1), (2, 0.9), (3, 0.2), (4, 0.3), (10, 0.4)] {
             save(&checkpoints, step, accuracy);
         }
-        let steps: Vec<_> = checkpoints.all().iter().filter_map(|d| step_of(d)).collect();
+        let steps: Vec<_> = checkpoints
+            .all()
+            .iter()
+            .filter_map(|d| step_of(d))
+            .collect();
         assert_eq!(steps, [2, 4, 10]);
     }
 
@@ -349,8 +407,15 @@ mod tests {
         let (latest, damaged) = checkpoints.latest().unwrap().unwrap();
         assert_eq!(latest, good);
         assert_eq!(damaged[0].0, bad);
-        assert!(damaged[0].1.contains("weights.safetensors"), "{}", damaged[0].1);
-        let message = checkpoints.load(&bad, &recipe(0.1)).unwrap_err().to_string();
+        assert!(
+            damaged[0].1.contains("weights.safetensors"),
+            "{}",
+            damaged[0].1
+        );
+        let message = checkpoints
+            .load(&bad, &recipe(0.1))
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("step_00000001 instead"), "{message}");
     }
 
@@ -363,7 +428,13 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, bytes).unwrap();
-        assert!(checkpoints.latest().unwrap_err().to_string().contains("SHA-256"));
+        assert!(
+            checkpoints
+                .latest()
+                .unwrap_err()
+                .to_string()
+                .contains("SHA-256")
+        );
     }
 
     #[test]
@@ -371,7 +442,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = new(root.path());
         let dir = save(&checkpoints, 1, 0.0);
-        let message = checkpoints.load(&dir, &recipe(0.2)).unwrap_err().to_string();
+        let message = checkpoints
+            .load(&dir, &recipe(0.2))
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("optimizer.lr: 0.1 → 0.2"), "{message}");
     }
 
@@ -388,7 +462,10 @@ mod tests {
         let wrong = check_weights(&weights, &[parameter("a", &[3, 3])]).unwrap_err();
         assert!(wrong.contains("`a`") && wrong.contains("[3, 3]"), "{wrong}");
         let wrong = check_weights(&weights, &[parameter("b", &[2, 3])]).unwrap_err();
-        assert!(wrong.contains("`b` is missing") && wrong.contains("`a` is not"), "{wrong}");
+        assert!(
+            wrong.contains("`b` is missing") && wrong.contains("`a` is not"),
+            "{wrong}"
+        );
     }
 
     #[test]
@@ -396,8 +473,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let checkpoints = new(root.path());
         let good = save(&checkpoints, 1, 0.0);
-        let failed =
-            checkpoints.save(&snapshot(2, 0.0), &recipe(0.1), |_| Err("no space left".into()));
+        let failed = checkpoints.save(&snapshot(2, 0.0), &recipe(0.1), |_| {
+            Err("no space left".into())
+        });
         assert!(failed.unwrap_err().to_string().contains("no space left"));
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
         assert!(checkpoints.load(&good, &recipe(0.1)).is_ok());

@@ -69,12 +69,22 @@ impl Threads {
             barrier: Barrier::new(world),
         };
         let meeting = Arc::new(meeting);
-        (0..world).map(|rank| Self { rank, meeting: meeting.clone() }).collect()
+        (0..world)
+            .map(|rank| Self {
+                rank,
+                meeting: meeting.clone(),
+            })
+            .collect()
     }
 
     /// Puts one value down and takes everybody's.
     fn exchange(&self, mine: TensorData) -> Vec<TensorData> {
-        let slots = || self.meeting.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let slots = || {
+            self.meeting
+                .slots
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+        };
         slots()[self.rank] = Some(mine);
         self.meeting.barrier.wait();
         let all = slots().iter().flatten().cloned().collect();
@@ -93,12 +103,19 @@ impl<B: Backend> Collective<B> for Threads {
     fn all_gather(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
         let (device, dtype) = (rows.device(), rows.dtype());
         let all = self.exchange(rows.into_data());
-        Tensor::cat(all.into_iter().map(|d| Tensor::from_data(d, (&device, dtype))).collect(), 0)
+        Tensor::cat(
+            all.into_iter()
+                .map(|d| Tensor::from_data(d, (&device, dtype)))
+                .collect(),
+            0,
+        )
     }
     fn all_reduce(&self, values: Tensor<B, 1>) -> Tensor<B, 1> {
         let (device, dtype) = (values.device(), values.dtype());
         let all = self.exchange(values.into_data());
-        let mut tensors = all.into_iter().map(|d| Tensor::from_data(d, (&device, dtype)));
+        let mut tensors = all
+            .into_iter()
+            .map(|d| Tensor::from_data(d, (&device, dtype)));
         let first = tensors.next().expect("a replica always meets itself");
         tensors.fold(first, |sum: Tensor<B, 1>, next| sum + next)
     }
@@ -116,11 +133,16 @@ mod tests {
             let rank = Collective::<Flex>::rank(&replica) as f32;
             let rows = replica.all_gather(Tensor::<Flex, 2>::from_data([[rank, 1.0]], &device));
             let sum = replica.all_reduce(Tensor::<Flex, 1>::from_data([rank, 10.0], &device));
-            (rows.into_data().to_vec::<f32>().unwrap(), sum.into_data().to_vec::<f32>().unwrap())
+            (
+                rows.into_data().to_vec::<f32>().unwrap(),
+                sum.into_data().to_vec::<f32>().unwrap(),
+            )
         };
         std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                Threads::group(3).into_iter().map(|r| scope.spawn(move || work(r))).collect();
+            let threads: Vec<_> = Threads::group(3)
+                .into_iter()
+                .map(|r| scope.spawn(move || work(r)))
+                .collect();
             for thread in threads {
                 let (rows, sum) = thread.join().unwrap();
                 assert_eq!(rows, [0.0, 1.0, 1.0, 1.0, 2.0, 1.0]);

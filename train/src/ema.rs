@@ -16,22 +16,34 @@ pub struct Ema<B: AutodiffBackend> {
 impl<B: AutodiffBackend> Ema<B> {
     /// An average that starts at the weights of the first update.
     pub fn new(decay: f64) -> Self {
-        Self { decay, average: BTreeMap::new() }
+        Self {
+            decay,
+            average: BTreeMap::new(),
+        }
     }
 
     /// Takes the current weights into the average.
     pub fn update<M: Module<B>>(&mut self, model: &M) {
-        model.visit(&mut Take { path: Path::default(), ema: self });
+        model.visit(&mut Take {
+            path: Path::default(),
+            ema: self,
+        });
     }
 
     /// A copy of the model with the averaged weights.
     pub fn apply<M: Module<B>>(&self, model: M) -> M {
-        model.map(&mut Put { path: Path::default(), average: &self.average })
+        model.map(&mut Put {
+            path: Path::default(),
+            average: &self.average,
+        })
     }
 
     /// The averages as flat vectors by path.
     pub fn state(&self) -> BTreeMap<String, TensorData> {
-        self.average.iter().map(|(path, value)| (path.clone(), value.to_data())).collect()
+        self.average
+            .iter()
+            .map(|(path, value)| (path.clone(), value.to_data()))
+            .collect()
     }
 
     /// Takes over averages made by [`state`](Self::state).
@@ -40,7 +52,10 @@ impl<B: AutodiffBackend> Ema<B> {
             let dtype = data.dtype;
             Tensor::from_data(data, (device, dtype))
         };
-        self.average = state.into_iter().map(|(path, data)| (path, tensor(data))).collect();
+        self.average = state
+            .into_iter()
+            .map(|(path, data)| (path, tensor(data)))
+            .collect();
     }
 }
 
@@ -82,7 +97,9 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Put<'_, B::InnerBackend> {
         self.path.exit();
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let Some(average) = self.average.get(&self.path.dotted()) else { return param };
+        let Some(average) = self.average.get(&self.path.dotted()) else {
+            return param;
+        };
         let (id, old, mapper) = param.consume();
         let new = Tensor::from_inner(average.clone().reshape(old.shape()));
         Param::from_mapped_value(id, new.set_require_grad(old.is_require_grad()), mapper)

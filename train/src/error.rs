@@ -68,6 +68,9 @@ impl TrainError {
 
     /// An error about a checkpoint folder.
     pub fn checkpoint(path: &Path, message: impl Into<String>) -> TrainError {
-        TrainError::Checkpoint { path: path.to_path_buf(), message: message.into() }
+        TrainError::Checkpoint {
+            path: path.to_path_buf(),
+            message: message.into(),
+        }
     }
 }

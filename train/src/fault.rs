@@ -12,7 +12,10 @@ pub fn watch_device() {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let thread = std::thread::current();
-        if thread.name().is_some_and(|name| name.starts_with("DSU-") || name.starts_with("DSD-")) {
+        if thread
+            .name()
+            .is_some_and(|name| name.starts_with("DSU-") || name.starts_with("DSD-"))
+        {
             FAULT.store(true, Ordering::SeqCst);
         }
         previous(info);

@@ -18,7 +18,10 @@ pub fn norm<B: AutodiffBackend, M: AutodiffModule<B>>(
     model: &M,
     gradients: &GradientsParams,
 ) -> Option<Tensor<B::InnerBackend, 1>> {
-    let mut squares = Squares::<B> { gradients, sum: None };
+    let mut squares = Squares::<B> {
+        gradients,
+        sum: None,
+    };
     model.visit(&mut squares);
     squares.sum.map(|sum| sum.sqrt())
 }
@@ -51,7 +54,9 @@ struct Add<'a> {
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for Add<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let Some(new) = self.part.remove::<B::InnerBackend, D>(param.id) else { return };
+        let Some(new) = self.part.remove::<B::InnerBackend, D>(param.id) else {
+            return;
+        };
         let sum = match self.total.remove::<B::InnerBackend, D>(param.id) {
             Some(old) => old + new,
             None => new,
@@ -67,7 +72,9 @@ struct Squares<'a, B: AutodiffBackend> {
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for Squares<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let Some(gradient) = self.gradients.get::<B::InnerBackend, D>(param.id) else { return };
+        let Some(gradient) = self.gradients.get::<B::InnerBackend, D>(param.id) else {
+            return;
+        };
         let square = gradient.cast(DType::F32).square().sum();
         self.sum = Some(match self.sum.take() {
             Some(sum) => sum + square,
@@ -83,7 +90,9 @@ struct Scale<'a, B: AutodiffBackend> {
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for Scale<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) else { return };
+        let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) else {
+            return;
+        };
         let factor = self.factor.clone().cast(gradient.dtype()).reshape([1; D]);
         self.gradients.register(param.id, gradient * factor);
     }
@@ -101,7 +110,10 @@ mod tests {
     fn three_and_four(model: &Towers<TrainBackend>) -> GradientsParams {
         let device = Default::default();
         let mut gradients = GradientsParams::new();
-        gradients.register(model.logit_scale.id, Tensor::<Inner, 1>::from_data([3.0], &device));
+        gradients.register(
+            model.logit_scale.id,
+            Tensor::<Inner, 1>::from_data([3.0], &device),
+        );
         let shape = model.text.text_projection.dims();
         let gradient = Tensor::<Inner, 2>::zeros(shape, &device)
             .slice_assign([0..1, 0..1], Tensor::from_data([[4.0]], &device));
@@ -110,7 +122,10 @@ mod tests {
     }
 
     fn model() -> Towers<TrainBackend> {
-        Towers::new(0, &<TrainBackend as burn::tensor::backend::BackendTypes>::Device::default())
+        Towers::new(
+            0,
+            &<TrainBackend as burn::tensor::backend::BackendTypes>::Device::default(),
+        )
     }
 
     #[test]
@@ -126,7 +141,10 @@ mod tests {
         let mut gradients = three_and_four(&model);
         let before = norm(&model, &gradients).unwrap();
         clip(&model, &mut gradients, before, 1.0);
-        let scale = gradients.get::<Inner, 1>(model.logit_scale.id).unwrap().into_scalar();
+        let scale = gradients
+            .get::<Inner, 1>(model.logit_scale.id)
+            .unwrap()
+            .into_scalar();
         assert!((scale - 0.6).abs() < 1e-6);
         assert!((norm(&model, &gradients).unwrap().into_scalar() - 1.0).abs() < 1e-6);
     }
@@ -137,7 +155,13 @@ mod tests {
         let mut gradients = three_and_four(&model);
         let before = norm(&model, &gradients).unwrap();
         clip(&model, &mut gradients, before, 6.0);
-        assert_eq!(gradients.get::<Inner, 1>(model.logit_scale.id).unwrap().into_scalar(), 3.0);
+        assert_eq!(
+            gradients
+                .get::<Inner, 1>(model.logit_scale.id)
+                .unwrap()
+                .into_scalar(),
+            3.0
+        );
     }
 
     #[test]

@@ -72,15 +72,25 @@ impl Groups {
     /// When a pattern matches nothing, when a layer decay is outside (0, 1], or when nothing is left to
     /// train.
     pub fn new(config: &GroupsConfig, parameters: Vec<Parameter>) -> Result<Self> {
-        for pattern in config.decay_exclude.iter().chain(&config.decay_include).chain(&config.freeze) {
+        for pattern in config
+            .decay_exclude
+            .iter()
+            .chain(&config.decay_include)
+            .chain(&config.freeze)
+        {
             if !parameters.iter().any(|p| matches(pattern, &p.path)) {
                 return Err(TrainError::Config(format!(
                     "the pattern `{pattern}` in [groups] matches no parameter; a path looks like `{}`",
-                    parameters.first().map_or("visual.proj", |p| p.path.as_str())
+                    parameters
+                        .first()
+                        .map_or("visual.proj", |p| p.path.as_str())
                 )));
             }
         }
-        for decay in [config.image_layer_decay, config.text_layer_decay].into_iter().flatten() {
+        for decay in [config.image_layer_decay, config.text_layer_decay]
+            .into_iter()
+            .flatten()
+        {
             if !(decay > 0.0 && decay <= 1.0) {
                 return Err(TrainError::Config(format!(
                     "a layer decay of {decay} is outside (0, 1]"
@@ -88,10 +98,14 @@ impl Groups {
             }
         }
         let depths = depths(&parameters);
-        let rules = parameters.into_iter().map(|p| rule(config, &depths, p)).collect::<Vec<_>>();
+        let rules = parameters
+            .into_iter()
+            .map(|p| rule(config, &depths, p))
+            .collect::<Vec<_>>();
         if !rules.iter().any(|r| r.trainable) {
             return Err(TrainError::Config(
-                "[groups] freezes every parameter: unlock a tower or drop a pattern of `freeze`".into(),
+                "[groups] freezes every parameter: unlock a tower or drop a pattern of `freeze`"
+                    .into(),
             ));
         }
         Ok(Self(rules))
@@ -99,7 +113,10 @@ impl Groups {
 
     /// Paths of the parameters that are trained.
     pub fn trained(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|r| r.trainable).map(|r| r.parameter.path.as_str())
+        self.0
+            .iter()
+            .filter(|r| r.trainable)
+            .map(|r| r.parameter.path.as_str())
     }
 }
 
@@ -115,27 +132,49 @@ fn rule(config: &GroupsConfig, depths: &BTreeMap<Tower, usize>, parameter: Param
     let (mut lr_scale, mut locked) = (1.0, false);
     if let Some((tower, position)) = place(path) {
         let blocks = depths.get(&tower).copied().unwrap_or(0);
-        let top_down = position.from_top(blocks);
+        let top_down = position.below_top(blocks);
         let (layer_decay, lock, unlocked) = match tower {
-            Tower::Image => (config.image_layer_decay, config.lock_image, config.lock_image_unlocked),
-            Tower::Text => (config.text_layer_decay, config.lock_text, config.lock_text_unlocked),
+            Tower::Image => (
+                config.image_layer_decay,
+                config.lock_image,
+                config.lock_image_unlocked,
+            ),
+            Tower::Text => (
+                config.text_layer_decay,
+                config.lock_text,
+                config.lock_text_unlocked,
+            ),
         };
         lr_scale = layer_decay.map_or(1.0, |d| d.powi(top_down as i32));
         locked = lock && top_down >= unlocked;
     }
     let trainable = parameter.trainable && !locked && !any(&config.freeze);
-    Rule { lr_scale, decay, trainable, parameter }
+    Rule {
+        lr_scale,
+        decay,
+        trainable,
+        parameter,
+    }
 }
 
 fn decayed_by_rank(parameter: &Parameter) -> bool {
     let name = last(&parameter.path);
     parameter.shape.len() >= 2
-        && !["positional_embedding", "class_embedding", "cls_emb", "pos_embed", "cls_token"].contains(&name)
+        && ![
+            "positional_embedding",
+            "class_embedding",
+            "cls_emb",
+            "pos_embed",
+            "cls_token",
+        ]
+        .contains(&name)
 }
 
 fn decayed_by_name(parameter: &Parameter) -> bool {
     parameter.shape.len() >= 2
-        && !["bn", "ln", "bias", "logit_scale"].iter().any(|part| parameter.path.contains(part))
+        && !["bn", "ln", "bias", "logit_scale"]
+            .iter()
+            .any(|part| parameter.path.contains(part))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,7 +194,7 @@ enum Position {
 
 impl Position {
     /// Groups above this one in a tower of `blocks` blocks.
-    fn from_top(self, blocks: usize) -> usize {
+    fn below_top(self, blocks: usize) -> usize {
         match self {
             Position::Head => 0,
             Position::LastBlock => 1,
@@ -228,16 +267,28 @@ impl fmt::Display for Groups {
         let mut rows: BTreeMap<(bool, u64, bool), (usize, usize, &str)> = BTreeMap::new();
         for rule in &self.0 {
             let key = (!rule.trainable, (rule.lr_scale * 1e9) as u64, rule.decay);
-            let row = rows.entry(key).or_insert((0, 0, rule.parameter.path.as_str()));
+            let row = rows
+                .entry(key)
+                .or_insert((0, 0, rule.parameter.path.as_str()));
             row.0 += 1;
             row.1 += rule.parameter.len();
         }
-        writeln!(f, "{:>9} {:>6} {:>8} {:>12}  such as", "lr scale", "decay", "tensors", "parameters")?;
+        writeln!(
+            f,
+            "{:>9} {:>6} {:>8} {:>12}  such as",
+            "lr scale", "decay", "tensors", "parameters"
+        )?;
         for ((frozen, scale, decay), (tensors, elements, example)) in rows.iter().rev() {
-            let scale =
-                if *frozen { "frozen".into() } else { format!("{:.4}", *scale as f64 / 1e9) };
+            let scale = if *frozen {
+                "frozen".into()
+            } else {
+                format!("{:.4}", *scale as f64 / 1e9)
+            };
             let decay = if *decay && !frozen { "yes" } else { "no" };
-            writeln!(f, "{scale:>9} {decay:>6} {tensors:>8} {elements:>12}  {example}")?;
+            writeln!(
+                f,
+                "{scale:>9} {decay:>6} {tensors:>8} {elements:>12}  {example}"
+            )?;
         }
         Ok(())
     }
@@ -306,7 +357,10 @@ mod tests {
 
     #[test]
     fn the_name_rule_decays_positions() {
-        let all = groups(GroupsConfig { decay_rule: DecayRule::Name, ..Default::default() });
+        let all = groups(GroupsConfig {
+            decay_rule: DecayRule::Name,
+            ..Default::default()
+        });
         let decayed = paths(&all, |r| r.decay);
         assert!(decayed.contains(&"visual.positional_embedding"));
         assert!(decayed.contains(&"text.positional_embedding"));
@@ -329,18 +383,41 @@ mod tests {
 
     #[test]
     fn a_pattern_without_a_match_is_refused() {
-        let config = GroupsConfig { freeze: vec!["visuall.*".into()], ..Default::default() };
-        assert!(try_groups(config).unwrap_err().to_string().contains("visuall.*"));
+        let config = GroupsConfig {
+            freeze: vec!["visuall.*".into()],
+            ..Default::default()
+        };
+        assert!(
+            try_groups(config)
+                .unwrap_err()
+                .to_string()
+                .contains("visuall.*")
+        );
     }
 
     #[test]
     fn layer_decay_falls_from_the_projection_to_the_embeddings() {
-        let all = groups(GroupsConfig { image_layer_decay: Some(0.5), ..Default::default() });
-        let scale = |path: &str| all.0.iter().find(|r| r.parameter.path == path).unwrap().lr_scale;
+        let all = groups(GroupsConfig {
+            image_layer_decay: Some(0.5),
+            ..Default::default()
+        });
+        let scale = |path: &str| {
+            all.0
+                .iter()
+                .find(|r| r.parameter.path == path)
+                .unwrap()
+                .lr_scale
+        };
         assert_eq!(scale("visual.proj"), 1.0);
         assert_eq!(scale("visual.ln_post.gamma"), 0.5);
-        assert_eq!(scale("visual.transformer.resblocks.1.attn.in_proj.weight"), 0.5);
-        assert_eq!(scale("visual.transformer.resblocks.0.attn.in_proj.weight"), 0.25);
+        assert_eq!(
+            scale("visual.transformer.resblocks.1.attn.in_proj.weight"),
+            0.5
+        );
+        assert_eq!(
+            scale("visual.transformer.resblocks.0.attn.in_proj.weight"),
+            0.25
+        );
         assert_eq!(scale("visual.conv1.weight"), 0.125);
         assert_eq!(scale("text.token_embedding.weight"), 1.0);
         assert_eq!(scale("logit_scale"), 1.0);
@@ -348,9 +425,15 @@ mod tests {
 
     #[test]
     fn locking_the_vision_tower_leaves_the_groups_at_its_top() {
-        let config = GroupsConfig { lock_image: true, lock_image_unlocked: 2, ..Default::default() };
+        let config = GroupsConfig {
+            lock_image: true,
+            lock_image_unlocked: 2,
+            ..Default::default()
+        };
         let all = groups(config);
-        let trained = paths(&all, |r| r.trainable && r.parameter.path.starts_with("visual"));
+        let trained = paths(&all, |r| {
+            r.trainable && r.parameter.path.starts_with("visual")
+        });
         assert_eq!(
             trained,
             [
@@ -360,21 +443,46 @@ mod tests {
                 "visual.proj",
             ]
         );
-        assert!(all.0.iter().filter(|r| r.parameter.path.starts_with("text")).all(|r| r.trainable));
+        assert!(
+            all.0
+                .iter()
+                .filter(|r| r.parameter.path.starts_with("text"))
+                .all(|r| r.trainable)
+        );
     }
 
     #[test]
     fn locking_both_towers_still_trains_the_scale_but_freezing_all_is_refused() {
-        let locked = GroupsConfig { lock_image: true, lock_text: true, ..Default::default() };
+        let locked = GroupsConfig {
+            lock_image: true,
+            lock_text: true,
+            ..Default::default()
+        };
         assert_eq!(paths(&groups(locked), |r| r.trainable), ["logit_scale"]);
-        assert!(try_groups(GroupsConfig { freeze: vec!["*".into()], ..Default::default() }).is_err());
+        assert!(
+            try_groups(GroupsConfig {
+                freeze: vec!["*".into()],
+                ..Default::default()
+            })
+            .is_err()
+        );
     }
 
     #[test]
     fn the_table_counts_tensors_and_parameters() {
-        let table = groups(GroupsConfig { lock_text: true, ..Default::default() }).to_string();
-        let numbers: Vec<Vec<&str>> =
-            table.lines().skip(1).map(|l| l.split_whitespace().take(4).collect()).collect();
-        assert!(numbers.contains(&vec!["1.0000", "yes", "4", "16"]), "{table}");
+        let table = groups(GroupsConfig {
+            lock_text: true,
+            ..Default::default()
+        })
+        .to_string();
+        let numbers: Vec<Vec<&str>> = table
+            .lines()
+            .skip(1)
+            .map(|l| l.split_whitespace().take(4).collect())
+            .collect();
+        assert!(
+            numbers.contains(&vec!["1.0000", "yes", "4", "16"]),
+            "{table}"
+        );
     }
 }

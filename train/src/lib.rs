@@ -7,16 +7,19 @@
 pub mod batches;
 pub mod checkpoint;
 pub mod collective;
+pub mod contrastive;
 pub mod ema;
 pub mod error;
 pub mod fault;
 pub mod gradients;
 pub mod groups;
+pub mod loaded;
 pub mod logit_scale;
 pub mod logs;
 mod manifest;
 mod meter;
 pub mod optimizer;
+pub mod pairs;
 pub mod parameters;
 mod position;
 pub mod recipe;
@@ -29,8 +32,15 @@ mod state;
 pub mod step;
 pub mod task;
 pub mod tensors;
+pub mod towers;
 
 #[cfg(test)]
 mod toy;
 
+pub use batches::Batches;
+pub use contrastive::{Contrastive, ImageTextBatch};
 pub use error::{BoxError, Result, TrainError};
+pub use fault::{device_faulted, watch_device};
+pub use recipe::Recipe;
+pub use run::{Outcome, Resume, Run, run};
+pub use task::{Embedded, Losses, MeanLoss, Pass, Task};

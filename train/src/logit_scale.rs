@@ -10,12 +10,19 @@ pub const LOGIT_SCALE: &str = "logit_scale";
 
 /// Limits `logit_scale` to `[min, max]`. Models without one pass through.
 pub fn clamp<B: AutodiffBackend, M: Module<B>>(model: M, [min, max]: [f64; 2]) -> M {
-    model.map(&mut Clamp { path: Path::default(), min, max })
+    model.map(&mut Clamp {
+        path: Path::default(),
+        min,
+        max,
+    })
 }
 
 /// The value of `logit_scale`, still on the device.
 pub fn read<B: AutodiffBackend, M: Module<B>>(model: &M) -> Option<Tensor<B::InnerBackend, 1>> {
-    let mut read = Read::<B> { path: Path::default(), found: None };
+    let mut read = Read::<B> {
+        path: Path::default(),
+        found: None,
+    };
     model.visit(&mut read);
     read.found
 }

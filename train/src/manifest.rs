@@ -41,10 +41,15 @@ pub fn verify(dir: &Path) -> Result<(), String> {
     for (name, entry) in wanted {
         let found = digest(&dir.join(&name)).map_err(|e| format!("{name}: {e}"))?;
         if found.bytes != entry.bytes {
-            return Err(format!("{name} has {} bytes instead of {}", found.bytes, entry.bytes));
+            return Err(format!(
+                "{name} has {} bytes instead of {}",
+                found.bytes, entry.bytes
+            ));
         }
         if found != entry {
-            return Err(format!("{name} was changed: its SHA-256 differs from the manifest's"));
+            return Err(format!(
+                "{name} was changed: its SHA-256 differs from the manifest's"
+            ));
         }
     }
     Ok(())
@@ -57,7 +62,11 @@ fn entries(root: &Path, dir: &Path) -> Result<BTreeMap<String, Entry>> {
         if path.is_dir() {
             found.extend(entries(root, &path)?);
         } else {
-            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            let name = path
+                .strip_prefix(root)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
             found.insert(name, digest(&path).map_err(TrainError::io(&path))?);
         }
     }
@@ -70,7 +79,11 @@ fn digest(path: &Path) -> std::io::Result<Entry> {
     loop {
         let n = file.read(&mut buffer)?;
         if n == 0 {
-            let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            let sha256 = hash
+                .finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             return Ok(Entry { bytes, sha256 });
         }
         hash.update(&buffer[..n]);

@@ -13,7 +13,11 @@ pub struct Meter {
 impl Meter {
     /// Starts now; `waited` is the loader's clock.
     pub fn new(waited: Duration) -> Self {
-        Self { since: Instant::now(), samples: 0, waited }
+        Self {
+            since: Instant::now(),
+            samples: 0,
+            waited,
+        }
     }
 
     /// Counts the samples of a step.
@@ -26,7 +30,10 @@ impl Meter {
         let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
         let idle = waited.saturating_sub(self.waited).as_secs_f64();
         let values = [
-            ("samples_per_second".to_string(), self.samples as f64 / seconds),
+            (
+                "samples_per_second".to_string(),
+                self.samples as f64 / seconds,
+            ),
             ("wait_share".to_string(), (idle / seconds).min(1.0)),
         ];
         *self = Self::new(waited);

@@ -34,7 +34,14 @@ pub struct AdamWConfig {
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { lr: 5e-4, beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2, clip_norm: None }
+        Self {
+            lr: 5e-4,
+            beta1: 0.9,
+            beta2: 0.98,
+            eps: 1e-6,
+            weight_decay: 0.2,
+            clip_norm: None,
+        }
     }
 }
 
@@ -52,14 +59,24 @@ impl AdamWConfig {
             ("beta1", self.beta1, unit(self.beta1), "in [0, 1)"),
             ("beta2", self.beta2, unit(self.beta2), "in [0, 1)"),
             ("eps", self.eps, positive(self.eps), "above 0"),
-            ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "at least 0"),
-            ("clip_norm", self.clip_norm.unwrap_or(1.0), self.clip_norm.is_none_or(positive), "above 0"),
+            (
+                "weight_decay",
+                self.weight_decay,
+                self.weight_decay >= 0.0,
+                "at least 0",
+            ),
+            (
+                "clip_norm",
+                self.clip_norm.unwrap_or(1.0),
+                self.clip_norm.is_none_or(positive),
+                "above 0",
+            ),
         ];
         match refused.into_iter().find(|(_, _, usable, _)| !usable) {
             None => Ok(()),
-            Some((name, value, _, range)) => {
-                Err(TrainError::Config(format!("optimizer.{name} = {value} must be {range}")))
-            }
+            Some((name, value, _, range)) => Err(TrainError::Config(format!(
+                "optimizer.{name} = {value} must be {range}"
+            ))),
         }
     }
 }
@@ -87,7 +104,11 @@ impl<B: AutodiffBackend> GroupedAdamW<B> {
             let decay = if rule.decay { config.weight_decay } else { 0.0 };
             (rule.parameter.path.clone(), (rule.lr_scale, decay))
         });
-        Self { rules: rules.collect(), config, moments: BTreeMap::new() }
+        Self {
+            rules: rules.collect(),
+            config,
+            moments: BTreeMap::new(),
+        }
     }
 
     /// One update with learning rate `lr`. Parameters without a gradient or a rule stay as they are.
@@ -97,7 +118,12 @@ impl<B: AutodiffBackend> GroupedAdamW<B> {
         model: M,
         gradients: &mut GradientsParams,
     ) -> M {
-        model.map(&mut Update { path: Path::default(), optimizer: self, gradients, lr })
+        model.map(&mut Update {
+            path: Path::default(),
+            optimizer: self,
+            gradients,
+            lr,
+        })
     }
 
     /// The state as named flat vectors: `exp_avg.PATH`, `exp_avg_sq.PATH`, `step.PATH`.
@@ -123,27 +149,46 @@ impl<B: AutodiffBackend> GroupedAdamW<B> {
         device: &B::Device,
     ) -> Result<(), String> {
         let mut moments = BTreeMap::new();
-        let paths: Vec<String> =
-            state.keys().filter_map(|k| k.strip_prefix("step.")).map(str::to_string).collect();
+        let paths: Vec<String> = state
+            .keys()
+            .filter_map(|k| k.strip_prefix("step."))
+            .map(str::to_string)
+            .collect();
         for path in paths {
-            let rule = groups.0.iter().find(|r| r.trainable && r.parameter.path == path);
-            let length = rule.ok_or(format!("optimizer state for `{path}`, which is not trained"))?;
+            let rule = groups
+                .0
+                .iter()
+                .find(|r| r.trainable && r.parameter.path == path);
+            let length = rule.ok_or(format!(
+                "optimizer state for `{path}`, which is not trained"
+            ))?;
             let length = length.parameter.len();
             let mut take = |name: &str| {
                 let key = format!("{name}.{path}");
                 let data = state.remove(&key).ok_or(format!("`{key}` is missing"))?;
                 if data.num_elements() != length {
                     let found = data.num_elements();
-                    return Err(format!("`{key}` has {found} elements where {length} are needed"));
+                    return Err(format!(
+                        "`{key}` has {found} elements where {length} are needed"
+                    ));
                 }
                 let dtype = data.dtype;
                 Ok(Tensor::from_data(data, (device, dtype)))
             };
             let (exp_avg, exp_avg_sq) = (take("exp_avg")?, take("exp_avg_sq")?);
             let key = format!("step.{path}");
-            let steps = state.remove(&key).and_then(|data| data.iter::<i32>().next());
+            let steps = state
+                .remove(&key)
+                .and_then(|data| data.iter::<i32>().next());
             let steps = steps.ok_or(format!("`{key}` is empty"))?;
-            moments.insert(path, Moments { exp_avg, exp_avg_sq, steps });
+            moments.insert(
+                path,
+                Moments {
+                    exp_avg,
+                    exp_avg_sq,
+                    steps,
+                },
+            );
         }
         match state.into_keys().next() {
             Some(extra) => Err(format!("`{extra}` belongs to nothing")),
@@ -171,7 +216,9 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let path = self.path.dotted();
-        let Some(&(lr_scale, decay)) = self.optimizer.rules.get(&path) else { return param };
+        let Some(&(lr_scale, decay)) = self.optimizer.rules.get(&path) else {
+            return param;
+        };
         let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) else {
             return param;
         };
@@ -182,7 +229,14 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
         let gradient = gradient.reshape([length]).cast(weights.dtype());
         let moments = self.optimizer.moments.remove(&path);
         let lr = self.lr * lr_scale;
-        let (weights, moments) = update(&self.optimizer.config, lr, decay, weights, gradient, moments);
+        let (weights, moments) = update(
+            &self.optimizer.config,
+            lr,
+            decay,
+            weights,
+            gradient,
+            moments,
+        );
         self.optimizer.moments.insert(path, moments);
         let weights = Tensor::from_inner(weights.reshape(shape)).require_grad();
         Param::from_mapped_value(id, weights, mapper)
@@ -198,7 +252,9 @@ fn update<B: Backend>(
     gradient: Tensor<B, 1>,
     moments: Option<Moments<B>>,
 ) -> (Tensor<B, 1>, Moments<B>) {
-    let AdamWConfig { beta1, beta2, eps, .. } = *config;
+    let AdamWConfig {
+        beta1, beta2, eps, ..
+    } = *config;
     let square = gradient.clone().square();
     let (exp_avg, exp_avg_sq, steps) = match moments {
         None => (gradient * (1.0 - beta1), square * (1.0 - beta2), 1),
@@ -210,10 +266,21 @@ fn update<B: Backend>(
     };
     let step_size = lr / (1.0 - beta1.powi(steps));
     let root = (1.0 - beta2.powi(steps)).sqrt();
-    let weights = if decay > 0.0 { weights * (1.0 - lr * decay) } else { weights };
+    let weights = if decay > 0.0 {
+        weights * (1.0 - lr * decay)
+    } else {
+        weights
+    };
     let denominator = exp_avg_sq.clone().sqrt() / root + eps;
     let weights = weights - exp_avg.clone() * step_size / denominator;
-    (weights, Moments { exp_avg, exp_avg_sq, steps })
+    (
+        weights,
+        Moments {
+            exp_avg,
+            exp_avg_sq,
+            steps,
+        },
+    )
 }
 
 #[cfg(test)]
@@ -284,7 +351,9 @@ mod tests {
             model = optimizer.step(0.01, model, &mut gradients);
         }
         let mut restored = GroupedAdamW::new(AdamWConfig::default(), &groups);
-        restored.load(optimizer.state(), &groups, &Default::default()).unwrap();
+        restored
+            .load(optimizer.state(), &groups, &Default::default())
+            .unwrap();
         let twin = model.clone();
         let mut gradients_twin = gradients(&twin);
         let mut gradients = gradients(&model);
@@ -303,15 +372,31 @@ mod tests {
         let device = Default::default();
         let mut state = optimizer.state();
         state.insert("step.visual.gone".into(), TensorData::from([1]));
-        assert!(optimizer.load(state, &groups, &device).unwrap_err().contains("visual.gone"));
+        assert!(
+            optimizer
+                .load(state, &groups, &device)
+                .unwrap_err()
+                .contains("visual.gone")
+        );
         let mut state = optimizer.state();
-        state.insert("exp_avg.logit_scale".into(), TensorData::from([1.0f32, 2.0]));
-        assert!(optimizer.load(state, &groups, &device).unwrap_err().contains("2 elements"));
+        state.insert(
+            "exp_avg.logit_scale".into(),
+            TensorData::from([1.0f32, 2.0]),
+        );
+        assert!(
+            optimizer
+                .load(state, &groups, &device)
+                .unwrap_err()
+                .contains("2 elements")
+        );
     }
 
     #[test]
     fn values_out_of_range_are_refused_by_name() {
-        let config = AdamWConfig { beta2: 1.0, ..Default::default() };
+        let config = AdamWConfig {
+            beta2: 1.0,
+            ..Default::default()
+        };
         assert!(config.check().unwrap_err().to_string().contains("beta2"));
         assert!(AdamWConfig::default().check().is_ok());
     }

@@ -55,15 +55,18 @@ pub fn write_parameters<B: Backend, M: Module<B>>(
     model: M,
     data: BTreeMap<String, TensorData>,
 ) -> M {
-    model.map(&mut Write { path: Path::default(), data })
+    model.map(&mut Write {
+        path: Path::default(),
+        data,
+    })
 }
 
 /// Sets which parameters take gradients.
-pub fn set_trainable<B: Backend, M: Module<B>>(
-    model: M,
-    trainable: impl Fn(&str) -> bool,
-) -> M {
-    model.map(&mut SetTrainable { path: Path::default(), trainable })
+pub fn set_trainable<B: Backend, M: Module<B>>(model: M, trainable: impl Fn(&str) -> bool) -> M {
+    model.map(&mut SetTrainable {
+        path: Path::default(),
+        trainable,
+    })
 }
 
 /// The path of a visitor or mapper that walks a module.
@@ -73,7 +76,11 @@ pub(crate) struct Path(Vec<String>);
 impl Path {
     pub(crate) fn enter(&mut self, name: &str, container: &str) {
         let variant = container.starts_with("Enum:");
-        self.0.push(if variant { String::new() } else { name.to_string() });
+        self.0.push(if variant {
+            String::new()
+        } else {
+            name.to_string()
+        });
     }
 
     pub(crate) fn exit(&mut self) {
@@ -81,7 +88,12 @@ impl Path {
     }
 
     pub(crate) fn dotted(&self) -> String {
-        let names: Vec<&str> = self.0.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
+        let names: Vec<&str> = self
+            .0
+            .iter()
+            .map(String::as_str)
+            .filter(|n| !n.is_empty())
+            .collect();
         names.join(".")
     }
 }
@@ -124,7 +136,8 @@ impl<B: Backend> ModuleVisitor<B> for Read {
         self.path.exit();
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        self.data.insert(self.path.dotted(), param.val().into_data());
+        self.data
+            .insert(self.path.dotted(), param.val().into_data());
     }
 }
 
@@ -141,7 +154,9 @@ impl<B: Backend> ModuleMapper<B> for Write {
         self.path.exit();
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let Some(data) = self.data.remove(&self.path.dotted()) else { return param };
+        let Some(data) = self.data.remove(&self.path.dotted()) else {
+            return param;
+        };
         let (id, old, mapper) = param.consume();
         let dtype = data.dtype;
         let new = Tensor::from_data(data, (&old.device(), dtype));
@@ -177,7 +192,10 @@ mod tests {
         let model = Towers::<TrainBackend>::new(0, &Default::default());
         let paths: Vec<String> = parameters(&model).into_iter().map(|p| p.path).collect();
         assert_eq!(paths[0], "visual.embed.weight");
-        assert!(paths.contains(&"visual.transformer.resblocks.1.weight".to_string()), "{paths:?}");
+        assert!(
+            paths.contains(&"visual.transformer.resblocks.1.weight".to_string()),
+            "{paths:?}"
+        );
         assert_eq!(paths.last().unwrap(), "logit_scale");
     }
 

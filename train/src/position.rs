@@ -13,7 +13,10 @@ impl Position {
     /// `per_epoch` batches in an epoch, `accumulate` of them in a step. Batches that do not fill a step at
     /// the end of an epoch are left out.
     pub fn new(per_epoch: u64, accumulate: u64) -> Self {
-        Self { per_epoch, accumulate }
+        Self {
+            per_epoch,
+            accumulate,
+        }
     }
 
     /// Batches of a step, counted from 0.

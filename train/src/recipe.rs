@@ -111,7 +111,12 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { every: 10, validate_every: 0, tensorboard: true, progress: true }
+        Self {
+            every: 10,
+            validate_every: 0,
+            tensorboard: true,
+            progress: true,
+        }
     }
 }
 
@@ -125,7 +130,10 @@ impl Recipe {
     /// value cannot be used.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(TrainError::io(path))?;
-        let refused = |message: String| TrainError::Recipe { path: path.to_path_buf(), message };
+        let refused = |message: String| TrainError::Recipe {
+            path: path.to_path_buf(),
+            message,
+        };
         let mut recipe = if overrides.is_empty() {
             toml::from_str::<Recipe>(&text).map_err(|e| refused(e.to_string()))? // with line numbers
         } else {
@@ -133,7 +141,9 @@ impl Recipe {
             for assignment in overrides {
                 set(&mut table, assignment).map_err(refused)?;
             }
-            Value::Table(table).try_into().map_err(|e: toml::de::Error| refused(e.to_string()))?
+            Value::Table(table)
+                .try_into()
+                .map_err(|e: toml::de::Error| refused(e.to_string()))?
         };
         recipe.file = path.to_path_buf();
         recipe.check().map_err(|e| refused(e.to_string()))?;
@@ -147,7 +157,10 @@ impl Recipe {
     /// As [`load`](Self::load).
     pub fn parse(text: &str) -> Result<Self> {
         let path = PathBuf::from("recipe.toml");
-        let refused = |message| TrainError::Recipe { path: path.clone(), message };
+        let refused = |message| TrainError::Recipe {
+            path: path.clone(),
+            message,
+        };
         let recipe: Recipe = toml::from_str(text).map_err(|e| refused(e.to_string()))?;
         recipe.check().map_err(|e| refused(e.to_string()))?;
         Ok(recipe)
@@ -182,10 +195,12 @@ impl Recipe {
             "validation" => &self.validation,
             other => panic!("a recipe has no open table `{other}`"),
         };
-        Value::Table(table.clone()).try_into().map_err(|e: toml::de::Error| TrainError::Recipe {
-            path: self.file.clone(),
-            message: format!("in [{name}]: {}", e.to_string().trim()),
-        })
+        Value::Table(table.clone())
+            .try_into()
+            .map_err(|e: toml::de::Error| TrainError::Recipe {
+                path: self.file.clone(),
+                message: format!("in [{name}]: {}", e.to_string().trim()),
+            })
     }
 
     /// Steps of the run, given the batches in an epoch.
@@ -202,7 +217,10 @@ impl Recipe {
                 self.run.accumulate
             )));
         }
-        Ok(self.run.steps.unwrap_or_else(|| self.run.epochs.unwrap_or(1) * per_epoch))
+        Ok(self
+            .run
+            .steps
+            .unwrap_or_else(|| self.run.epochs.unwrap_or(1) * per_epoch))
     }
 
     /// What differs from `other` in a way that changes the run: where it is written, how often it is logged
@@ -213,7 +231,13 @@ impl Recipe {
         let show = |value: Option<&String>| value.cloned().unwrap_or_else(|| "absent".into());
         keys.into_iter()
             .filter(|key| !is_incidental(key) && before.get(*key) != after.get(*key))
-            .map(|key| format!("{key}: {} → {}", show(before.get(key)), show(after.get(key))))
+            .map(|key| {
+                format!(
+                    "{key}: {} → {}",
+                    show(before.get(key)),
+                    show(after.get(key))
+                )
+            })
             .collect()
     }
 
@@ -258,13 +282,21 @@ impl Recipe {
 
 fn is_incidental(key: &str) -> bool {
     ["run.out", "run.max_skipped"].contains(&key)
-        || ["checkpoint.", "log.", "validation."].iter().any(|table| key.starts_with(table))
-        || ["threads", "workers", "prefetch"].iter().any(|name| key.ends_with(name))
+        || ["checkpoint.", "log.", "validation."]
+            .iter()
+            .any(|table| key.starts_with(table))
+        || ["threads", "workers", "prefetch"]
+            .iter()
+            .any(|name| key.ends_with(name))
 }
 
 fn flatten(prefix: &str, table: &Table, into: &mut BTreeMap<String, String>) {
     for (name, value) in table {
-        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let key = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
         match value {
             Value::Table(table) => flatten(&key, table, into),
             value => {
@@ -279,13 +311,20 @@ fn set(table: &mut Table, assignment: &str) -> Result<(), String> {
     let (key, text) = assignment
         .split_once('=')
         .ok_or_else(|| format!("`--set {assignment}` should read `--set table.field=value`"))?;
-    let parsed = toml::from_str::<Table>(&format!("v = {text}")).ok().and_then(|mut t| t.remove("v"));
+    let parsed = toml::from_str::<Table>(&format!("v = {text}"))
+        .ok()
+        .and_then(|mut t| t.remove("v"));
     let value = parsed.unwrap_or_else(|| Value::String(text.to_string()));
     let mut names: Vec<&str> = key.trim().split('.').collect();
-    let field = names.pop().filter(|n| !n.is_empty()).ok_or("`--set` needs a field name")?;
+    let field = names
+        .pop()
+        .filter(|n| !n.is_empty())
+        .ok_or("`--set` needs a field name")?;
     let mut place = table;
     for name in names {
-        let entry = place.entry(name).or_insert_with(|| Value::Table(Table::new()));
+        let entry = place
+            .entry(name)
+            .or_insert_with(|| Value::Table(Table::new()));
         place = entry
             .as_table_mut()
             .ok_or_else(|| format!("`--set {assignment}`: `{name}` is a value, not a table"))?;
@@ -319,20 +358,38 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_refused_with_its_line() {
-        let message = load("[run]\nepochs = 3\nlearning_rate = 1\n", &[]).unwrap_err().to_string();
-        assert!(message.contains("learning_rate") && message.contains("line 3"), "{message}");
+        let message = load("[run]\nepochs = 3\nlearning_rate = 1\n", &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("learning_rate") && message.contains("line 3"),
+            "{message}"
+        );
     }
 
     #[test]
     fn overrides_reach_nested_fields_and_are_checked_alike() {
-        let recipe = load(MINIMAL, &["optimizer.lr=1e-3", "run.out=else/where", "data.shards=[1]"]);
+        let recipe = load(
+            MINIMAL,
+            &["optimizer.lr=1e-3", "run.out=else/where", "data.shards=[1]"],
+        );
         let recipe = recipe.unwrap();
         assert_eq!(recipe.optimizer.lr, 1e-3);
         assert!(recipe.out().ends_with("else/where"));
         assert!(recipe.data["shards"].is_array());
-        assert!(load(MINIMAL, &["optimizer.rate=1"]).unwrap_err().to_string().contains("rate"));
+        assert!(
+            load(MINIMAL, &["optimizer.rate=1"])
+                .unwrap_err()
+                .to_string()
+                .contains("rate")
+        );
         assert!(load(MINIMAL, &["optimizer.lr=fast"]).is_err());
-        assert!(load(MINIMAL, &["lr"]).unwrap_err().to_string().contains("table.field=value"));
+        assert!(
+            load(MINIMAL, &["lr"])
+                .unwrap_err()
+                .to_string()
+                .contains("table.field=value")
+        );
     }
 
     #[test]
@@ -350,9 +407,15 @@ mod tests {
         struct Data {
             shards: String,
         }
-        let message = Recipe::parse(MINIMAL).unwrap().section::<Data>("data").unwrap_err();
+        let message = Recipe::parse(MINIMAL)
+            .unwrap()
+            .section::<Data>("data")
+            .unwrap_err();
         let message = message.to_string();
-        assert!(message.contains("[data]") && message.contains("threads"), "{message}");
+        assert!(
+            message.contains("[data]") && message.contains("threads"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -367,7 +430,10 @@ mod tests {
         let after = load(MINIMAL, &["data.threads=8", "log.every=1", "run.out=other"]).unwrap();
         assert_eq!(before.differences(&after), Vec::<String>::new());
         let after = load(MINIMAL, &["run.seed=1", "run.ema=0.5"]).unwrap();
-        assert_eq!(before.differences(&after), ["run.ema: absent → 0.5", "run.seed: 0 → 1"]);
+        assert_eq!(
+            before.differences(&after),
+            ["run.ema: absent → 0.5", "run.seed: 0 → 1"]
+        );
     }
 
     #[test]
@@ -379,7 +445,12 @@ mod tests {
 
     #[test]
     fn values_that_make_no_sense_are_refused() {
-        for bad in ["run.steps=5", "run.accumulate=0", "run.logit_scale_range=[2.0]", "run.ema=1.0"] {
+        for bad in [
+            "run.steps=5",
+            "run.accumulate=0",
+            "run.logit_scale_range=[2.0]",
+            "run.ema=1.0",
+        ] {
             assert!(load(MINIMAL, &[bad]).is_err(), "{bad}");
         }
     }

@@ -64,29 +64,46 @@ impl<B: AutodiffBackend> Replay<B> {
                 let leaf = Tensor::from_inner(input).require_grad();
                 let loss = dot(forward(block, leaf.clone()), up);
                 let mut grads = loss.backward();
-                up = leaf.grad_remove(&mut grads).expect("a block's output depends on its input");
+                up = leaf
+                    .grad_remove(&mut grads)
+                    .expect("a block's output depends on its input");
                 let part = GradientsParams::from_module(&mut grads, block);
                 gradients::add(total, block, part);
             }
             up
         });
-        self.stacks.push(Stack { input: x, output: output.clone(), rewind });
+        self.stacks.push(Stack {
+            input: x,
+            output: output.clone(),
+            rewind,
+        });
         output
     }
 
     /// Gradients of `loss` with respect to the parameters of `model`, the blocks included.
-    pub fn backward<M: AutodiffModule<B>>(mut self, loss: Tensor<B, 1>, model: &M) -> GradientsParams {
+    pub fn backward<M: AutodiffModule<B>>(
+        mut self,
+        loss: Tensor<B, 1>,
+        model: &M,
+    ) -> GradientsParams {
         let mut grads = connected(loss).backward();
         let mut total = GradientsParams::from_module(&mut grads, model);
-        let mut pending: Vec<_> =
-            self.stacks.iter().map(|stack| stack.output.grad_remove(&mut grads)).collect();
+        let mut pending: Vec<_> = self
+            .stacks
+            .iter()
+            .map(|stack| stack.output.grad_remove(&mut grads))
+            .collect();
         drop(grads);
         // Later stacks may have fed on earlier ones, so they go first.
         while let (Some(stack), Some(up)) = (self.stacks.pop(), pending.pop()) {
             let Some(up) = up else { continue };
             let down = (stack.rewind)(up, &mut total);
             let mut grads = connected(dot(stack.input, down)).backward();
-            gradients::add(&mut total, model, GradientsParams::from_module(&mut grads, model));
+            gradients::add(
+                &mut total,
+                model,
+                GradientsParams::from_module(&mut grads, model),
+            );
             for (earlier, pending) in self.stacks.iter().zip(&mut pending) {
                 if let Some(more) = earlier.output.grad_remove(&mut grads) {
                     *pending = Some(match pending.take() {

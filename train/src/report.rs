@@ -16,7 +16,10 @@ pub struct Report {
 impl Report {
     /// An empty page.
     pub fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into(), sections: Vec::new() }
+        Self {
+            title: title.into(),
+            sections: Vec::new(),
+        }
     }
 
     /// Adds a section of any content.
@@ -67,7 +70,9 @@ impl Report {
 /// When the log cannot be read or the report cannot be written.
 pub fn write_run(recipe: &Recipe) -> Result<()> {
     let out = recipe.out();
-    let name = out.file_name().map_or("training".into(), |n| n.to_string_lossy().into_owned());
+    let name = out
+        .file_name()
+        .map_or("training".into(), |n| n.to_string_lossy().into_owned());
     let entries = read_metrics(&out.join("metrics.jsonl"))?;
     Report::new(format!("Training: {name}"))
         .section("Result", last_values(&entries))
@@ -124,7 +129,12 @@ fn charts(entries: &[Entry]) -> Vec<Chart<'_>> {
     let mut by_name: BTreeMap<(u8, &str), Vec<(f64, f64)>> = BTreeMap::new();
     for entry in entries {
         let validation = entry.kind == Kind::Validation;
-        for (name, value) in entry.values.iter().chain(&entry.speed).filter(|(_, v)| v.is_finite()) {
+        for (name, value) in entry
+            .values
+            .iter()
+            .chain(&entry.speed)
+            .filter(|(_, v)| v.is_finite())
+        {
             let order = match name.as_str() {
                 "loss" => 0,
                 _ if validation => 1,
@@ -138,7 +148,11 @@ fn charts(entries: &[Entry]) -> Vec<Chart<'_>> {
         .into_iter()
         .map(|((order, name), points)| {
             let smoothed = order != 1 && !["lr", "logit_scale"].contains(&name);
-            Chart { name, points: thin(points), smoothed }
+            Chart {
+                name,
+                points: thin(points),
+                smoothed,
+            }
         })
         .collect()
 }
@@ -187,7 +201,11 @@ impl Chart<'_> {
 /// Smallest and largest value, a little apart even if they are equal.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-    if high > low { (low, high) } else { (low - 0.5, low + 0.5) }
+    if high > low {
+        (low, high)
+    } else {
+        (low - 0.5, low + 0.5)
+    }
 }
 
 /// A moving average over about a twentieth of the points.
@@ -197,7 +215,11 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         let window = &points[i.saturating_sub(reach)..(i + reach + 1).min(points.len())];
         window.iter().map(|p| p.1).sum::<f64>() / window.len() as f64
     };
-    points.iter().enumerate().map(|(i, p)| (p.0, mean(i))).collect()
+    points
+        .iter()
+        .enumerate()
+        .map(|(i, p)| (p.0, mean(i)))
+        .collect()
 }
 
 fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
@@ -259,6 +281,9 @@ mod tests {
         let constant: Vec<Entry> = entries(1);
         assert!(charts(&constant)[0].draw().into_string().contains("circle"));
         let folder = tempfile::tempdir().unwrap();
-        Report::new("x").curves("Curves", &[]).write(&folder.path().join("r.html")).unwrap();
+        Report::new("x")
+            .curves("Curves", &[])
+            .write(&folder.path().join("r.html"))
+            .unwrap();
     }
 }

@@ -12,8 +12,8 @@ use crate::parameters::parameters;
 use crate::position::Position;
 use crate::recipe::Recipe;
 use crate::schedule::Schedule;
-use crate::state::State;
 use crate::stable_ids::with_stable_ids;
+use crate::state::State;
 use crate::step::{Step, StepOptions, step};
 use crate::task::Task;
 use crate::{gradients, logit_scale, report};
@@ -91,20 +91,33 @@ pub struct Outcome<M> {
 /// When the recipe does not fit the data or the model, when a checkpoint cannot be resumed or the last one
 /// cannot be written, when the data ends, or when too many steps were not finite.
 pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome<T::Model>> {
-    let Run { task, model, recipe, batches, collective, mut validate, resume, device } = run;
+    let Run {
+        task,
+        model,
+        recipe,
+        batches,
+        collective,
+        mut validate,
+        resume,
+        device,
+    } = run;
     let config = &recipe.run;
     let total = recipe.total_steps(batches.per_epoch())?;
     let schedule = Schedule::new(recipe.schedule.clone(), recipe.optimizer.lr, total)?;
     let model = with_stable_ids(model)?;
     let groups = Groups::new(&recipe.groups, parameters(&model))?;
-    let checkpoints =
-        Checkpoints::new(recipe.out().join("checkpoints"), recipe.checkpoint.clone());
+    let checkpoints = Checkpoints::new(recipe.out().join("checkpoints"), recipe.checkpoint.clone());
     let mut state = State::new(model, recipe, &groups);
     let notes = state.resume(&resume, &checkpoints, recipe, &groups, &device)?;
 
     let chief = collective.rank() == 0;
     let mut logs = match chief {
-        true => Some(Logs::open(&recipe.out(), &recipe.log, total, state.progress.step)?),
+        true => Some(Logs::open(
+            &recipe.out(),
+            &recipe.log,
+            total,
+            state.progress.step,
+        )?),
         false => None,
     };
     if let Some(logs) = &mut logs {
@@ -128,9 +141,15 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
         }
         let samples: usize = group.iter().map(|batch| task.samples(batch)).sum();
 
-        let options = StepOptions { replay: config.replay, seed: step_seed(config.seed, index) };
-        let Step { mut gradients, loss, parts } =
-            step(task, &state.model, &group, options, collective, &device);
+        let options = StepOptions {
+            replay: config.replay,
+            seed: step_seed(config.seed, index),
+        };
+        let Step {
+            mut gradients,
+            loss,
+            parts,
+        } = step(task, &state.model, &group, options, collective, &device);
         drop(group);
         let norm = gradients::norm(&state.model, &gradients)
             .ok_or_else(|| TrainError::Config("no trainable parameter has a gradient".into()))?;
@@ -166,7 +185,12 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
             if let Some(logs) = &mut logs {
                 logs.note(&note);
             }
-            give_up(config.check_every, config.max_skipped, &state.progress, &note)?;
+            give_up(
+                config.check_every,
+                config.max_skipped,
+                &state.progress,
+                &note,
+            )?;
         }
 
         let (done, seen) = (state.progress.step, state.progress.samples);
@@ -181,6 +205,7 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
         meter.count(samples * collective.world());
         if let Some(logs) = &mut logs {
             logs.advance(done);
+            batches.notes().iter().for_each(|note| logs.note(note));
             if logged && finite {
                 values.insert("lr".into(), lr);
                 logs.record(&entry(Kind::Train, values, meter.read(batches.waited())));
@@ -191,8 +216,10 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
         if every(recipe.log.validate_every)
             && let (Some(validate), Some(logs)) = (&mut validate, &mut logs)
         {
-            let metrics = validate(&state.model)
-                .map_err(|source| TrainError::Task { what: "validating", source })?;
+            let metrics = validate(&state.model).map_err(|source| TrainError::Task {
+                what: "validating",
+                source,
+            })?;
             logs.record(&entry(Kind::Validation, metrics.clone(), BTreeMap::new()));
             state.progress.metrics = metrics;
             meter.pause(batches.waited());
@@ -234,11 +261,11 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
 }
 
 /// Reads several scalars from the device in one go.
-fn read_scalars<B: Backend>(
-    scalars: Vec<(String, Tensor<B, 1>)>,
-) -> Result<BTreeMap<String, f64>> {
+fn read_scalars<B: Backend>(scalars: Vec<(String, Tensor<B, 1>)>) -> Result<BTreeMap<String, f64>> {
     let (names, tensors): (Vec<String>, Vec<_>) = scalars.into_iter().unzip();
-    let reading = tensors.into_iter().fold(Transaction::default(), Transaction::register);
+    let reading = tensors
+        .into_iter()
+        .fold(Transaction::default(), Transaction::register);
     let data = reading
         .try_execute()
         .map_err(|e| TrainError::NonFinite(format!("the device failed while computing: {e}")))?;

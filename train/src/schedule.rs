@@ -65,9 +65,19 @@ impl Schedule {
     ///
     /// When warm-up and cool-down do not fit into the run, or a rate is negative or not finite.
     pub fn new(config: ScheduleConfig, peak: f64, total: u64) -> Result<Self> {
-        let ScheduleConfig { warmup, cooldown, warmup_start, end, .. } = config;
+        let ScheduleConfig {
+            warmup,
+            cooldown,
+            warmup_start,
+            end,
+            ..
+        } = config;
         let rates = [Some(peak), warmup_start, Some(end)];
-        if let Some(bad) = rates.into_iter().flatten().find(|r| !r.is_finite() || *r < 0.0) {
+        if let Some(bad) = rates
+            .into_iter()
+            .flatten()
+            .find(|r| !r.is_finite() || *r < 0.0)
+        {
             return Err(TrainError::Config(format!(
                 "a learning rate of {bad} is not usable: give a finite number that is not negative"
             )));
@@ -84,12 +94,23 @@ impl Schedule {
                  at most the {total} steps of the run"
             )));
         }
-        Ok(Self { config, peak, total })
+        Ok(Self {
+            config,
+            peak,
+            total,
+        })
     }
 
     /// Learning rate to use in the update number `step`, counted from 0.
     pub fn lr_at(&self, step: u64) -> f64 {
-        let ScheduleConfig { curve, warmup, warmup_start, end, cooldown, power } = self.config;
+        let ScheduleConfig {
+            curve,
+            warmup,
+            warmup_start,
+            end,
+            cooldown,
+            power,
+        } = self.config;
         if step < warmup {
             return match warmup_start {
                 None => self.peak * (step + 1) as f64 / warmup as f64,
@@ -136,14 +157,20 @@ mod tests {
 
     #[test]
     fn warm_up_reaches_the_peak_at_its_last_step() {
-        let s = schedule(ScheduleConfig { warmup: 4, ..Default::default() });
+        let s = schedule(ScheduleConfig {
+            warmup: 4,
+            ..Default::default()
+        });
         let rates: Vec<f64> = (0..4).map(|step| s.lr_at(step)).collect();
         assert_eq!(rates, [0.25, 0.5, 0.75, 1.0]);
     }
 
     #[test]
     fn cosine_is_half_way_down_in_the_middle_and_nearly_zero_at_the_last_step() {
-        let s = schedule(ScheduleConfig { warmup: 2, ..Default::default() });
+        let s = schedule(ScheduleConfig {
+            warmup: 2,
+            ..Default::default()
+        });
         assert_eq!(s.lr_at(2), 1.0);
         assert!((s.lr_at(6) - 0.5).abs() < 1e-12);
         // Last of 8 steps: (1 + cos(7π/8)) / 2.
@@ -153,8 +180,12 @@ mod tests {
 
     #[test]
     fn cosine_ends_at_the_given_rate_and_warm_up_starts_at_the_given_rate() {
-        let config =
-            ScheduleConfig { warmup: 3, warmup_start: Some(0.1), end: 0.2, ..Default::default() };
+        let config = ScheduleConfig {
+            warmup: 3,
+            warmup_start: Some(0.1),
+            end: 0.2,
+            ..Default::default()
+        };
         let s = schedule(config);
         assert!((s.lr_at(0) - 0.1).abs() < 1e-12);
         assert!((s.lr_at(1) - 0.55).abs() < 1e-12);
@@ -173,14 +204,23 @@ mod tests {
         };
         let s = schedule(config);
         let rates: Vec<f64> = (0..10).map(|step| s.lr_at(step)).collect();
-        assert_eq!(rates, [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5625, 0.25, 0.0625]);
+        assert_eq!(
+            rates,
+            [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5625, 0.25, 0.0625]
+        );
     }
 
     #[test]
     fn a_warm_up_longer_than_the_run_is_refused() {
-        let config = ScheduleConfig { warmup: 11, ..Default::default() };
+        let config = ScheduleConfig {
+            warmup: 11,
+            ..Default::default()
+        };
         let message = Schedule::new(config, 1.0, 10).unwrap_err().to_string();
-        assert!(message.contains("11") && message.contains("10 steps"), "{message}");
+        assert!(
+            message.contains("11") && message.contains("10 steps"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub fn with_stable_ids<B: Backend, M: Module<B>>(model: M) -> Result<M> {
             )));
         }
     }
-    Ok(model.map(&mut Assign { path: Path::default() }))
+    Ok(model.map(&mut Assign {
+        path: Path::default(),
+    }))
 }
 
 /// Id of a path: its FNV-1a hash.

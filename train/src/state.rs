@@ -60,13 +60,19 @@ impl<B: AutodiffBackend, M: AutodiffModule<B>> State<B, M> {
         let refused = |reason| TrainError::checkpoint(&dir, reason);
         let snapshot = checkpoints.load(&dir, recipe)?;
         check_weights(&snapshot.weights, &parameters(&self.model)).map_err(refused)?;
-        self.optimizer.load(snapshot.optimizer, groups, device).map_err(refused)?;
+        self.optimizer
+            .load(snapshot.optimizer, groups, device)
+            .map_err(refused)?;
         self.model = write_parameters(self.model.clone(), snapshot.weights);
         if let (Some(ema), Some(average)) = (&mut self.ema, snapshot.ema) {
             ema.load(average, device);
         }
         self.progress = snapshot.progress;
-        notes.push(format!("resumed from {} at step {}", dir.display(), self.progress.step));
+        notes.push(format!(
+            "resumed from {} at step {}",
+            dir.display(),
+            self.progress.step
+        ));
         Ok(notes)
     }
 

@@ -55,12 +55,15 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
     assert!(!batches.is_empty(), "a step needs at least one batch");
     let seed = |index: usize| {
         let draw = (index * collective.world() + collective.rank()) as u64;
-        B::seed(device, options.seed.wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        options
+            .seed
+            .wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     };
     let with_graph = |index: usize| {
-        seed(index);
-        let mut pass =
-            if options.replay { Pass::replayed(device) } else { Pass::plain(device) };
+        let mut pass = match options.replay {
+            true => Pass::replayed(device, seed(index)),
+            false => Pass::plain(device, seed(index)),
+        };
         let embedded = task.embed(model, &batches[index], &mut pass);
         (embedded, pass)
     };
@@ -75,8 +78,8 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
     } else {
         let untracked = model.clone().no_grad();
         for (index, batch) in batches.iter().enumerate() {
-            seed(index);
-            values.push(&task.embed(&untracked, batch, &mut Pass::plain(device)));
+            let mut pass = Pass::plain(device, seed(index));
+            values.push(&task.embed(&untracked, batch, &mut pass));
         }
     }
 
@@ -92,10 +95,17 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
         gradients::add(&mut towers, model, part);
     }
     if collective.world() > 1 {
-        model.visit(&mut AllReduce::<B> { gradients: &mut towers, collective });
+        model.visit(&mut AllReduce::<B> {
+            gradients: &mut towers,
+            collective,
+        });
     }
     gradients::add(&mut towers, model, whole.gradients);
-    Step { gradients: towers, loss: whole.loss, parts: whole.parts }
+    Step {
+        gradients: towers,
+        loss: whole.loss,
+        parts: whole.parts,
+    }
 }
 
 /// Values of all micro-batches of this replica.
@@ -108,18 +118,31 @@ struct Values<B: Backend> {
 
 impl<B: Backend> Default for Values<B> {
     fn default() -> Self {
-        Self { embeddings: Vec::new(), means: Vec::new() }
+        Self {
+            embeddings: Vec::new(),
+            means: Vec::new(),
+        }
     }
 }
 
 impl<I: Backend> Values<I> {
     fn push<B: AutodiffBackend<InnerBackend = I>>(&mut self, embedded: &Embedded<B>) {
         let kinds = embedded.embeddings.len();
-        self.embeddings.resize_with(kinds.max(self.embeddings.len()), Vec::new);
+        self.embeddings
+            .resize_with(kinds.max(self.embeddings.len()), Vec::new);
         for (kind, embedding) in self.embeddings.iter_mut().zip(&embedded.embeddings) {
             kind.push(embedding.clone().inner());
         }
-        for (index, MeanLoss { name, sum, count, weight }) in embedded.means.iter().enumerate() {
+        for (
+            index,
+            MeanLoss {
+                name,
+                sum,
+                count,
+                weight,
+            },
+        ) in embedded.means.iter().enumerate()
+        {
             let sum = sum.clone().inner();
             match self.means.get_mut(index) {
                 None => self.means.push((name, *weight, sum, *count)),
@@ -181,8 +204,10 @@ impl<B: AutodiffBackend> WholeBatch<B> {
         embeddings: Vec<Vec<Tensor<B::InnerBackend, 2>>>,
         collective: &dyn Collective<B::InnerBackend>,
     ) {
-        let rows: Vec<Vec<usize>> =
-            embeddings.iter().map(|kind| kind.iter().map(|e| e.dims()[0]).collect()).collect();
+        let rows: Vec<Vec<usize>> = embeddings
+            .iter()
+            .map(|kind| kind.iter().map(|e| e.dims()[0]).collect())
+            .collect();
         let leaves: Vec<Tensor<B, 2>> = embeddings
             .into_iter()
             .map(|kind| collective.all_gather(Tensor::cat(kind, 0)))
@@ -190,7 +215,11 @@ impl<B: AutodiffBackend> WholeBatch<B> {
             .collect();
         let losses = task.loss(model, leaves.clone());
         self.loss = losses.total.clone().inner();
-        self.parts = losses.parts.into_iter().map(|(name, part)| (name, part.inner())).collect();
+        self.parts = losses
+            .parts
+            .into_iter()
+            .map(|(name, part)| (name, part.inner()))
+            .collect();
         let mut grads = losses.total.backward();
         self.gradients = GradientsParams::from_module(&mut grads, model);
         for (leaf, rows) in leaves.iter().zip(rows) {
@@ -206,7 +235,12 @@ impl<B: AutodiffBackend> WholeBatch<B> {
     }
 
     /// A scalar whose gradient is this micro-batch's share of the gradient of the whole loss.
-    fn surrogate(&mut self, index: usize, embedded: Embedded<B>, device: &B::Device) -> Tensor<B, 1> {
+    fn surrogate(
+        &mut self,
+        index: usize,
+        embedded: Embedded<B>,
+        device: &B::Device,
+    ) -> Tensor<B, 1> {
         let mut sum = connected(Tensor::zeros([1], device));
         for (embedding, up) in embedded.embeddings.into_iter().zip(&mut self.up) {
             if let Some(up) = up[index].take() {
@@ -227,7 +261,9 @@ struct AllReduce<'a, B: AutodiffBackend> {
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for AllReduce<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) else { return };
+        let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) else {
+            return;
+        };
         let shape = gradient.shape();
         let flat = gradient.reshape([shape.num_elements()]);
         let sum: Tensor<_, D> = self.collective.all_reduce(flat).reshape(shape);
@@ -240,9 +276,12 @@ mod tests {
     use super::*;
     use crate::collective::{Single, Threads};
     use crate::stable_ids::with_stable_ids;
-    use crate::toy::{ToyBatch, ToyTask, Towers, TrainBackend, flat_gradients};
+    use crate::toy::{Towers, ToyBatch, ToyTask, TrainBackend, flat_gradients};
 
-    const OPTIONS: StepOptions = StepOptions { replay: false, seed: 1 };
+    const OPTIONS: StepOptions = StepOptions {
+        replay: false,
+        seed: 1,
+    };
 
     fn model() -> Towers<TrainBackend> {
         with_stable_ids(Towers::new(3, &Default::default())).unwrap()
@@ -251,7 +290,7 @@ mod tests {
     /// Loss and gradients by the textbook: one graph over the whole batch.
     fn textbook(task: &ToyTask, batch: &ToyBatch) -> (f32, Vec<(String, Vec<f32>)>) {
         let (model, device) = (model(), Default::default());
-        let embedded = task.embed(&model, batch, &mut Pass::plain(&device));
+        let embedded = task.embed(&model, batch, &mut Pass::plain(&device, 0));
         let mut loss = task.loss(&model, embedded.embeddings).total;
         for mean in embedded.means {
             loss = loss + mean.sum * mean.weight / mean.count as f64;
@@ -268,14 +307,26 @@ mod tests {
     ) -> (f32, Vec<(String, Vec<f32>)>) {
         let (model, device) = (model(), Default::default());
         let step = step::<TrainBackend, _>(task, &model, batches, options, collective, &device);
-        (step.loss.into_scalar(), flat_gradients(&model, &step.gradients))
+        (
+            step.loss.into_scalar(),
+            flat_gradients(&model, &step.gradients),
+        )
     }
 
     fn assert_equal(got: &(f32, Vec<(String, Vec<f32>)>), want: &(f32, Vec<(String, Vec<f32>)>)) {
-        assert!((got.0 - want.0).abs() < 1e-6, "loss {} instead of {}", got.0, want.0);
+        assert!(
+            (got.0 - want.0).abs() < 1e-6,
+            "loss {} instead of {}",
+            got.0,
+            want.0
+        );
         assert_eq!(got.1.len(), want.1.len());
         for ((path, a), (_, b)) in got.1.iter().zip(&want.1) {
-            let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let worst = a
+                .iter()
+                .zip(b)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
             assert!(worst < 1e-6, "{path} differs by {worst}");
         }
     }
@@ -300,11 +351,17 @@ mod tests {
 
     #[test]
     fn block_replay_equals_the_plain_graph() {
-        let replay = StepOptions { replay: true, ..OPTIONS };
+        let replay = StepOptions {
+            replay: true,
+            ..OPTIONS
+        };
         for task in [ToyTask::default(), ToyTask::with_caption_loss()] {
             let batch = ToyBatch::random(8, 5);
             let want = textbook(&task, &batch);
-            assert_equal(&ours(&task, std::slice::from_ref(&batch), replay, &Single), &want);
+            assert_equal(
+                &ours(&task, std::slice::from_ref(&batch), replay, &Single),
+                &want,
+            );
             assert_equal(&ours(&task, &batch.split(&[4, 4]), replay, &Single), &want);
         }
     }
@@ -337,7 +394,9 @@ mod tests {
             let options = StepOptions { replay, ..OPTIONS };
             let batches = ToyBatch::random(8, 5).split(&[4, 4]);
             let step = step::<TrainBackend, _>(&task, &model, &batches, options, &Single, &device);
-            let paths = flat_gradients(&model, &step.gradients).into_iter().map(|(path, _)| path);
+            let paths = flat_gradients(&model, &step.gradients)
+                .into_iter()
+                .map(|(path, _)| path);
             assert!(paths.clone().all(|path| !path.starts_with("visual")));
             assert_eq!(paths.count(), 8);
         }

@@ -4,6 +4,8 @@ use crate::error::BoxError;
 use crate::replay::Replay;
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, backend::AutodiffBackend};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 
 /// One training method: how a batch is embedded, and what the loss of the embeddings is.
@@ -18,7 +20,7 @@ pub trait Task<B: AutodiffBackend> {
     type Batch: Send + 'static;
 
     /// Embeds a micro-batch. It may be called twice for the same batch and must then do the same, random
-    /// draws included: the engine seeds the device alike before both calls.
+    /// draws included: the pass and the device are seeded alike before both calls.
     fn embed(&self, model: &Self::Model, batch: &Self::Batch, pass: &mut Pass<B>) -> Embedded<B>;
 
     /// Loss of the embeddings of the whole batch, which come in the order in which
@@ -70,23 +72,38 @@ pub struct Losses<B: AutodiffBackend> {
 /// What a method may use while it embeds.
 pub struct Pass<B: AutodiffBackend> {
     device: B::Device,
+    rng: ChaCha8Rng,
     replay: Option<Replay<B>>,
 }
 
 impl<B: AutodiffBackend> Pass<B> {
-    /// A pass in which blocks are run as they are.
-    pub fn plain(device: &B::Device) -> Self {
-        Self { device: device.clone(), replay: None }
+    /// A pass in which blocks are run as they are. Draws depend on `seed` alone.
+    pub fn plain(device: &B::Device, seed: u64) -> Self {
+        B::seed(device, seed);
+        let rng = ChaCha8Rng::seed_from_u64(seed);
+        Self {
+            device: device.clone(),
+            rng,
+            replay: None,
+        }
     }
 
     /// A pass in which blocks are replayed on the way back.
-    pub fn replayed(device: &B::Device) -> Self {
-        Self { device: device.clone(), replay: Some(Replay::default()) }
+    pub fn replayed(device: &B::Device, seed: u64) -> Self {
+        Self {
+            replay: Some(Replay::default()),
+            ..Self::plain(device, seed)
+        }
     }
 
     /// Where tensors belong.
     pub fn device(&self) -> &B::Device {
         &self.device
+    }
+
+    /// Random numbers on the host, such as which patches are kept.
+    pub fn rng(&mut self) -> &mut ChaCha8Rng {
+        &mut self.rng
     }
 
     /// Runs a stack of residual blocks, with block replay where the recipe asks for it.
@@ -115,5 +132,7 @@ impl<B: AutodiffBackend> Pass<B> {
 
 /// Frozen blocks keep nothing for a backward pass, so there is nothing to save.
 fn trainable<B: AutodiffBackend, M: AutodiffModule<B>>(blocks: &[M]) -> bool {
-    blocks.iter().any(|b| crate::parameters::parameters(b).iter().any(|p| p.trainable))
+    blocks
+        .iter()
+        .any(|b| crate::parameters::parameters(b).iter().any(|p| p.trainable))
 }

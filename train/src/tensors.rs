@@ -16,7 +16,10 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<()> 
     for (name, data) in tensors {
         let shape: Vec<usize> = data.shape.iter().copied().collect();
         let view = TensorView::new(file_dtype(data.dtype)?, shape, data.as_bytes());
-        views.push((name, view.map_err(|e| TrainError::checkpoint(path, format!("{name}: {e}")))?));
+        views.push((
+            name,
+            view.map_err(|e| TrainError::checkpoint(path, format!("{name}: {e}")))?,
+        ));
     }
     let metadata = [("format".to_string(), "pt".to_string())].into();
     let written = safetensors::serialize_to_file(views, Some(metadata), path);
@@ -40,10 +43,16 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, TensorData>> {
     file.iter()
         .map(|(name, view)| {
             let dtype = host_dtype(view.dtype()).ok_or_else(|| {
-                damaged(format!("`{name}` has the unsupported type {:?}", view.dtype()))
+                damaged(format!(
+                    "`{name}` has the unsupported type {:?}",
+                    view.dtype()
+                ))
             })?;
             let bytes = burn::tensor::Bytes::from_bytes_vec(view.data().to_vec());
-            Ok((name.to_string(), TensorData::from_bytes(bytes, view.shape().to_vec(), dtype)))
+            Ok((
+                name.to_string(),
+                TensorData::from_bytes(bytes, view.shape().to_vec(), dtype),
+            ))
         })
         .collect()
 }
@@ -60,12 +69,17 @@ const TYPES: [(DType, Dtype); 6] = [
 fn file_dtype(dtype: DType) -> Result<Dtype> {
     let found = TYPES.iter().find(|(host, _)| *host == dtype);
     found.map(|(_, file)| *file).ok_or_else(|| {
-        TrainError::Config(format!("tensors of type {dtype:?} cannot be saved: cast them first"))
+        TrainError::Config(format!(
+            "tensors of type {dtype:?} cannot be saved: cast them first"
+        ))
     })
 }
 
 fn host_dtype(dtype: Dtype) -> Option<DType> {
-    TYPES.iter().find(|(_, file)| *file == dtype).map(|(host, _)| *host)
+    TYPES
+        .iter()
+        .find(|(_, file)| *file == dtype)
+        .map(|(host, _)| *host)
 }
 
 #[cfg(test)]
@@ -96,6 +110,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.safetensors");
         std::fs::write(&path, b"not tensors").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("t.safetensors"));
+        assert!(
+            read(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("t.safetensors")
+        );
     }
 }

@@ -27,7 +27,10 @@ pub struct Dense<B: Backend> {
 
 impl<B: Backend> Dense<B> {
     fn new(input: usize, output: usize, rng: &mut ChaCha8Rng, device: &B::Device) -> Self {
-        Self { weight: matrix(input, output, rng, device), bias: vector(output, rng, device) }
+        Self {
+            weight: matrix(input, output, rng, device),
+            bias: vector(output, rng, device),
+        }
     }
 
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
@@ -78,7 +81,9 @@ impl<B: Backend> Towers<B> {
     pub fn new(seed: u64, device: &B::Device) -> Self {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
         let blocks = |rng: &mut ChaCha8Rng| Blocks {
-            resblocks: (0..2).map(|_| Dense::new(WIDTH, WIDTH, rng, device)).collect(),
+            resblocks: (0..2)
+                .map(|_| Dense::new(WIDTH, WIDTH, rng, device))
+                .collect(),
         };
         Self {
             visual: VisualTower::Mlp(Visual {
@@ -120,7 +125,9 @@ impl<B: Backend> Text<B> {
     }
 
     pub fn head(&self, x: Tensor<B, 3>) -> Tensor<B, 2> {
-        x.mean_dim(1).squeeze_dim::<2>(1).matmul(self.text_projection.val())
+        x.mean_dim(1)
+            .squeeze_dim::<2>(1)
+            .matmul(self.text_projection.val())
     }
 }
 
@@ -130,7 +137,9 @@ fn matrix<B: Backend>(
     rng: &mut ChaCha8Rng,
     device: &B::Device,
 ) -> Param<Tensor<B, 2>> {
-    let data: Vec<f32> = (0..rows * columns).map(|_| rng.random_range(-0.5..0.5)).collect();
+    let data: Vec<f32> = (0..rows * columns)
+        .map(|_| rng.random_range(-0.5..0.5))
+        .collect();
     Param::from_data(TensorData::new(data, [rows, columns]), device)
 }
 
@@ -162,8 +171,12 @@ impl ToyBatch {
     pub fn random(n: usize, seed: u64) -> Self {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
         Self {
-            images: (0..n * SEQ * INPUT).map(|_| rng.random_range(-1.0..1.0)).collect(),
-            ids: (0..n * SEQ).map(|_| rng.random_range(0..VOCAB as i32)).collect(),
+            images: (0..n * SEQ * INPUT)
+                .map(|_| rng.random_range(-1.0..1.0))
+                .collect(),
+            ids: (0..n * SEQ)
+                .map(|_| rng.random_range(0..VOCAB as i32))
+                .collect(),
         }
     }
 
@@ -205,10 +218,18 @@ impl<B: AutodiffBackend> Task<B> for ToyTask {
             // Reads the image tokens, and counts another number of tokens in every batch.
             let read = pass.blocks(&model.text.transformer.resblocks, tokens, block);
             let count = batch.ids.iter().filter(|id| **id > 3).count();
-            means.push(MeanLoss { name: "caption", sum: read.square().sum(), count, weight: 0.5 });
+            means.push(MeanLoss {
+                name: "caption",
+                sum: read.square().sum(),
+                count,
+                weight: 0.5,
+            });
         }
         let words = pass.blocks(&model.text.transformer.resblocks, words, block);
-        Embedded { embeddings: vec![image, unit(model.text.head(words))], means }
+        Embedded {
+            embeddings: vec![image, unit(model.text.head(words))],
+            means,
+        }
     }
 
     fn loss(&self, model: &Towers<B>, embeddings: Vec<Tensor<B, 2>>) -> Losses<B> {
@@ -222,7 +243,10 @@ impl<B: AutodiffBackend> Task<B> for ToyTask {
         let image_to_text = nll(logits.clone());
         let text_to_image = nll(logits.transpose());
         let total = (image_to_text.clone() + text_to_image) / 2.0;
-        Losses { total, parts: vec![("image_to_text".into(), image_to_text)] }
+        Losses {
+            total,
+            parts: vec![("image_to_text".into(), image_to_text)],
+        }
     }
 
     fn samples(&self, batch: &ToyBatch) -> usize {
@@ -244,8 +268,12 @@ pub fn flat_gradients<B: AutodiffBackend>(
     for parameter in crate::parameters::parameters(model) {
         let id = parameter.id;
         let data = match parameter.shape.len() {
-            1 => gradients.get::<B::InnerBackend, 1>(id).map(|g| g.into_data()),
-            _ => gradients.get::<B::InnerBackend, 2>(id).map(|g| g.into_data()),
+            1 => gradients
+                .get::<B::InnerBackend, 1>(id)
+                .map(|g| g.into_data()),
+            _ => gradients
+                .get::<B::InnerBackend, 2>(id)
+                .map(|g| g.into_data()),
         };
         found.extend(data.map(|data| (parameter.path, data.iter::<f32>().collect())));
     }

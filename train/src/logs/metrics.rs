@@ -47,7 +47,11 @@ impl Entry {
             }
         });
         let values = values.collect::<Vec<_>>().join("  ");
-        let kind = if self.kind == Kind::Validation { "validation  " } else { "" };
+        let kind = if self.kind == Kind::Validation {
+            "validation  "
+        } else {
+            ""
+        };
         format!("step {}  {kind}{values}", self.step)
     }
 }
@@ -76,7 +80,9 @@ impl MetricsFile {
             std::fs::rename(&temporary, path).map_err(TrainError::io(path))?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path);
-        Ok(Self { file: file.map_err(TrainError::io(path))? })
+        Ok(Self {
+            file: file.map_err(TrainError::io(path))?,
+        })
     }
 
     /// Appends an entry.
@@ -96,7 +102,10 @@ impl MetricsFile {
 /// When the file cannot be read.
 pub fn read_metrics(path: &Path) -> Result<Vec<Entry>> {
     let text = std::fs::read_to_string(path).map_err(TrainError::io(path))?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }
 
 fn json_line(entry: &Entry) -> String {
@@ -110,7 +119,10 @@ mod tests {
     use super::*;
 
     fn entry(step: u64) -> Entry {
-        let values = [("loss".to_string(), 1.0 / step as f64), ("lr".to_string(), 5e-7)];
+        let values = [
+            ("loss".to_string(), 1.0 / step as f64),
+            ("lr".to_string(), 5e-7),
+        ];
         Entry {
             kind: Kind::Train,
             step,
@@ -130,7 +142,10 @@ mod tests {
         let mut text = std::fs::read_to_string(&path).unwrap();
         text.push_str("{\"kind\":\"tra"); // cut off by a kill
         std::fs::write(&path, text).unwrap();
-        MetricsFile::open(&path, 3).unwrap().append(&entry(4)).unwrap();
+        MetricsFile::open(&path, 3)
+            .unwrap()
+            .append(&entry(4))
+            .unwrap();
         let read = read_metrics(&path).unwrap();
         assert_eq!(read, [entry(1), entry(2), entry(3), entry(4)]);
     }

@@ -87,7 +87,9 @@ impl Logs {
         if let Err(error) = written
             && !std::mem::replace(&mut self.failed, true)
         {
-            self.progress.print(&format!("a log could not be written: {error}; training goes on"));
+            self.progress.print(&format!(
+                "a log could not be written: {error}; training goes on"
+            ));
         }
     }
 }

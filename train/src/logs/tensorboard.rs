@@ -25,7 +25,11 @@ impl EventFile {
     /// When the file cannot be written.
     pub fn create(dir: &Path, done: u64) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(TrainError::io(dir))?;
-        let name = format!("events.out.tfevents.{}.{}.train", seconds() as u64, std::process::id());
+        let name = format!(
+            "events.out.tfevents.{}.{}.train",
+            seconds() as u64,
+            std::process::id()
+        );
         let path = dir.join(name);
         let mut file = File::create(&path).map_err(TrainError::io(&path))?;
         let mut version = event(0);
@@ -45,7 +49,11 @@ impl EventFile {
     ///
     /// When the disk refuses.
     pub fn append(&mut self, entry: &Entry) -> std::io::Result<()> {
-        let prefix = if entry.kind == Kind::Train { "train" } else { "val" };
+        let prefix = if entry.kind == Kind::Train {
+            "train"
+        } else {
+            "val"
+        };
         let mut summary = Vec::new();
         for (name, value) in entry.values.iter().chain(&entry.speed) {
             let mut scalar = Vec::new();
@@ -60,7 +68,9 @@ impl EventFile {
 }
 
 fn seconds() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
 }
 
 /// The start of an `Event`: `wall_time` and `step`.

@@ -2,7 +2,7 @@ use super::*;
 use crate::collective::Single;
 use crate::logs::read_metrics;
 use crate::parameters::read_parameters;
-use crate::toy::{ToyBatch, ToyTask, Towers, TrainBackend};
+use crate::toy::{Towers, ToyBatch, ToyTask, TrainBackend};
 use burn::tensor::TensorData;
 use std::path::Path;
 
@@ -15,7 +15,10 @@ struct Stream {
 
 impl Stream {
     fn new() -> Self {
-        Self { per_epoch: 7, poisoned: 0..0 }
+        Self {
+            per_epoch: 7,
+            poisoned: 0..0,
+        }
     }
 }
 
@@ -40,7 +43,11 @@ fn recipe(out: &Path, more: &str) -> Recipe {
     Recipe::parse(&text).unwrap()
 }
 
-fn train(recipe: &Recipe, stream: &mut Stream, resume: Resume) -> Result<Outcome<Towers<TrainBackend>>> {
+fn train(
+    recipe: &Recipe,
+    stream: &mut Stream,
+    resume: Resume,
+) -> Result<Outcome<Towers<TrainBackend>>> {
     run(Run {
         task: &ToyTask::with_caption_loss(),
         model: Towers::<TrainBackend>::new(0, &Default::default()),
@@ -67,13 +74,30 @@ fn weights(outcome: &Outcome<Towers<TrainBackend>>) -> BTreeMap<String, TensorDa
 fn the_loss_falls_and_everything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = recipe(folder.path(), "ema = 0.9");
-    let outcome = train(&recipe, &mut Stream { per_epoch: 1, poisoned: 0..0 }, Resume::No).unwrap();
+    let outcome = train(
+        &recipe,
+        &mut Stream {
+            per_epoch: 1,
+            poisoned: 0..0,
+        },
+        Resume::No,
+    )
+    .unwrap();
     let log = log(&recipe);
     assert_eq!(log.len(), 20);
     assert!(log[19].1["loss"] < 0.8 * log[0].1["loss"], "{log:?}");
     assert_eq!(outcome.progress.samples, 120);
-    assert_ne!(read_parameters(outcome.ema.as_ref().unwrap()), weights(&outcome));
-    for name in ["recipe.toml", "report.html", "log.txt", "tensorboard", "checkpoints/step_00000020"] {
+    assert_ne!(
+        read_parameters(outcome.ema.as_ref().unwrap()),
+        weights(&outcome)
+    );
+    for name in [
+        "recipe.toml",
+        "report.html",
+        "log.txt",
+        "tensorboard",
+        "checkpoints/step_00000020",
+    ] {
         assert!(folder.path().join(name).exists(), "{name}");
     }
 }
@@ -97,7 +121,9 @@ fn a_run_resumed_in_the_middle_of_an_epoch_equals_one_that_never_stopped() {
                 self.0.get(position)
             }
         }
-        let end = Position::new(7, halved.run.accumulate as u64).batches_of(9).start;
+        let end = Position::new(7, halved.run.accumulate as u64)
+            .batches_of(9)
+            .start;
         let error = run::<TrainBackend, _>(Run {
             task: &ToyTask::with_caption_loss(),
             model: Towers::new(0, &Default::default()),
@@ -121,7 +147,10 @@ fn a_run_resumed_in_the_middle_of_an_epoch_equals_one_that_never_stopped() {
 fn a_step_that_is_not_finite_is_skipped_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = recipe(folder.path(), "");
-    let mut stream = Stream { poisoned: 5..7, ..Stream::new() };
+    let mut stream = Stream {
+        poisoned: 5..7,
+        ..Stream::new()
+    };
     let outcome = train(&recipe, &mut stream, Resume::No).unwrap();
     assert_eq!((outcome.progress.step, outcome.progress.skipped), (20, 2));
     let finite = |data: &TensorData| data.iter::<f32>().all(f32::is_finite);
@@ -132,9 +161,17 @@ fn a_step_that_is_not_finite_is_skipped_and_counted() {
 fn too_many_steps_that_are_not_finite_end_the_run_with_advice() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = recipe(folder.path(), "max_skipped = 2");
-    let mut stream = Stream { poisoned: 5..100, ..Stream::new() };
-    let message = train(&recipe, &mut stream, Resume::No).unwrap_err().to_string();
-    assert!(message.contains("run.max_skipped = 2") && message.contains("optimizer.lr"), "{message}");
+    let mut stream = Stream {
+        poisoned: 5..100,
+        ..Stream::new()
+    };
+    let message = train(&recipe, &mut stream, Resume::No)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("run.max_skipped = 2") && message.contains("optimizer.lr"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -160,8 +197,16 @@ fn validation_is_logged_and_its_best_checkpoint_kept() {
         device: Default::default(),
     })
     .unwrap();
-    let kept = |step: u64| folder.path().join(format!("checkpoints/step_{step:08}")).exists();
-    assert_eq!([4, 8, 12, 16, 20].map(kept), [false, true, false, false, true]);
+    let kept = |step: u64| {
+        folder
+            .path()
+            .join(format!("checkpoints/step_{step:08}"))
+            .exists()
+    };
+    assert_eq!(
+        [4, 8, 12, 16, 20].map(kept),
+        [false, true, false, false, true]
+    );
 }
 
 #[test]
@@ -171,3 +216,7 @@ fn the_logit_scale_stays_in_its_range() {
     let outcome = train(&recipe, &mut Stream::new(), Resume::No).unwrap();
     assert!(outcome.model.logit_scale.val().into_scalar() <= 2.0);
 }
+
+mod faults;
+mod open_clip;
+mod parity;

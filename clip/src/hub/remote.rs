@@ -193,6 +193,9 @@ fn explain(error: ApiError, subject: &str, model: &ModelName, endpoint: &str) ->
 
 /// hf-hub cannot go on from a part that is as long as the file or longer.
 fn stale_part(subject: &str) -> Failure {
-    format!("an earlier download of {subject} left a part that does not fit; remove blobs/*.part of the model in the cache")
-        .into()
+    format!(
+        "an earlier download of {subject} left a part that does not fit; \
+         remove blobs/*.part of the model in the cache"
+    )
+    .into()
 }

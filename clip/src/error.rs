@@ -36,6 +36,14 @@ pub enum Error {
     /// The model's name leads nowhere.
     #[error("{0}")]
     NotFound(String),
+    /// A model of the hub that could not be had.
+    #[error("hf-hub:{name}: {problem}")]
+    Hub {
+        /// The model.
+        name: String,
+        /// What went wrong and what to do.
+        problem: String,
+    },
     /// An image that could not be read.
     #[error(transparent)]
     Image(#[from] ImageError),

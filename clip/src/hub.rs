@@ -3,12 +3,67 @@
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 
-/// The local directory of a hub model, downloaded into the cache if it is not there yet.
+#[cfg(feature = "hub")]
+mod cache;
+#[cfg(feature = "hub")]
+mod files;
+#[cfg(feature = "hub")]
+mod name;
+#[cfg(feature = "hub")]
+mod remote;
+
+/// The local directory of the hub model `ORG/NAME[@REVISION]`, in the cache that Python's `huggingface_hub` uses too.
 ///
-/// `HF_HOME`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` are honoured as in Python.
+/// Asks the hub for the newest commit of the revision and downloads what is missing of it; if the hub cannot be
+/// reached, what is cached is used. A revision that is a commit never changes: once cached, nothing is asked.
+///
+/// Environment, as in Python: `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`.
+///
+/// # Errors
+///
+/// Names the model, the file or the endpoint that is missing, and the remedy.
+#[cfg(feature = "hub")]
+pub(crate) fn download(name: &str) -> Result<PathBuf> {
+    let explain = |problem: String| Error::Hub {
+        name: name.to_string(),
+        problem,
+    };
+    let model = name::ModelName::parse(name).map_err(explain)?;
+    let cache = cache::ModelCache::new(&model);
+    if is_offline() {
+        return cache.complete().map_err(|problem| {
+            explain(format!(
+                "{problem}, and HF_HUB_OFFLINE forbids to download it; unset HF_HUB_OFFLINE, \
+                 or point HF_HOME to a cache that has the model"
+            ))
+        });
+    }
+    if model.names_a_commit()
+        && let Ok(path) = cache.complete()
+    {
+        return Ok(path);
+    }
+    remote::download(&model, &cache).or_else(|failure| match failure.hub_is_down {
+        true => cache
+            .complete()
+            .map_err(|problem| explain(format!("{}; {problem}", failure.problem))),
+        false => Err(explain(failure.problem)),
+    })
+}
+
+/// See the other definition; this build has no client of the hub.
 #[cfg(not(feature = "hub"))]
 pub(crate) fn download(name: &str) -> Result<PathBuf> {
-    Err(Error::NotFound(format!(
-        "hf-hub:{name}: this build cannot reach the hub; build with `--features hub`"
-    )))
+    Err(Error::Hub {
+        name: name.to_string(),
+        problem: "this build cannot reach the hub; build with `--features hub`".to_string(),
+    })
+}
+
+/// The values that `huggingface_hub` takes for true.
+#[cfg(feature = "hub")]
+fn is_offline() -> bool {
+    std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| {
+        ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
+    })
 }

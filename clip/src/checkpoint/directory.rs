@@ -44,11 +44,11 @@ pub struct LoadOptions {
     pub context_length: Option<usize>,
 }
 
-const CONFIG: &str = "open_clip_config.json";
+pub(crate) const CONFIG: &str = "open_clip_config.json";
 const WEIGHTS: &str = "open_clip_model.safetensors";
 
 /// In open_clip's order of preference.
-const WEIGHT_FILES: [&str; 9] = [
+pub(crate) const WEIGHT_FILES: [&str; 9] = [
     WEIGHTS,
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",

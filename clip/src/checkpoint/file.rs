@@ -89,10 +89,16 @@ struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 
-fn read_shards(index: &Path) -> Result<StateDict> {
+/// Which shard has each tensor.
+pub(crate) fn read_shard_index(index: &Path) -> Result<BTreeMap<String, String>> {
     let text = std::fs::read_to_string(index).map_err(Error::io(index))?;
     let ShardIndex { weight_map } = serde_json::from_str(&text)
         .map_err(|error| Error::format(index, format!("not an index of shards: {error}")))?;
+    Ok(weight_map)
+}
+
+fn read_shards(index: &Path) -> Result<StateDict> {
+    let weight_map = read_shard_index(index)?;
     let folder = index.parent().unwrap_or(Path::new("."));
     let files: BTreeSet<&String> = weight_map.values().collect();
     let mut dict = StateDict::default();

@@ -46,7 +46,10 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     arguments.compute.check()?;
     if !arguments.template.contains("{}") {
-        bail!("--template `{}` has no {{}} for the label", arguments.template);
+        bail!(
+            "--template `{}` has no {{}} for the label",
+            arguments.template
+        );
     }
     let compute = arguments.compute.clone();
     with_backend(compute.backend, compute.precision, Classify(arguments))
@@ -68,8 +71,11 @@ impl Job for Classify {
         let paths = image_paths(&arguments.images)?;
         let options = arguments.model.options(arguments.compute.precision);
         let clip = Pretrained::<B>::load(&arguments.model.model, &options, &device)?;
-        let texts: Vec<_> =
-            arguments.labels.iter().map(|label| arguments.template.replace("{}", label)).collect();
+        let texts: Vec<_> = arguments
+            .labels
+            .iter()
+            .map(|label| arguments.template.replace("{}", label))
+            .collect();
         let ids = clip.tokenizer.batch(&texts)?.to_tensor(&device);
         let text = l2_normalize(clip.model.encode_text(ids));
 
@@ -92,11 +98,23 @@ impl Job for Classify {
             let logits = loss::logits(image, text.clone(), clip.model.scale());
             let probabilities = softmax(logits, 1).into_data().convert::<f32>();
             let probabilities = probabilities.into_vec::<f32>().expect("converted to f32");
-            for (path, row) in good.iter().zip(probabilities.chunks(arguments.labels.len())) {
-                print_row(&path.display().to_string(), &arguments.labels, row, arguments.json);
+            for (path, row) in good
+                .iter()
+                .zip(probabilities.chunks(arguments.labels.len()))
+            {
+                print_row(
+                    &path.display().to_string(),
+                    &arguments.labels,
+                    row,
+                    arguments.json,
+                );
             }
         }
-        Ok(if unread > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
+        Ok(if unread > 0 {
+            ExitCode::from(2)
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 }
 

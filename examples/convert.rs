@@ -32,7 +32,11 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
-    with_backend(BackendArg::default(), Precision::F32, Convert(Arguments::parse()))
+    with_backend(
+        BackendArg::default(),
+        Precision::F32,
+        Convert(Arguments::parse()),
+    )
 }
 
 struct Convert(Arguments);
@@ -45,10 +49,17 @@ impl Job for Convert {
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
         let Self(arguments) = self;
-        let options = LoadOptions { config: arguments.config, ..LoadOptions::default() };
+        let options = LoadOptions {
+            config: arguments.config,
+            ..LoadOptions::default()
+        };
         let clip = Pretrained::<B>::load(&arguments.from, &options, &device)?;
         clip.save(&arguments.out)?;
-        println!("wrote {} ({} parameters)", arguments.out.display(), clip.model.num_params());
+        println!(
+            "wrote {} ({} parameters)",
+            arguments.out.display(),
+            clip.model.num_params()
+        );
         Ok(())
     }
 }

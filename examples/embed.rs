@@ -73,7 +73,12 @@ impl Job for Embed {
     {
         let Self(arguments) = self;
         let paths = image_paths(&arguments.images)?;
-        let texts = arguments.texts.as_deref().map(lines).transpose()?.unwrap_or_default();
+        let texts = arguments
+            .texts
+            .as_deref()
+            .map(lines)
+            .transpose()?
+            .unwrap_or_default();
         let options = arguments.model.options(arguments.compute.precision);
         let clip = Pretrained::<B>::load(&arguments.model.model, &options, &device)?;
         let batch = arguments.batch_size as usize;
@@ -111,7 +116,13 @@ impl Job for Embed {
         }
         bar.finish_and_clear();
 
-        let scale = clip.model.scale().into_data().convert::<f32>().into_vec().expect("f32");
+        let scale = clip
+            .model
+            .scale()
+            .into_data()
+            .convert::<f32>()
+            .into_vec()
+            .expect("f32");
         let embed_dim = clip.config.embed_dim;
         write(
             &arguments.out,
@@ -121,7 +132,10 @@ impl Job for Embed {
                 ("logit_scale", HostTensor::from_values(scale, [1])),
             ],
             HashMap::from([
-                ("image_paths".to_string(), serde_json::to_string(&read_paths)?),
+                (
+                    "image_paths".to_string(),
+                    serde_json::to_string(&read_paths)?,
+                ),
                 ("texts".to_string(), serde_json::to_string(&texts)?),
             ]),
         )?;
@@ -142,11 +156,19 @@ struct Features {
 
 impl Features {
     fn new(normalize: bool) -> Self {
-        Self { values: Vec::new(), rows: 0, normalize }
+        Self {
+            values: Vec::new(),
+            rows: 0,
+            normalize,
+        }
     }
 
     fn push<B: Backend>(&mut self, features: Tensor<B, 2>) {
-        let features = if self.normalize { l2_normalize(features) } else { features };
+        let features = if self.normalize {
+            l2_normalize(features)
+        } else {
+            features
+        };
         self.rows += features.dims()[0];
         let values = features.into_data().convert::<f32>().into_vec::<f32>();
         self.values.extend(values.expect("converted to f32"));
@@ -170,10 +192,17 @@ fn embed_pixels<B: Backend>(
         .with_context(|| format!("{}: no tensor `pixels` in this file", file.display()))?;
     let [height, width] = clip.preprocess.config().size;
     let &[n, 3, h, w] = pixels.shape() else {
-        bail!("{}: `pixels` has shape {:?}, expected [n, 3, {height}, {width}]", file.display(), pixels.shape());
+        bail!(
+            "{}: `pixels` has shape {:?}, expected [n, 3, {height}, {width}]",
+            file.display(),
+            pixels.shape()
+        );
     };
     if [h, w] != [height, width] {
-        bail!("{}: `pixels` are {h}×{w}, the model wants {height}×{width}", file.display());
+        bail!(
+            "{}: `pixels` are {h}×{w}, the model wants {height}×{width}",
+            file.display()
+        );
     }
     let bar = progress(n, "images");
     let image = 3 * h * w;
@@ -194,7 +223,11 @@ fn write(
     metadata: HashMap<String, String>,
 ) -> Result<()> {
     let bytes = tensors.map(|(name, tensor)| {
-        let bytes: Vec<u8> = tensor.values().iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<u8> = tensor
+            .values()
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         (name, tensor.shape().to_vec(), bytes)
     });
     let views = bytes

@@ -74,7 +74,16 @@ fn main() -> Result<()> {
     let precision = model.precision.parse().map_err(anyhow::Error::msg)?;
     check_precision(arguments.backend, precision).map_err(anyhow::Error::msg)?;
     let resume = arguments.resume.as_deref().map_or(Resume::No, Resume::from);
-    with_backend(arguments.backend, precision, Train { recipe, model, precision, resume })
+    with_backend(
+        arguments.backend,
+        precision,
+        Train {
+            recipe,
+            model,
+            precision,
+            resume,
+        },
+    )
 }
 
 struct Train {
@@ -97,23 +106,37 @@ impl Job for Train {
 
 impl Train {
     fn train<B: AutodiffBackend>(self, device: Device<B::InnerBackend>) -> Result<()> {
-        let Self { recipe, model, precision, resume } = self;
+        let Self {
+            recipe,
+            model,
+            precision,
+            resume,
+        } = self;
         let options = LoadOptions {
-            config: model.config.map(|config| recipe.resolve(config).display().to_string()),
+            config: model
+                .config
+                .map(|config| recipe.resolve(config).display().to_string()),
             precision,
             seed: recipe.run.seed,
             ..LoadOptions::default()
         };
         let pretrained = Pretrained::<B>::load(&model.name, &options, &device)?;
-        let Method::Clip { loss, patch_dropout } = recipe.section("method")?;
+        let Method::Clip {
+            loss,
+            patch_dropout,
+        } = recipe.section("method")?;
         if loss == ContrastiveLoss::Sigmoid && pretrained.model.logit_bias.is_none() {
             bail!("the sigmoid loss needs a model whose configuration has init_logit_bias");
         }
         let mut task = Contrastive::new(&pretrained);
         task.loss = loss;
-        task.patch_dropout = (patch_dropout > 0.0).then_some(PatchDropout { prob: patch_dropout });
+        task.patch_dropout = (patch_dropout > 0.0).then_some(PatchDropout {
+            prob: patch_dropout,
+        });
 
-        let data = recipe.section::<DataConfig>("data")?.relative_to(&recipe.resolve(""));
+        let data = recipe
+            .section::<DataConfig>("data")?
+            .relative_to(&recipe.resolve(""));
         let (source, sampler) = data.open(recipe.run.seed, 0, 1)?;
         let pairs = Pairs {
             augment: Augment::new(data.augment.clone(), pretrained.preprocess.config().size)?,

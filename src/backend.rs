@@ -39,23 +39,33 @@ pub fn compiled_in() -> Vec<&'static str> {
         ("wgpu", cfg!(feature = "wgpu")),
         ("cuda", cfg!(feature = "cuda")),
     ];
-    all.into_iter().filter_map(|(name, enabled)| enabled.then_some(name)).collect()
+    all.into_iter()
+        .filter_map(|(name, enabled)| enabled.then_some(name))
+        .collect()
 }
 
 impl FromStr for BackendArg {
     type Err = String;
 
     fn from_str(argument: &str) -> Result<Self, String> {
-        let (name, index) = argument.split_once(':').map_or((argument, None), |(n, i)| (n, Some(i)));
+        let (name, index) = argument
+            .split_once(':')
+            .map_or((argument, None), |(n, i)| (n, Some(i)));
         let backend = match (name, index) {
             ("flex", None) => Self::Flex,
             ("ndarray", None) => Self::NdArray,
             ("wgpu", None) => Self::Wgpu,
             ("cuda", None) => Self::Cuda(0),
             ("cuda", Some(index)) => Self::Cuda(
-                index.parse().map_err(|_| format!("`{index}` is not the index of a GPU"))?,
+                index
+                    .parse()
+                    .map_err(|_| format!("`{index}` is not the index of a GPU"))?,
             ),
-            _ => return Err(format!("`{argument}` is no backend; choose flex, ndarray, wgpu or cuda[:N]")),
+            _ => {
+                return Err(format!(
+                    "`{argument}` is no backend; choose flex, ndarray, wgpu or cuda[:N]"
+                ));
+            }
         };
         if !compiled_in().contains(&name) {
             return Err(format!(
@@ -92,7 +102,10 @@ impl Default for BackendArg {
 /// Panics for a backend that is not compiled in; [`BackendArg::from_str`] refuses those.
 pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -> J::Out {
     train::fault::watch_device();
-    eprintln!("backend {backend}, {precision}, {} threads", rayon::current_num_threads());
+    eprintln!(
+        "backend {backend}, {precision}, {} threads",
+        rayon::current_num_threads()
+    );
     match backend {
         #[cfg(feature = "flex")]
         BackendArg::Flex => job.run::<burn::backend::Flex>(Default::default()),
@@ -117,9 +130,9 @@ pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -
 pub fn check_precision(backend: BackendArg, precision: Precision) -> Result<(), String> {
     let bf16 = precision == Precision::Bf16;
     match backend {
-        BackendArg::NdArray | BackendArg::Wgpu if bf16 => {
-            Err(format!("the {backend} backend has no bf16; use --precision f32"))
-        }
+        BackendArg::NdArray | BackendArg::Wgpu if bf16 => Err(format!(
+            "the {backend} backend has no bf16; use --precision f32"
+        )),
         _ => Ok(()),
     }
 }
@@ -132,7 +145,10 @@ mod tests {
     fn names_are_parsed_and_unknown_ones_refused() {
         assert_eq!("flex".parse(), Ok(BackendArg::Flex));
         let message = "tpu".parse::<BackendArg>().unwrap_err();
-        assert!(message.contains("flex") && message.contains("cuda"), "{message}");
+        assert!(
+            message.contains("flex") && message.contains("cuda"),
+            "{message}"
+        );
         let message = "cuda:first".parse::<BackendArg>().unwrap_err();
         assert!(message.contains("first"), "{message}");
     }

@@ -44,17 +44,21 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// As the library wants it.
     pub fn options(&self, precision: Precision) -> LoadOptions {
-        LoadOptions { config: self.config.clone(), precision, seed: self.seed, ..LoadOptions::default() }
+        LoadOptions {
+            config: self.config.clone(),
+            precision,
+            seed: self.seed,
+            ..LoadOptions::default()
+        }
     }
 }
 
 /// A bar with count, rate and remaining time; silent where stderr is no terminal.
 pub fn progress(len: usize, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{msg} {wide_bar} {pos}/{len} {per_sec} ETA {eta}",
-    );
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} ETA {eta}");
     let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::stderr());
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message(what)
 }
 
 /// Extensions that a directory is searched for.
@@ -76,10 +80,18 @@ pub fn image_paths(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
             }
             found.sort();
             paths.append(&mut found);
-        } else if argument.extension().is_some_and(|extension| extension == "txt") {
+        } else if argument
+            .extension()
+            .is_some_and(|extension| extension == "txt")
+        {
             let folder = argument.parent().unwrap_or(Path::new(""));
             let lines = lines(argument)?;
-            paths.extend(lines.iter().filter(|line| !line.trim().is_empty()).map(|line| folder.join(line)));
+            paths.extend(
+                lines
+                    .iter()
+                    .filter(|line| !line.trim().is_empty())
+                    .map(|line| folder.join(line)),
+            );
         } else if argument.exists() {
             paths.push(argument.clone());
         } else {
@@ -90,7 +102,9 @@ pub fn image_paths(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = folder.read_dir().with_context(|| folder.display().to_string())?;
+    let entries = folder
+        .read_dir()
+        .with_context(|| folder.display().to_string())?;
     for entry in entries {
         let path = entry.with_context(|| folder.display().to_string())?.path();
         if path.is_dir() {

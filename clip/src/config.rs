@@ -21,7 +21,10 @@ pub struct ModelConfig {
     #[serde(default, skip_serializing_if = "is_default")]
     pub quick_gelu: bool,
     /// Initial logarithm of the logit scale.
-    #[serde(default = "default_logit_scale", skip_serializing_if = "is_default_logit_scale")]
+    #[serde(
+        default = "default_logit_scale",
+        skip_serializing_if = "is_default_logit_scale"
+    )]
     pub init_logit_scale: f64,
     /// Initial logit bias; absent in models without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -351,7 +354,9 @@ impl ModelConfig {
     pub fn from_json(value: &Value) -> Result<Self> {
         let value = value.get("model_cfg").unwrap_or(value);
         let mut object = value.as_object().cloned().ok_or_else(|| {
-            Error::Config("expected a JSON object with `embed_dim`, `vision_cfg` and `text_cfg`".into())
+            Error::Config(
+                "expected a JSON object with `embed_dim`, `vision_cfg` and `text_cfg`".into(),
+            )
         })?;
         drop_inert_fields("model_cfg", &mut object)?;
         for section in ["vision_cfg", "text_cfg"] {
@@ -376,10 +381,16 @@ impl ModelConfig {
     ///
     /// An unknown name is refused with the list of those that exist.
     pub fn preset(name: &str) -> Result<Self> {
-        let (_, text) = PRESETS.iter().find(|(preset, _)| *preset == name).ok_or_else(|| {
-            let names: Vec<_> = Self::preset_names().collect();
-            Error::Config(format!("no preset is called `{name}`; there are {}", names.join(", ")))
-        })?;
+        let (_, text) = PRESETS
+            .iter()
+            .find(|(preset, _)| *preset == name)
+            .ok_or_else(|| {
+                let names: Vec<_> = Self::preset_names().collect();
+                Error::Config(format!(
+                    "no preset is called `{name}`; there are {}",
+                    names.join(", ")
+                ))
+            })?;
         let value = serde_json::from_str(text).map_err(|error| Error::Config(error.to_string()))?;
         Self::from_json(&value)
     }
@@ -410,10 +421,17 @@ impl ModelConfig {
             if b.is_multiple_of(a) {
                 Ok(())
             } else {
-                Err(Error::Config(format!("`{whole}` {b} is not a multiple of `{part}` {a}")))
+                Err(Error::Config(format!(
+                    "`{whole}` {b} is not a multiple of `{part}` {a}"
+                )))
             }
         };
-        divides("vision_cfg.head_width", vision.head_width, "vision_cfg.width", vision.width)?;
+        divides(
+            "vision_cfg.head_width",
+            vision.head_width,
+            "vision_cfg.width",
+            vision.width,
+        )?;
         divides("text_cfg.heads", text.heads, "text_cfg.width", text.width)?;
         for side in vision.image_size.sides() {
             if side < vision.patch_size {
@@ -423,7 +441,12 @@ impl ModelConfig {
                 )));
             }
             // The reference's convolution drops the remainder; ours does not guess where it would cut.
-            divides("vision_cfg.patch_size", vision.patch_size, "vision_cfg.image_size", side)?;
+            divides(
+                "vision_cfg.patch_size",
+                vision.patch_size,
+                "vision_cfg.image_size",
+                side,
+            )?;
         }
         let [height, width] = vision.image_size.sides();
         if vision.pos_embed_type == PositionKind::SinCos2d
@@ -450,7 +473,10 @@ impl ModelConfig {
                 vision.patch_dropout
             )));
         }
-        for (name, act) in [("vision_cfg", &vision.act_kwargs), ("text_cfg", &text.act_kwargs)] {
+        for (name, act) in [
+            ("vision_cfg", &vision.act_kwargs),
+            ("text_cfg", &text.act_kwargs),
+        ] {
             if let Some(act) = act
                 && !["none", "tanh"].contains(&act.approximate.as_str())
             {
@@ -553,7 +579,9 @@ fn drop_inert_fields(section: &str, fields: &mut Map<String, Value>) -> Result<(
         if let Some(value) = fields.remove(name)
             && !same(&value, &inert)
         {
-            return Err(Error::Config(format!("`{section}.{name}` = {value} is not supported")));
+            return Err(Error::Config(format!(
+                "`{section}.{name}` = {value} is not supported"
+            )));
         }
     }
     // open_clip picks its custom block by itself where a feature asks for it.
@@ -561,7 +589,9 @@ fn drop_inert_fields(section: &str, fields: &mut Map<String, Value>) -> Result<(
         && value != json!("default")
         && value != json!("custom")
     {
-        return Err(Error::Config(format!("`{section}.block_type` = {value} is not supported")));
+        return Err(Error::Config(format!(
+            "`{section}.block_type` = {value} is not supported"
+        )));
     }
     Ok(())
 }
@@ -574,7 +604,9 @@ fn same(a: &Value, b: &Value) -> bool {
 }
 
 fn norm_eps(kwargs: &Option<NormArguments>) -> f64 {
-    kwargs.as_ref().map_or(DEFAULT_NORM_EPS, |kwargs| kwargs.eps)
+    kwargs
+        .as_ref()
+        .map_or(DEFAULT_NORM_EPS, |kwargs| kwargs.eps)
 }
 
 /// PyTorch's default.
@@ -652,7 +684,9 @@ mod tests {
     fn giant_presets_have_the_reference_hidden_width() {
         let vision = ModelConfig::preset("ViT-g-14").unwrap().vision(DType::F32);
         assert_eq!(vision.transformer.block.hidden, 6144);
-        let vision = ModelConfig::preset("ViT-bigG-14").unwrap().vision(DType::F32);
+        let vision = ModelConfig::preset("ViT-bigG-14")
+            .unwrap()
+            .vision(DType::F32);
         assert_eq!(vision.transformer.block.hidden, 8192);
     }
 }

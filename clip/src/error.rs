@@ -59,7 +59,10 @@ impl Error {
     }
 
     pub(crate) fn format(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
-        Self::Format { path: path.into(), problem: problem.into() }
+        Self::Format {
+            path: path.into(),
+            problem: problem.into(),
+        }
     }
 }
 

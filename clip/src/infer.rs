@@ -34,7 +34,14 @@ impl ModelConfig {
                 Self::preset(name).is_ok_and(|config| {
                     let (vision, text) = (&config.vision_cfg, &config.text_cfg);
                     let [side, _] = vision.image_size.sides();
-                    seen == (vision.width, vision.patch_size, side, vision.layers, text.width, text.layers)
+                    seen == (
+                        vision.width,
+                        vision.patch_size,
+                        side,
+                        vision.layers,
+                        text.width,
+                        text.layers,
+                    )
                 })
             })
             .collect();

@@ -70,7 +70,10 @@ pub fn diagonal_cross_entropy<B: Backend>(logits: Tensor<B, 2>) -> Tensor<B, 1> 
 
 fn diagonal<B: Backend>(n: usize, device: &Device<B>) -> Tensor<B, 2> {
     let mut values = vec![0f32; n * n];
-    values.iter_mut().step_by(n + 1).for_each(|value| *value = 1.0);
+    values
+        .iter_mut()
+        .step_by(n + 1)
+        .for_each(|value| *value = 1.0);
     Tensor::from_data(TensorData::new(values, [n, n]), device)
 }
 
@@ -95,7 +98,10 @@ mod tests {
     #[test]
     fn sigmoid_loss_counts_every_pair() {
         let device = Default::default();
-        let (scale, bias) = (Tensor::from_data([2.0], &device), Tensor::from_data([-1.0], &device));
+        let (scale, bias) = (
+            Tensor::from_data([2.0], &device),
+            Tensor::from_data([-1.0], &device),
+        );
         let eye = rows([[1.0, 0.0], [0.0, 1.0]]);
         let loss = sigmoid(eye.clone(), eye, scale, bias).into_scalar();
         // Two pairs with logit 1 that should be yes, two with -1 that should be no, over two rows.

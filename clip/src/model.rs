@@ -95,7 +95,10 @@ impl<B: Backend> Clip<B> {
             image_features: l2_normalize(self.encode_image(image)),
             text_features: l2_normalize(self.encode_text(ids)),
             logit_scale: self.scale(),
-            logit_bias: self.logit_bias.as_ref().map(|bias| bias.val().cast(DType::F32)),
+            logit_bias: self
+                .logit_bias
+                .as_ref()
+                .map(|bias| bias.val().cast(DType::F32)),
         }
     }
 

@@ -27,7 +27,10 @@ impl Fixture {
 
     /// The tensors whose names start with `prefix`, without it, under our names.
     pub fn weights(&self, prefix: &str) -> StateDict {
-        let chosen = self.tensors.clone().rename(|name| name.strip_prefix(prefix).map(Into::into));
+        let chosen = self
+            .tensors
+            .clone()
+            .rename(|name| name.strip_prefix(prefix).map(Into::into));
         canonical(chosen, &self.path).unwrap().1
     }
 
@@ -37,7 +40,9 @@ impl Fixture {
     }
 
     fn host(&self, name: &str) -> &HostTensor {
-        self.tensors.get(name).unwrap_or_else(|| panic!("no {name} in the fixture"))
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name} in the fixture"))
     }
 
     pub fn values(&self, name: &str) -> Vec<f32> {
@@ -63,18 +68,26 @@ pub fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
 /// Largest absolute difference.
 pub fn distance(got: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(got.len(), expected.len());
-    got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    got.iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 #[track_caller]
 pub fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
     let distance = distance(got, expected);
-    assert!(distance <= tolerance, "{what}: differs by {distance:e}, allowed {tolerance:e}");
+    assert!(
+        distance <= tolerance,
+        "{what}: differs by {distance:e}, allowed {tolerance:e}"
+    );
 }
 
 impl Fixture {
     /// The tensors whose names start with `prefix`, without it, as the reference wrote them.
     pub fn raw(&self, prefix: &str) -> StateDict {
-        self.tensors.clone().rename(|name| name.strip_prefix(prefix).map(Into::into))
+        self.tensors
+            .clone()
+            .rename(|name| name.strip_prefix(prefix).map(Into::into))
     }
 }

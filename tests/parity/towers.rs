@@ -18,7 +18,12 @@ fn matches_open_clip<B: Backend>(name: &str) {
     for (what, got) in [("image_features", image), ("text_features", text)] {
         let expected = fixture.values(what);
         let largest = expected.iter().fold(1f32, |max, x| max.max(x.abs()));
-        assert_close(&format!("{name} {what}"), &got, &expected, TOLERANCE * largest);
+        assert_close(
+            &format!("{name} {what}"),
+            &got,
+            &expected,
+            TOLERANCE * largest,
+        );
     }
 }
 
@@ -61,10 +66,17 @@ fn every_block_matches_open_clip() {
         let fixture = Fixture::read(name);
         let model = fixture.model::<Flex>(&device);
         let vit = model.visual.as_vit().unwrap();
-        let blocks = vit.transformer.forward_all(vit.embed(fixture.image(&device)), None);
+        let blocks = vit
+            .transformer
+            .forward_all(vit.embed(fixture.image(&device)), None);
         for (i, block) in blocks.into_iter().enumerate() {
             let what = format!("vision_block.{i}");
-            assert_close(&format!("{name} {what}"), &host(block), &fixture.values(&what), 2e-5);
+            assert_close(
+                &format!("{name} {what}"),
+                &host(block),
+                &fixture.values(&what),
+                2e-5,
+            );
         }
     }
 }
@@ -91,9 +103,17 @@ fn bf16_activations_stay_near_f32() {
     let fixture = Fixture::read("base");
     let skeleton = fixture.config.init::<Flex>(0, Precision::Bf16, &device);
     let model = apply(skeleton, fixture.weights("model."), Path::new(""), &device).unwrap();
-    let got = host(model.forward(fixture.image(&device), fixture.ids(&device)).image_features);
+    let got = host(
+        model
+            .forward(fixture.image(&device), fixture.ids(&device))
+            .image_features,
+    );
     let exact = fixture.model::<Flex>(&device);
-    let expected = host(exact.forward(fixture.image(&device), fixture.ids(&device)).image_features);
+    let expected = host(
+        exact
+            .forward(fixture.image(&device), fixture.ids(&device))
+            .image_features,
+    );
     for (got, expected) in got.chunks(12).zip(expected.chunks(12)) {
         let cosine: f32 = got.iter().zip(expected).map(|(a, b)| a * b).sum();
         assert!(cosine > 0.999, "{cosine}");
@@ -103,15 +123,27 @@ fn bf16_activations_stay_near_f32() {
 #[test]
 fn writing_gives_the_names_shapes_and_values_that_were_read() {
     let device = Default::default();
-    for name in ["base", "clipa", "layer_scale", "class_embedding", "qk_norm", "sin_cos"] {
+    for name in [
+        "base",
+        "clipa",
+        "layer_scale",
+        "class_embedding",
+        "qk_norm",
+        "sin_cos",
+    ] {
         let fixture = Fixture::read(name);
         let config = &fixture.config;
         let ours = collect::<Flex, _>(&fixture.model::<Flex>(&device));
         let written = to_open_clip(ours, config.custom_text, config.nonscalar_logit_scale);
         let read = fixture.raw("model.");
         assert_eq!(
-            written.iter().map(|(n, t)| (n.to_string(), t.shape().to_vec())).collect::<Vec<_>>(),
-            read.iter().map(|(n, t)| (n.to_string(), t.shape().to_vec())).collect::<Vec<_>>(),
+            written
+                .iter()
+                .map(|(n, t)| (n.to_string(), t.shape().to_vec()))
+                .collect::<Vec<_>>(),
+            read.iter()
+                .map(|(n, t)| (n.to_string(), t.shape().to_vec()))
+                .collect::<Vec<_>>(),
             "{name}"
         );
         for ((n, a), (_, b)) in written.iter().zip(read.iter()) {

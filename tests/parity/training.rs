@@ -20,7 +20,12 @@ fn assert_dicts_close(what: &str, got: &StateDict, expected: &StateDict) {
     for ((name, got), (_, expected)) in got.iter().zip(expected.iter()) {
         let expected = expected.values();
         let largest = expected.iter().fold(0f32, |max, x| max.max(x.abs()));
-        assert_close(&format!("{what} {name}"), &got.values(), &expected, TOLERANCE * largest);
+        assert_close(
+            &format!("{what} {name}"),
+            &got.values(),
+            &expected,
+            TOLERANCE * largest,
+        );
     }
 }
 
@@ -36,7 +41,8 @@ fn gradients<B: AutodiffBackend>(model: &Clip<B>, grads: &GradientsParams) -> St
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
             if let Some(grad) = self.2.get::<B::InnerBackend, D>(param.id) {
                 let shape = grad.dims();
-                self.1.insert(self.0.join(), HostTensor::from_values(host(grad), shape));
+                self.1
+                    .insert(self.0.join(), HostTensor::from_values(host(grad), shape));
             }
         }
     }
@@ -54,13 +60,22 @@ where
     let fixture = Fixture::read(name);
     let mut model = with_stable_ids(fixture.model::<Autodiff<B>>(&device)).unwrap();
     let groups = Groups::new(&GroupsConfig::default(), parameters(&model)).unwrap();
-    let config = AdamWConfig { weight_decay: 0.2, eps: 1e-4, ..AdamWConfig::default() };
+    let config = AdamWConfig {
+        weight_decay: 0.2,
+        eps: 1e-4,
+        ..AdamWConfig::default()
+    };
     let mut optimizer = GroupedAdamW::new(config, &groups);
     for step in 0..3 {
         let out = model.forward(fixture.image(&device), fixture.ids(&device));
         let loss = loss::contrastive(out.image_features, out.text_features, out.logit_scale);
         let value = host(loss.clone().inner());
-        assert_close(&format!("{name} loss {step}"), &value, &fixture.values(&format!("loss.{step}")), 2e-5);
+        assert_close(
+            &format!("{name} loss {step}"),
+            &value,
+            &fixture.values(&format!("loss.{step}")),
+            2e-5,
+        );
         let mut grads = GradientsParams::from_grads(loss.backward(), &model);
         if step == 0 {
             assert_dicts_close(

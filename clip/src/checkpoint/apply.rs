@@ -16,7 +16,8 @@ impl ParamPath {
     /// Call from `enter_module`.
     pub fn enter(&mut self, name: &str, container: &str) {
         // The variant of an enum module is a choice of ours; checkpoints know nothing of it.
-        self.0.push((!container.starts_with("Enum")).then(|| name.to_string()));
+        self.0
+            .push((!container.starts_with("Enum")).then(|| name.to_string()));
     }
 
     /// Call from `exit_module`.
@@ -26,7 +27,12 @@ impl ParamPath {
 
     /// Names joined by dots.
     pub fn join(&self) -> String {
-        self.0.iter().flatten().cloned().collect::<Vec<_>>().join(".")
+        self.0
+            .iter()
+            .flatten()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(".")
     }
 }
 
@@ -43,8 +49,13 @@ pub fn collect<B: Backend, M: Module<B>>(module: &M) -> StateDict {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
             let tensor = param.val();
             let shape = tensor.dims();
-            let values = tensor.into_data().convert::<f32>().into_vec().expect("converted to f32");
-            self.1.insert(self.0.join(), HostTensor::from_values(values, shape));
+            let values = tensor
+                .into_data()
+                .convert::<f32>()
+                .into_vec()
+                .expect("converted to f32");
+            self.1
+                .insert(self.0.join(), HostTensor::from_values(values, shape));
         }
     }
     let mut collect = Collect(ParamPath::default(), StateDict::default());
@@ -74,7 +85,13 @@ pub fn apply<B: Backend, M: Module<B>>(
         device: device.clone(),
     };
     let module = Module::<B>::map(module, &mut apply);
-    let Apply { unused, dict, missing, misshapen, .. } = apply;
+    let Apply {
+        unused,
+        dict,
+        missing,
+        misshapen,
+        ..
+    } = apply;
     let unused = unused.iter().map(|name| {
         let shape = dict.get(name).map(HostTensor::shape).unwrap_or_default();
         format!("{name} {shape:?}")
@@ -90,7 +107,10 @@ pub fn apply<B: Backend, M: Module<B>>(
     if report.is_empty() {
         return Ok(module);
     }
-    Err(Error::Mismatch { path: path.into(), report: report.join("\n") })
+    Err(Error::Mismatch {
+        path: path.into(),
+        report: report.join("\n"),
+    })
 }
 
 /// Up to this many names of a kind are spelled out.
@@ -99,7 +119,11 @@ const NAMED: usize = 12;
 fn list(kind: &str, entries: Vec<String>) -> Option<String> {
     let count = entries.len();
     let mut line = format!("  {kind} ({count}): ");
-    line += &entries.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+    line += &entries
+        .into_iter()
+        .take(NAMED)
+        .collect::<Vec<_>>()
+        .join(", ");
     if count > NAMED {
         line += &format!(" and {} more", count - NAMED);
     }
@@ -132,7 +156,10 @@ impl<B: Backend> ModuleMapper<B> for Apply<B> {
         };
         self.unused.remove(&name);
         if stored.shape() != shape {
-            self.misshapen.push(format!("{name} {:?}, the model has {shape:?}", stored.shape()));
+            self.misshapen.push(format!(
+                "{name} {:?}, the model has {shape:?}",
+                stored.shape()
+            ));
             return param;
         }
         let data = TensorData::new(stored.values(), shape);

@@ -105,12 +105,26 @@ impl<B: Backend> Pretrained<B> {
     fn load_directory(path: &Path, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
         let (config, preprocess) = read_configs(path)?;
         let config = resized(config, options);
-        let weights = WEIGHT_FILES.iter().map(|name| path.join(name)).find(|file| file.is_file());
+        let weights = WEIGHT_FILES
+            .iter()
+            .map(|name| path.join(name))
+            .find(|file| file.is_file());
         let weights = weights.ok_or_else(|| {
-            Error::format(path, format!("no weights; looked for {}", WEIGHT_FILES.join(", ")))
+            Error::format(
+                path,
+                format!("no weights; looked for {}", WEIGHT_FILES.join(", ")),
+            )
         })?;
         let (_, dict) = canonical(read_state_dict(&weights)?, &weights)?;
-        Self::assemble(config, preprocess, dict, &weights, Some(path), options, device)
+        Self::assemble(
+            config,
+            preprocess,
+            dict,
+            &weights,
+            Some(path),
+            options,
+            device,
+        )
     }
 
     fn load_file(path: &Path, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
@@ -172,8 +186,14 @@ impl<B: Backend> Pretrained<B> {
     ///
     /// Refuses a directory that is not empty; names the file that could not be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        if path.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Error::format(path, "the directory is not empty; choose another"));
+        if path
+            .read_dir()
+            .is_ok_and(|mut entries| entries.next().is_some())
+        {
+            return Err(Error::format(
+                path,
+                "the directory is not empty; choose another",
+            ));
         }
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
@@ -196,8 +216,11 @@ impl<B: Backend> Pretrained<B> {
     pub fn write_into(&self, path: &Path) -> Result<()> {
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
         let config = &self.config;
-        let dict =
-            to_open_clip(collect(&self.model), config.custom_text, config.nonscalar_logit_scale);
+        let dict = to_open_clip(
+            collect(&self.model),
+            config.custom_text,
+            config.nonscalar_logit_scale,
+        );
         write_safetensors(&path.join(WEIGHTS), &dict)?;
         self.tokenizer.save(path)?;
         let json = json!({ "model_cfg": config, "preprocess_cfg": self.preprocess.config() });
@@ -227,7 +250,10 @@ fn read_configs(path: &Path) -> Result<(ModelConfig, Option<PreprocessConfig>)> 
     let config = hugging_face::model_config(&read_json(&theirs)?, &theirs)?;
     let preprocessor = path.join("preprocessor_config.json");
     let preprocess = match preprocessor.is_file() {
-        true => Some(hugging_face::preprocess_config(&read_json(&preprocessor)?, &preprocessor)?),
+        true => Some(hugging_face::preprocess_config(
+            &read_json(&preprocessor)?,
+            &preprocessor,
+        )?),
         false => None,
     };
     Ok((config, preprocess))
@@ -235,8 +261,8 @@ fn read_configs(path: &Path) -> Result<(ModelConfig, Option<PreprocessConfig>)> 
 
 fn read_open_clip_config(path: &Path) -> Result<(ModelConfig, Option<PreprocessConfig>)> {
     let json = read_json(path)?;
-    let config = ModelConfig::from_json(&json)
-        .map_err(|error| Error::format(path, error.to_string()))?;
+    let config =
+        ModelConfig::from_json(&json).map_err(|error| Error::format(path, error.to_string()))?;
     let preprocess = match json.get("preprocess_cfg") {
         None | Some(Value::Null) => None,
         Some(value) => Some(
@@ -253,9 +279,9 @@ fn read_config_argument(argument: &str) -> Result<(ModelConfig, Option<Preproces
     if path.is_file() {
         return read_open_clip_config(path);
     }
-    ModelConfig::preset(argument).map(|config| (config, None)).map_err(|error| {
-        Error::NotFound(format!("`{argument}` is no config file, and {error}"))
-    })
+    ModelConfig::preset(argument)
+        .map(|config| (config, None))
+        .map_err(|error| Error::NotFound(format!("`{argument}` is no config file, and {error}")))
 }
 
 fn resized(mut config: ModelConfig, options: &LoadOptions) -> ModelConfig {
@@ -273,7 +299,10 @@ fn resized(mut config: ModelConfig, options: &LoadOptions) -> ModelConfig {
 
 /// open_clip's defaults at the model's image size.
 fn default_preprocess(config: &ModelConfig) -> PreprocessConfig {
-    PreprocessConfig { size: config.vision_cfg.image_size.sides(), ..PreprocessConfig::default() }
+    PreprocessConfig {
+        size: config.vision_cfg.image_size.sides(),
+        ..PreprocessConfig::default()
+    }
 }
 
 /// The tokenizer that the configuration names. A Hugging Face directory brings its own; it differs from CLIP's in

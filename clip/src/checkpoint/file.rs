@@ -27,7 +27,10 @@ pub fn read_state_dict(path: &Path) -> Result<StateDict> {
     } else if pickle::looks_like_pickle(head) {
         pickle::read(path, bytes)?
     } else {
-        return Err(Error::format(path, "neither a safetensors file nor a PyTorch checkpoint"));
+        return Err(Error::format(
+            path,
+            "neither a safetensors file nor a PyTorch checkpoint",
+        ));
     };
     require_floats(dict, path)
 }
@@ -49,7 +52,8 @@ fn looks_like_safetensors(head: &[u8]) -> bool {
 }
 
 fn read_safetensors(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
-    let broken = |problem: String| Error::format(path, format!("broken safetensors file: {problem}"));
+    let broken =
+        |problem: String| Error::format(path, format!("broken safetensors file: {problem}"));
     let content = (*bytes).as_ref();
     let (header, metadata) =
         SafeTensors::read_metadata(content).map_err(|error| broken(error.to_string()))?;
@@ -74,7 +78,11 @@ fn read_safetensors(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
             Dtype::I8 => StoredType::I8,
             Dtype::U8 => StoredType::U8,
             Dtype::BOOL => StoredType::Bool,
-            other => return Err(broken(format!("tensor `{name}` has type {other:?}, which is not supported"))),
+            other => {
+                return Err(broken(format!(
+                    "tensor `{name}` has type {other:?}, which is not supported"
+                )));
+            }
         };
         let offset = start + info.data_offsets.0;
         let tensor = HostTensor::stored(bytes.clone(), dtype, offset, info.shape.clone(), None)
@@ -107,11 +115,17 @@ fn read_shards(index: &Path) -> Result<StateDict> {
             dict.insert(name, tensor);
         }
     }
-    let missing: Vec<_> = weight_map.keys().filter(|name| dict.get(name).is_none()).collect();
+    let missing: Vec<_> = weight_map
+        .keys()
+        .filter(|name| dict.get(name).is_none())
+        .collect();
     if let Some(name) = missing.first() {
         return Err(Error::format(
             index,
-            format!("{} tensors are in no shard, the first is `{name}`", missing.len()),
+            format!(
+                "{} tensors are in no shard, the first is `{name}`",
+                missing.len()
+            ),
         ));
     }
     Ok(dict)
@@ -126,13 +140,20 @@ pub fn write_safetensors(path: &Path, dict: &StateDict) -> Result<()> {
     let values: Vec<(String, Vec<usize>, Vec<u8>)> = dict
         .iter()
         .map(|(name, tensor)| {
-            let bytes = tensor.values().iter().flat_map(|x| x.to_le_bytes()).collect();
+            let bytes = tensor
+                .values()
+                .iter()
+                .flat_map(|x| x.to_le_bytes())
+                .collect();
             (name.to_string(), tensor.shape().to_vec(), bytes)
         })
         .collect();
     let views = values.iter().map(|(name, shape, bytes)| {
         let view = safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), bytes);
-        (name.as_str(), view.expect("the bytes are those of the shape"))
+        (
+            name.as_str(),
+            view.expect("the bytes are those of the shape"),
+        )
     });
     // Readers in Python look for this mark of the layout.
     let metadata = Some([("format".to_string(), "pt".to_string())].into());
@@ -159,6 +180,9 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     write().map_err(|source| {
         let _ = std::fs::remove_file(partial);
-        Error::Io { path: path.into(), source }
+        Error::Io {
+            path: path.into(),
+            source,
+        }
     })
 }

@@ -13,14 +13,29 @@ use std::path::Path;
 /// Root names, ours on the right. The misspelling is in the released files.
 const ROOTS: [(&str, &str); 13] = [
     ("vision_model.embeddings.patch_embedding.", "visual.conv1."),
-    ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
-    ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
+    (
+        "vision_model.embeddings.class_embedding",
+        "visual.class_embedding",
+    ),
+    (
+        "vision_model.embeddings.position_embedding.weight",
+        "visual.positional_embedding",
+    ),
     ("vision_model.pre_layrnorm.", "visual.ln_pre."),
     ("vision_model.post_layernorm.", "visual.ln_post."),
-    ("vision_model.encoder.layers.", "visual.transformer.resblocks."),
+    (
+        "vision_model.encoder.layers.",
+        "visual.transformer.resblocks.",
+    ),
     ("visual_projection.weight", "visual.proj"),
-    ("text_model.embeddings.token_embedding.", "text.token_embedding."),
-    ("text_model.embeddings.position_embedding.weight", "text.positional_embedding"),
+    (
+        "text_model.embeddings.token_embedding.",
+        "text.token_embedding.",
+    ),
+    (
+        "text_model.embeddings.position_embedding.weight",
+        "text.positional_embedding",
+    ),
     ("text_model.final_layer_norm.", "text.ln_final."),
     ("text_model.encoder.layers.", "text.transformer.resblocks."),
     ("text_projection.weight", "text.text_projection"),
@@ -42,16 +57,23 @@ pub(super) fn canonical(dict: StateDict, path: &Path) -> Result<StateDict> {
         if name.ends_with(".position_ids") {
             return None;
         }
-        let root = ROOTS.iter().find_map(|(from, to)| Some((to, name.strip_prefix(from)?)));
+        let root = ROOTS
+            .iter()
+            .find_map(|(from, to)| Some((to, name.strip_prefix(from)?)));
         Some(match root {
             Some((to, rest)) => IN_BLOCK
                 .iter()
-                .fold(format!("{to}{rest}"), |name, (from, to)| name.replace(from, to)),
+                .fold(format!("{to}{rest}"), |name, (from, to)| {
+                    name.replace(from, to)
+                }),
             None => name.to_string(),
         })
     });
-    let queries: Vec<String> =
-        renamed.names().filter(|name| name.contains(".self_attn.q_proj.")).map(Into::into).collect();
+    let queries: Vec<String> = renamed
+        .names()
+        .filter(|name| name.contains(".self_attn.q_proj."))
+        .map(Into::into)
+        .collect();
     for query in queries {
         let parts: Option<Vec<_>> = ["q_proj", "k_proj", "v_proj"]
             .map(|part| renamed.remove(&query.replace("q_proj", part)))
@@ -75,27 +97,44 @@ pub(super) fn canonical(dict: StateDict, path: &Path) -> Result<StateDict> {
 pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
     let kind = config["model_type"].as_str().unwrap_or("unknown");
     if kind != "clip" {
-        return Err(Error::format(path, format!("`model_type` is {kind}, expected clip")));
+        return Err(Error::format(
+            path,
+            format!("`model_type` is {kind}, expected clip"),
+        ));
     }
     let (vision, text) = (&config["vision_config"], &config["text_config"]);
     // Missing fields have the defaults of transformers' CLIPVisionConfig and CLIPTextConfig.
     let size = |section: &Value, name: &str, default: u64| {
         section[name].as_u64().unwrap_or(default) as usize
     };
-    let act = |section: &Value| section["hidden_act"].as_str().unwrap_or("quick_gelu").to_string();
+    let act = |section: &Value| {
+        section["hidden_act"]
+            .as_str()
+            .unwrap_or("quick_gelu")
+            .to_string()
+    };
     let tanh = |name: &str| {
-        matches!(name, "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast")
-            .then(|| ActivationArguments { approximate: "tanh".into() })
+        matches!(name, "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast").then(|| {
+            ActivationArguments {
+                approximate: "tanh".into(),
+            }
+        })
     };
     let (vision_act, text_act) = (act(vision), act(text));
     for name in [&vision_act, &text_act] {
         if name != "quick_gelu" && name != "gelu" && tanh(name).is_none() {
-            return Err(Error::format(path, format!("`hidden_act` {name} is not supported")));
+            return Err(Error::format(
+                path,
+                format!("`hidden_act` {name} is not supported"),
+            ));
         }
     }
     let quick = vision_act == "quick_gelu";
     if quick != (text_act == "quick_gelu") {
-        return Err(Error::format(path, "the towers differ in `hidden_act`, which is not supported"));
+        return Err(Error::format(
+            path,
+            "the towers differ in `hidden_act`, which is not supported",
+        ));
     }
     let norm = |section: &Value| {
         let eps = section["layer_norm_eps"].as_f64().unwrap_or(1e-5);
@@ -104,8 +143,10 @@ pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
     let ratio = |section: &Value, width: usize| {
         size(section, "intermediate_size", 4 * width as u64) as f64 / width as f64
     };
-    let (vision_width, text_width) =
-        (size(vision, "hidden_size", 768), size(text, "hidden_size", 512));
+    let (vision_width, text_width) = (
+        size(vision, "hidden_size", 768),
+        size(text, "hidden_size", 512),
+    );
     // transformers pools the largest id where the end-of-text id is the old, wrong 2.
     let eos = text["eos_token_id"].as_i64().unwrap_or(49407);
     let value = ModelConfig {
@@ -133,7 +174,11 @@ pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
             heads: size(text, "num_attention_heads", 8),
             layers: size(text, "num_hidden_layers", 12),
             mlp_ratio: ratio(text, text_width),
-            pool_type: if eos == 2 { TextPoolType::Argmax } else { TextPoolType::Eos },
+            pool_type: if eos == 2 {
+                TextPoolType::Argmax
+            } else {
+                TextPoolType::Eos
+            },
             eos_id: (eos != 2).then_some(eos),
             act_kwargs: tanh(&text_act),
             norm_kwargs: norm(text),
@@ -156,12 +201,19 @@ pub(super) fn preprocess_config(config: &Value, path: &Path) -> Result<Preproces
         preprocess.size = [side as usize; 2];
     }
     let squash = config["size"]["height"].is_u64();
-    preprocess.resize_mode = if squash { ResizeMode::Squash } else { ResizeMode::Shortest };
+    preprocess.resize_mode = if squash {
+        ResizeMode::Squash
+    } else {
+        ResizeMode::Shortest
+    };
     preprocess.interpolation = match config["resample"].as_u64() {
         None | Some(3) => Interpolation::Bicubic,
         Some(2) => Interpolation::Bilinear,
         Some(other) => {
-            return Err(Error::format(path, format!("`resample` {other} is not supported")));
+            return Err(Error::format(
+                path,
+                format!("`resample` {other} is not supported"),
+            ));
         }
     };
     let statistics = |name: &str, default: [f32; 3]| -> [f32; 3] {

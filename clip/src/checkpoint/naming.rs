@@ -45,7 +45,12 @@ const TEXT_ROOTS: [&str; 6] = [
 ];
 
 /// Entries that are no parameters: buffers of older versions and constants of TorchScript archives.
-const IGNORED: [&str; 4] = ["input_resolution", "context_length", "vocab_size", "attn_mask"];
+const IGNORED: [&str; 4] = [
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+    "attn_mask",
+];
 
 /// Brings a checkpoint of any known scheme to our names and layouts.
 ///
@@ -73,15 +78,30 @@ pub fn canonical(dict: StateDict, path: &Path) -> Result<(Scheme, StateDict)> {
     let dict = dict.rename(|name| {
         let ignored = IGNORED.contains(&name) || name.ends_with("position_ids");
         let nested = TEXT_ROOTS.iter().any(|root| name.starts_with(root));
-        (!ignored).then(|| if nested { format!("text.{name}") } else { name.to_string() })
+        (!ignored).then(|| {
+            if nested {
+                format!("text.{name}")
+            } else {
+                name.to_string()
+            }
+        })
     });
-    Ok((scheme, dict.into_iter().map(|(name, tensor)| vector_scalars(name, tensor)).collect()))
+    Ok((
+        scheme,
+        dict.into_iter()
+            .map(|(name, tensor)| vector_scalars(name, tensor))
+            .collect(),
+    ))
 }
 
 /// Our names back to open_clip's, for a model whose text tower is at the root unless `custom_text`.
 pub fn to_open_clip(dict: StateDict, custom_text: bool, nonscalar_logit_scale: bool) -> StateDict {
     let dict = dict.rename(|name| {
-        let root = if custom_text { None } else { name.strip_prefix("text.") };
+        let root = if custom_text {
+            None
+        } else {
+            name.strip_prefix("text.")
+        };
         Some(root.unwrap_or(name).to_string())
     });
     dict.into_iter()
@@ -141,7 +161,9 @@ fn slip(dict: StateDict) -> StateDict {
     ];
     dict.rename(|name| {
         if let Some(rest) = name.strip_prefix("visual.blocks.") {
-            let rest = in_block.iter().fold(rest.to_string(), |name, (from, to)| name.replace(from, to));
+            let rest = in_block
+                .iter()
+                .fold(rest.to_string(), |name, (from, to)| name.replace(from, to));
             return Some(format!("visual.transformer.resblocks.{rest}"));
         }
         let renamed = renames

@@ -16,7 +16,8 @@ use std::path::Path;
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
 pub(super) fn looks_like_pickle(head: &[u8]) -> bool {
-    head.starts_with(ZIP_MAGIC) || (head.first() == Some(&0x80) && head.get(1).is_some_and(|v| *v <= 5))
+    head.starts_with(ZIP_MAGIC)
+        || (head.first() == Some(&0x80) && head.get(1).is_some_and(|v| *v <= 5))
 }
 
 pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
@@ -39,11 +40,21 @@ pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
             .checked_mul(tensor.dtype.size())
             .and_then(|offset| offset.checked_add(storage.start));
         let view = offset.and_then(|offset| {
-            HostTensor::stored(bytes.clone(), tensor.dtype, offset, tensor.shape, Some(tensor.strides))
+            HostTensor::stored(
+                bytes.clone(),
+                tensor.dtype,
+                offset,
+                tensor.shape,
+                Some(tensor.strides),
+            )
         });
         dict.insert(
             name.clone(),
-            view.ok_or_else(|| broken(format!("tensor `{name}` reaches past the end; the file is cut short")))?,
+            view.ok_or_else(|| {
+                broken(format!(
+                    "tensor `{name}` reaches past the end; the file is cut short"
+                ))
+            })?,
         );
     }
     Ok(dict)
@@ -57,7 +68,8 @@ struct Storage {
 type Parsed = std::result::Result<(Value, HashMap<String, Storage>), String>;
 
 fn read_zip(bytes: &SharedBytes) -> Parsed {
-    let broken = |error: zip::result::ZipError| format!("broken PyTorch archive: {error}; copy it again");
+    let broken =
+        |error: zip::result::ZipError| format!("broken PyTorch archive: {error}; copy it again");
     let content = (**bytes).as_ref();
     let mut archive = zip::ZipArchive::new(Cursor::new(content)).map_err(broken)?;
     let names: Vec<String> = archive.file_names().map(str::to_string).collect();
@@ -65,7 +77,10 @@ fn read_zip(bytes: &SharedBytes) -> Parsed {
         .iter()
         .find(|name| *name == "data.pkl" || name.ends_with("/data.pkl"))
         .ok_or("a zip file without data.pkl is not a PyTorch checkpoint")?;
-    let root = pickle.strip_suffix("data.pkl").unwrap_or_default().to_string();
+    let root = pickle
+        .strip_suffix("data.pkl")
+        .unwrap_or_default()
+        .to_string();
     let mut storages = HashMap::new();
     let mut machine = None;
     for index in 0..archive.len() {
@@ -73,7 +88,9 @@ fn read_zip(bytes: &SharedBytes) -> Parsed {
         let name = entry.name().to_string();
         let start = entry.data_start().ok_or("a zip entry without data")? as usize;
         let size = entry.compressed_size() as usize;
-        let Some(local) = name.strip_prefix(&root) else { continue };
+        let Some(local) = name.strip_prefix(&root) else {
+            continue;
+        };
         let stored = entry.compression() == zip::CompressionMethod::Stored;
         if local == "byteorder" {
             if content.get(start..start + size) == Some(b"big") {
@@ -81,18 +98,28 @@ fn read_zip(bytes: &SharedBytes) -> Parsed {
             }
         } else if local == "data.pkl" {
             if !stored {
-                return Err("compressed archives are not PyTorch's own; save it again with torch.save".into());
+                return Err(
+                    "compressed archives are not PyTorch's own; save it again with torch.save"
+                        .into(),
+                );
             }
-            let pickled = content.get(start..start.saturating_add(size)).ok_or("the archive is cut short")?;
+            let pickled = content
+                .get(start..start.saturating_add(size))
+                .ok_or("the archive is cut short")?;
             machine = Some(Machine::new(pickled).run()?);
         } else if let Some(key) = local.strip_prefix("data/") {
             if !stored {
-                return Err(format!("storage `{key}` is compressed; save it again with torch.save"));
+                return Err(format!(
+                    "storage `{key}` is compressed; save it again with torch.save"
+                ));
             }
             storages.insert(key.to_string(), Storage { start });
         }
     }
-    Ok((machine.ok_or("a zip file without data.pkl is not a PyTorch checkpoint")?, storages))
+    Ok((
+        machine.ok_or("a zip file without data.pkl is not a PyTorch checkpoint")?,
+        storages,
+    ))
 }
 
 /// PyTorch before 1.6: magic number, protocol, system, object, list of storages, then their bytes.
@@ -122,13 +149,20 @@ fn read_stream(bytes: &SharedBytes) -> Parsed {
     collect_storages(&root, &mut sizes, 0);
     let mut storages = HashMap::new();
     for key in keys.borrow().iter() {
-        let Value::Str(key) = key else { return Err("a storage without a name".into()) };
+        let Value::Str(key) = key else {
+            return Err("a storage without a name".into());
+        };
         let raw = content.get(at..at + 8).ok_or("the file is cut short")?;
         let count = u64::from_le_bytes(raw.try_into().expect("eight bytes")) as usize;
         let start = at + 8;
         // A storage that no tensor uses has an unknown element size; it cannot be skipped.
-        let size = sizes.get(&**key).ok_or(format!("storage `{key}` has no known type"))?;
-        at = count.checked_mul(*size).and_then(|n| n.checked_add(start)).ok_or("a storage is too large")?;
+        let size = sizes
+            .get(&**key)
+            .ok_or(format!("storage `{key}` has no known type"))?;
+        at = count
+            .checked_mul(*size)
+            .and_then(|n| n.checked_add(start))
+            .ok_or("a storage is too large")?;
         storages.insert(key.to_string(), Storage { start });
     }
     Ok((root, storages))
@@ -143,15 +177,17 @@ fn collect_storages(value: &Value, sizes: &mut HashMap<String, usize>, depth: us
         Value::Tensor(tensor) => {
             sizes.insert(tensor.storage.clone(), tensor.dtype.size());
         }
-        Value::Dict(entries) => {
-            entries.borrow().iter().for_each(|(_, value)| collect_storages(value, sizes, depth + 1))
-        }
-        Value::List(items) => {
-            items.borrow().iter().for_each(|value| collect_storages(value, sizes, depth + 1))
-        }
-        Value::Tuple(items) => {
-            items.iter().for_each(|value| collect_storages(value, sizes, depth + 1))
-        }
+        Value::Dict(entries) => entries
+            .borrow()
+            .iter()
+            .for_each(|(_, value)| collect_storages(value, sizes, depth + 1)),
+        Value::List(items) => items
+            .borrow()
+            .iter()
+            .for_each(|value| collect_storages(value, sizes, depth + 1)),
+        Value::Tuple(items) => items
+            .iter()
+            .for_each(|value| collect_storages(value, sizes, depth + 1)),
         Value::Object(object) => {
             if let Some(state) = &*object.state.borrow() {
                 collect_storages(state, sizes, depth + 1);
@@ -185,7 +221,9 @@ fn find_state_dict(
     match root {
         Value::Dict(entries) => {
             let entries = entries.borrow();
-            let holds_tensors = entries.iter().any(|(_, value)| matches!(value, Value::Tensor(_)));
+            let holds_tensors = entries
+                .iter()
+                .any(|(_, value)| matches!(value, Value::Tensor(_)));
             if !holds_tensors {
                 for wanted in WEIGHT_KEYS {
                     let found = entries.iter().find(|(key, _)| key.as_str() == Some(wanted));
@@ -209,10 +247,18 @@ fn find_state_dict(
                 }
             }
             if tensors.is_empty() {
-                let keys: Vec<_> = entries.iter().filter_map(|(key, _)| key.as_str()).take(8).collect();
+                let keys: Vec<_> = entries
+                    .iter()
+                    .filter_map(|(key, _)| key.as_str())
+                    .take(8)
+                    .collect();
                 return Err(format!(
                     "no weights found: the checkpoint holds {}; expected a state dict, or one under {}",
-                    if keys.is_empty() { "nothing".into() } else { keys.join(", ") },
+                    if keys.is_empty() {
+                        "nothing".into()
+                    } else {
+                        keys.join(", ")
+                    },
                     WEIGHT_KEYS.join(", ")
                 ));
             }
@@ -228,7 +274,10 @@ fn find_state_dict(
              in Python, save model.state_dict() and load that",
             object.class
         )),
-        other => Err(format!("the file holds {}, not a state dict", other.describe())),
+        other => Err(format!(
+            "the file holds {}, not a state dict",
+            other.describe()
+        )),
     }
 }
 
@@ -239,13 +288,19 @@ fn collect_attributes(
     depth: usize,
 ) {
     let Value::Object(object) = value else { return };
-    let Some(Value::Dict(attributes)) = &*object.state.borrow() else { return };
+    let Some(Value::Dict(attributes)) = &*object.state.borrow() else {
+        return;
+    };
     if depth > MAX_DEPTH {
         return;
     }
     for (key, value) in attributes.borrow().iter() {
         let Some(key) = key.as_str() else { continue };
-        let name = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
+        let name = if prefix.is_empty() {
+            key.to_string()
+        } else {
+            format!("{prefix}.{key}")
+        };
         match value {
             Value::Tensor(tensor) => tensors.push((name, (**tensor).clone())),
             _ => collect_attributes(value, &name, tensors, depth + 1),

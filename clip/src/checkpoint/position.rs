@@ -25,7 +25,9 @@ pub(super) fn fit(dict: &mut StateDict, config: &ModelConfig) {
 
 /// The class token's row, then a square grid.
 fn resize_grid(table: &HostTensor, grid: [usize; 2]) -> Option<HostTensor> {
-    let [rows, width] = *table.shape() else { return None };
+    let [rows, width] = *table.shape() else {
+        return None;
+    };
     let side = rows.checked_sub(1)?.isqrt();
     if rows == 1 + grid[0] * grid[1] || side * side + 1 != rows {
         return None;
@@ -34,12 +36,17 @@ fn resize_grid(table: &HostTensor, grid: [usize; 2]) -> Option<HostTensor> {
     let (class, patches) = values.split_at(width);
     let mut resized = class.to_vec();
     resized.extend(resize_f32(patches, [side, side, width], grid));
-    Some(HostTensor::from_values(resized, [1 + grid[0] * grid[1], width]))
+    Some(HostTensor::from_values(
+        resized,
+        [1 + grid[0] * grid[1], width],
+    ))
 }
 
 /// PyTorch's `interpolate(mode="linear", align_corners=False)` over the whole table.
 fn resize_rows(table: &HostTensor, rows: usize) -> Option<HostTensor> {
-    let [old, width] = *table.shape() else { return None };
+    let [old, width] = *table.shape() else {
+        return None;
+    };
     if old == rows || old == 0 {
         return None;
     }

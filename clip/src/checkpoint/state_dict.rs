@@ -36,7 +36,9 @@ impl StateDict {
 
     /// Names with their tensors, in order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &HostTensor)> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+        self.tensors
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
     }
 
     /// Number of tensors.
@@ -51,9 +53,13 @@ impl StateDict {
 
     /// Renames tensors; `None` drops one.
     pub fn rename(self, mut name: impl FnMut(&str) -> Option<String>) -> Self {
-        let renamed =
-            self.tensors.into_iter().filter_map(|(old, tensor)| Some((name(&old)?, tensor)));
-        Self { tensors: renamed.collect() }
+        let renamed = self
+            .tensors
+            .into_iter()
+            .filter_map(|(old, tensor)| Some((name(&old)?, tensor)));
+        Self {
+            tensors: renamed.collect(),
+        }
     }
 
     /// Total number of values.
@@ -64,7 +70,9 @@ impl StateDict {
 
 impl FromIterator<(String, HostTensor)> for StateDict {
     fn from_iter<I: IntoIterator<Item = (String, HostTensor)>>(tensors: I) -> Self {
-        Self { tensors: tensors.into_iter().collect() }
+        Self {
+            tensors: tensors.into_iter().collect(),
+        }
     }
 }
 
@@ -123,7 +131,12 @@ pub struct HostTensor {
 #[derive(Clone)]
 enum Content {
     /// Elements of a buffer, `strides` and `range` counted in elements of `dtype` from the buffer's `offset` byte.
-    Stored { bytes: SharedBytes, dtype: StoredType, range: Range<usize>, strides: Vec<usize> },
+    Stored {
+        bytes: SharedBytes,
+        dtype: StoredType,
+        range: Range<usize>,
+        strides: Vec<usize>,
+    },
     /// Along the first axis.
     Concatenated(Vec<HostTensor>),
     /// Of a matrix.
@@ -141,7 +154,10 @@ impl HostTensor {
     pub fn from_values(values: Vec<f32>, shape: impl Into<Vec<usize>>) -> Self {
         let shape = shape.into();
         assert_eq!(values.len(), shape.iter().product::<usize>());
-        Self { shape, content: Content::Values(Arc::new(values)) }
+        Self {
+            shape,
+            content: Content::Values(Arc::new(values)),
+        }
     }
 
     /// A view of `bytes` from byte `offset` on; `None` if it would reach past their end.
@@ -152,7 +168,9 @@ impl HostTensor {
         shape: Vec<usize>,
         strides: Option<Vec<usize>>,
     ) -> Option<Self> {
-        let len = shape.iter().try_fold(1usize, |len, side| len.checked_mul(*side))?;
+        let len = shape
+            .iter()
+            .try_fold(1usize, |len, side| len.checked_mul(*side))?;
         let strides = strides.unwrap_or_else(|| row_major(&shape));
         if strides.len() != shape.len() {
             return None;
@@ -167,18 +185,32 @@ impl HostTensor {
         if end > (*bytes).as_ref().len() {
             return None;
         }
-        Some(Self { shape, content: Content::Stored { bytes, dtype, range: offset..end, strides } })
+        Some(Self {
+            shape,
+            content: Content::Stored {
+                bytes,
+                dtype,
+                range: offset..end,
+                strides,
+            },
+        })
     }
 
     /// One tensor of several, joined along the first axis.
     pub fn concatenate(parts: Vec<Self>) -> Option<Self> {
         let first = parts.first()?;
-        if parts.iter().any(|part| part.shape.is_empty() || part.shape[1..] != first.shape[1..]) {
+        if parts
+            .iter()
+            .any(|part| part.shape.is_empty() || part.shape[1..] != first.shape[1..])
+        {
             return None;
         }
         let mut shape = first.shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-        Some(Self { shape, content: Content::Concatenated(parts) })
+        Some(Self {
+            shape,
+            content: Content::Concatenated(parts),
+        })
     }
 
     /// The transpose of a matrix; anything else stays as it is.
@@ -200,9 +232,17 @@ impl HostTensor {
         }
         // Strides belong to the stored shape, so anything but a plain row-major view is copied.
         let content = match self.content {
-            Content::Stored { bytes, dtype, range, strides } if strides == row_major(&self.shape) => {
-                Content::Stored { bytes, dtype, range, strides: row_major(&shape) }
-            }
+            Content::Stored {
+                bytes,
+                dtype,
+                range,
+                strides,
+            } if strides == row_major(&self.shape) => Content::Stored {
+                bytes,
+                dtype,
+                range,
+                strides: row_major(&shape),
+            },
             _ => Content::Values(Arc::new(self.values())),
         };
         Some(Self { shape, content })
@@ -239,7 +279,12 @@ impl HostTensor {
             Content::Values(values) => values.to_vec(),
             Content::Concatenated(parts) => parts.iter().flat_map(Self::values).collect(),
             Content::Transposed(matrix) => transpose(&matrix.values(), &matrix.shape),
-            Content::Stored { bytes, dtype, range, strides } => {
+            Content::Stored {
+                bytes,
+                dtype,
+                range,
+                strides,
+            } => {
                 let stored = decode(*dtype, &(**bytes).as_ref()[range.clone()]);
                 if *strides == row_major(&self.shape) {
                     stored
@@ -337,11 +382,17 @@ mod tests {
         };
         let plain = view(&[2, 3], None).unwrap();
         assert_eq!(plain.clone().transpose().values(), [0., 3., 1., 4., 2., 5.]);
-        assert_eq!(view(&[3, 2], Some(vec![1, 3])).unwrap().values(), [0., 3., 1., 4., 2., 5.]);
+        assert_eq!(
+            view(&[3, 2], Some(vec![1, 3])).unwrap().values(),
+            [0., 3., 1., 4., 2., 5.]
+        );
         let joined = HostTensor::concatenate(vec![plain.clone(), plain.clone()]).unwrap();
         assert_eq!(joined.shape(), [4, 3]);
         assert_eq!(joined.values()[6..], joined.values()[..6]);
-        assert_eq!(plain.transpose().reshape([6]).unwrap().values(), [0., 3., 1., 4., 2., 5.]);
+        assert_eq!(
+            plain.transpose().reshape([6]).unwrap().values(),
+            [0., 3., 1., 4., 2., 5.]
+        );
         assert!(view(&[2, 4], None).is_none(), "reaches past the end");
         assert!(view(&[usize::MAX, 2], None).is_none(), "overflows");
     }

@@ -2,10 +2,10 @@ use super::init::Init;
 use super::{LayerNorm, Linear, linear};
 use burn::module::Param;
 use burn::prelude::*;
+use burn::tensor::DType;
 use burn::tensor::activation::softmax;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::DType;
 
 /// Multi-head self-attention with one fused projection for queries, keys and values.
 #[derive(Module, Debug)]
@@ -58,14 +58,19 @@ impl<B: Backend> Attention<B> {
         let qkv = qkv.reshape([batch, seq, 3, self.heads, head_dim]);
         // [batch, heads, seq, head_dim] each
         let [q, k, v] = [0, 1, 2].map(|i| {
-            qkv.clone().narrow(2, i, 1).squeeze_dim::<4>(2).swap_dims(1, 2)
+            qkv.clone()
+                .narrow(2, i, 1)
+                .squeeze_dim::<4>(2)
+                .swap_dims(1, 2)
         });
         let normed = |norm: &Option<LayerNorm<B>>, x| match norm {
             Some(norm) => norm.forward(x),
             None => x,
         };
         let (q, k) = (normed(&self.ln_q, q), normed(&self.ln_k, k));
-        let context = sdpa(q, k, v, bias).swap_dims(1, 2).reshape([batch, seq, width]);
+        let context = sdpa(q, k, v, bias)
+            .swap_dims(1, 2)
+            .reshape([batch, seq, width]);
         self.out_proj.forward(context)
     }
 }
@@ -88,8 +93,11 @@ pub fn sdpa<B: Backend>(
     let scale = (head_dim as f64).powf(-0.5);
     if !B::ad_enabled(&q.device()) && dtype == DType::F32 {
         // An explicit scale keeps GPU backends off their fused kernels, which misread strided inputs in burn 0.21.
-        let options =
-            AttentionModuleOptions { scale: Some(scale), softcap: None, is_causal: false };
+        let options = AttentionModuleOptions {
+            scale: Some(scale),
+            softcap: None,
+            is_causal: false,
+        };
         let bias = bias.map(|bias| bias.expand([batch, heads, seq, k.dims()[2]]));
         return attention(q, k, v, None, bias, options);
     }

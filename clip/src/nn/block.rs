@@ -77,7 +77,9 @@ impl BlockConfig {
         };
         let norm = |init: &Init| LayerNorm::new(width, self.norm_eps, init, device);
         let layer_scale = |init: &Init| {
-            self.layer_scale.map(|value| LayerScale { gamma: init.constant([width], value, device) })
+            self.layer_scale.map(|value| LayerScale {
+                gamma: init.constant([width], value, device),
+            })
         };
         Block {
             ln_1: norm(init),
@@ -91,7 +93,11 @@ impl BlockConfig {
             ),
             ls_1: layer_scale(init),
             ln_2: norm(init),
-            mlp: Mlp { c_fc, c_proj, activation: self.activation },
+            mlp: Mlp {
+                c_fc,
+                c_proj,
+                activation: self.activation,
+            },
             ls_2: layer_scale(init),
         }
     }
@@ -163,8 +169,13 @@ impl TransformerConfig {
         init: &mut Init,
         device: &Device<B>,
     ) -> Transformer<B> {
-        let resblocks = (0..self.layers).map(|_| self.block.init(how, init, device)).collect();
-        Transformer { resblocks, causal: self.causal }
+        let resblocks = (0..self.layers)
+            .map(|_| self.block.init(how, init, device))
+            .collect();
+        Transformer {
+            resblocks,
+            causal: self.causal,
+        }
     }
 }
 
@@ -189,7 +200,9 @@ impl<B: Backend> Transformer<B> {
     ///
     /// - x, output: `[batch, seq, width]`
     pub fn forward(&self, x: Tensor<B, 3>, mask: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
-        self.resblocks.iter().fold(x, |x, block| block.forward(x, mask.clone()))
+        self.resblocks
+            .iter()
+            .fold(x, |x, block| block.forward(x, mask.clone()))
     }
 
     /// The output of every block, for probing and for finding the first block that differs from a reference.
@@ -211,6 +224,7 @@ impl<B: Backend> Transformer<B> {
 pub(crate) const MASKED: f32 = -1e9;
 
 fn causal_mask<B: Backend>(seq: usize, device: &Device<B>) -> Tensor<B, 4> {
-    let rows = (0..seq).flat_map(|query| (0..seq).map(move |key| if key > query { MASKED } else { 0.0 }));
+    let rows =
+        (0..seq).flat_map(|query| (0..seq).map(move |key| if key > query { MASKED } else { 0.0 }));
     Tensor::from_data(TensorData::new(rows.collect(), [1, 1, seq, seq]), device)
 }

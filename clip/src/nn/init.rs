@@ -99,8 +99,15 @@ mod tests {
     #[test]
     fn normal_draws_have_the_requested_moments_and_repeat_with_the_seed() {
         let device = Default::default();
-        let draw = || Init::seeded(7).normal::<Flex, 2>([100, 100], 0.5, &device).val();
-        let (mean, var) = (draw().mean().into_scalar(), draw().square().mean().into_scalar());
+        let draw = || {
+            Init::seeded(7)
+                .normal::<Flex, 2>([100, 100], 0.5, &device)
+                .val()
+        };
+        let (mean, var) = (
+            draw().mean().into_scalar(),
+            draw().square().mean().into_scalar(),
+        );
         assert!(mean.abs() < 0.02, "{mean}");
         assert!((var - 0.25).abs() < 0.02, "{var}");
         assert_eq!(draw().into_data(), draw().into_data());

@@ -40,7 +40,11 @@ impl<B: Backend> Linear<B> {
     /// - x: `[..., in]`
     /// - output: `[..., out]`, in the dtype of `x`
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        linear(x, self.weight.val(), self.bias.as_ref().map(|bias| bias.val()))
+        linear(
+            x,
+            self.weight.val(),
+            self.bias.as_ref().map(|bias| bias.val()),
+        )
     }
 }
 
@@ -64,7 +68,9 @@ pub fn linear<B: Backend, const D: usize>(
     shape[D - 1] = outputs;
 
     // One two-dimensional product: a batched one would broadcast the weight.
-    let y = x.reshape([rows, inputs]).matmul(weight.cast(dtype).transpose());
+    let y = x
+        .reshape([rows, inputs])
+        .matmul(weight.cast(dtype).transpose());
     match bias {
         Some(bias) => (y + bias.cast(dtype).unsqueeze()).reshape(shape),
         None => y.reshape(shape),

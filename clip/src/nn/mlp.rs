@@ -18,6 +18,7 @@ impl<B: Backend> Mlp<B> {
     ///
     /// - x, output: `[..., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        self.c_proj.forward(self.activation.forward(self.c_fc.forward(x)))
+        self.c_proj
+            .forward(self.activation.forward(self.c_fc.forward(x)))
     }
 }

@@ -31,7 +31,10 @@ impl<B: Backend> LayerNorm<B> {
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
         let dtype = x.dtype();
         let x = x.cast(DType::F32);
-        let (weight, bias) = (self.weight.val().cast(DType::F32), self.bias.val().cast(DType::F32));
+        let (weight, bias) = (
+            self.weight.val().cast(DType::F32),
+            self.bias.val().cast(DType::F32),
+        );
         if !B::ad_enabled(&x.device()) {
             // Without a graph to record, backends that have one use a fused kernel.
             let [x, weight, bias] = [

@@ -68,7 +68,12 @@ impl PatchDropout {
     pub fn draw(&self, images: usize, patches: usize, rng: &mut impl Rng) -> Vec<i32> {
         let kept = self.kept(patches);
         (0..images)
-            .flat_map(|_| sample(rng, patches, kept).into_iter().map(|i| i as i32).collect::<Vec<_>>())
+            .flat_map(|_| {
+                sample(rng, patches, kept)
+                    .into_iter()
+                    .map(|i| i as i32)
+                    .collect::<Vec<_>>()
+            })
             .collect()
     }
 }

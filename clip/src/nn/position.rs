@@ -5,9 +5,7 @@
 pub fn sin_cos_2d(width: usize, grid: usize) -> Vec<f32> {
     let bands = width / 4;
     let encode = |position: usize| {
-        let angle = move |band: usize| {
-            position as f64 / 10_000f64.powf(band as f64 / bands as f64)
-        };
+        let angle = move |band: usize| position as f64 / 10_000f64.powf(band as f64 / bands as f64);
         let sines = (0..bands).map(move |band| angle(band).sin() as f32);
         sines.chain((0..bands).map(move |band| angle(band).cos() as f32))
     };

@@ -3,7 +3,8 @@
 mod transformer;
 
 pub use transformer::{
-    TextPool, TextProjection, TextProjectionKind, TextTransformer, TextTransformerConfig, TokenEmbedding,
+    TextPool, TextProjection, TextProjectionKind, TextTransformer, TextTransformerConfig,
+    TokenEmbedding,
 };
 
 use burn::prelude::*;

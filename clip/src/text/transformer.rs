@@ -21,7 +21,6 @@ pub enum TextPool {
     Last,
 }
 
-
 /// Architecture of a [`TextTransformer`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextTransformerConfig {
@@ -70,15 +69,19 @@ impl TextTransformerConfig {
             cls_emb: self.embed_cls.then(|| init.normal([width], 0.01, device)),
             positional_embedding: init.normal([positions, width], 0.01, device),
             transformer: self.transformer.init(
-                BlockInit::ScaledNormal { layers: self.transformer.layers },
+                BlockInit::ScaledNormal {
+                    layers: self.transformer.layers,
+                },
                 init,
                 device,
             ),
             ln_final: LayerNorm::new(width, block.norm_eps, init, device),
             text_projection: match self.projection {
-                TextProjectionKind::Matrix => {
-                    Some(TextProjection::Matrix(init.normal([width, embed_dim], std, device)))
-                }
+                TextProjectionKind::Matrix => Some(TextProjection::Matrix(init.normal(
+                    [width, embed_dim],
+                    std,
+                    device,
+                ))),
                 TextProjectionKind::Linear => Some(TextProjection::Linear(Linear::normal(
                     width, embed_dim, std, init, device,
                 ))),
@@ -156,7 +159,9 @@ impl<B: Backend> TextTransformer<B> {
         let [batch, seq] = ids.dims();
         let table = self.token_embedding.weight.val();
         let [_, width] = table.dims();
-        let mut x = table.select(0, ids.reshape([batch * seq])).reshape([batch, seq, width]);
+        let mut x = table
+            .select(0, ids.reshape([batch * seq]))
+            .reshape([batch, seq, width]);
         if let Some(class) = &self.cls_emb {
             let class = class.val().unsqueeze::<3>().expand([batch, 1, width]);
             x = Tensor::cat(vec![x, class], 1);
@@ -253,7 +258,9 @@ fn first_of_largest<B: Backend>(values: Tensor<B, 2, Int>) -> Tensor<B, 2, Int> 
     let largest = values.clone().max_dim(1).expand([batch, seq]);
     let positions = Tensor::<B, 1, Int>::arange(0..seq as i64, &device);
     let positions = positions.unsqueeze::<2>().expand([batch, seq]);
-    positions.mask_fill(values.not_equal(largest), seq as i64).min_dim(1)
+    positions
+        .mask_fill(values.not_equal(largest), seq as i64)
+        .min_dim(1)
 }
 
 /// `[batch, 1]` → the `[batch, 1, width]` index that `gather` wants.

@@ -3,9 +3,7 @@
 //! Fields carry the names of open_clip's state dict.
 
 use crate::nn::init::Init;
-use crate::nn::{
-    BlockInit, LayerNorm, PatchEmbed, Transformer, TransformerConfig, sin_cos_2d,
-};
+use crate::nn::{BlockInit, LayerNorm, PatchEmbed, Transformer, TransformerConfig, sin_cos_2d};
 use burn::module::Param;
 use burn::prelude::*;
 use burn::tensor::DType;
@@ -160,7 +158,10 @@ impl<B: Backend> Vit<B> {
         let [batch, _, width] = patches.dims();
         let position = self.positional_embedding.val().narrow(0, 0, 1); // [1, width]
         let class = self.class_embedding.val().unsqueeze::<2>() + position;
-        let class = class.cast(self.compute).unsqueeze::<3>().expand([batch, 1, width]);
+        let class = class
+            .cast(self.compute)
+            .unsqueeze::<3>()
+            .expand([batch, 1, width]);
         let tokens = Tensor::cat(vec![class, patches], 1);
         match &self.ln_pre {
             Some(ln_pre) => ln_pre.forward(tokens),
@@ -201,7 +202,11 @@ impl<B: Backend> Vit<B> {
     /// - output: `[batch, patches, width]`
     pub fn patch_tokens(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let patches = x.dims()[1] - 1;
-        let x = if self.final_ln_after_pool { x } else { self.ln_post.forward(x) };
+        let x = if self.final_ln_after_pool {
+            x
+        } else {
+            self.ln_post.forward(x)
+        };
         x.narrow(1, 1, patches)
     }
 
@@ -218,5 +223,9 @@ impl<B: Backend> Vit<B> {
 fn mean_of_patches<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 2> {
     let [_, seq, _] = x.dims();
     let dtype = x.dtype();
-    x.narrow(1, 1, seq - 1).cast(DType::F32).mean_dim(1).squeeze_dim::<2>(1).cast(dtype)
+    x.narrow(1, 1, seq - 1)
+        .cast(DType::F32)
+        .mean_dim(1)
+        .squeeze_dim::<2>(1)
+        .cast(dtype)
 }

@@ -62,7 +62,10 @@ impl Value {
     }
 
     fn object(class: &str, state: Option<Value>) -> Self {
-        Self::Object(Rc::new(Object { class: class.into(), state: RefCell::new(state) }))
+        Self::Object(Rc::new(Object {
+            class: class.into(),
+            state: RefCell::new(state),
+        }))
     }
 
     fn dict() -> Self {
@@ -101,7 +104,12 @@ pub(super) struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, stack: Vec::new(), memo: HashMap::new() }
+        Self {
+            bytes,
+            at: 0,
+            stack: Vec::new(),
+            memo: HashMap::new(),
+        }
     }
 
     /// Bytes consumed so far.
@@ -190,7 +198,11 @@ impl<'a> Machine<'a> {
             }
             0x85..=0x87 => {
                 let count = usize::from(opcode - 0x84);
-                let start = self.stack.len().checked_sub(count).ok_or("a pickle whose stack runs dry")?;
+                let start = self
+                    .stack
+                    .len()
+                    .checked_sub(count)
+                    .ok_or("a pickle whose stack runs dry")?;
                 let items = self.stack.split_off(start);
                 self.push(Value::Tuple(items.into()));
             }
@@ -225,7 +237,10 @@ impl<'a> Machine<'a> {
                 self.remember(slot)?;
             }
             b'p' => {
-                let slot = self.line()?.parse().map_err(|_| "a pickle with a broken memo")?;
+                let slot = self
+                    .line()?
+                    .parse()
+                    .map_err(|_| "a pickle with a broken memo")?;
                 self.remember(slot)?;
             }
             0x94 => self.remember(self.memo.len())?,
@@ -238,7 +253,10 @@ impl<'a> Machine<'a> {
                 self.recall(slot)?;
             }
             b'g' => {
-                let slot = self.line()?.parse().map_err(|_| "a pickle with a broken memo")?;
+                let slot = self
+                    .line()?
+                    .parse()
+                    .map_err(|_| "a pickle with a broken memo")?;
                 self.recall(slot)?;
             }
             b'c' => {
@@ -282,15 +300,22 @@ impl<'a> Machine<'a> {
     }
 
     fn pop(&mut self) -> Result<Value> {
-        self.stack.pop().ok_or_else(|| "a pickle whose stack runs dry".into())
+        self.stack
+            .pop()
+            .ok_or_else(|| "a pickle whose stack runs dry".into())
     }
 
     fn top(&self) -> Result<&Value> {
-        self.stack.last().ok_or_else(|| "a pickle whose stack runs dry".into())
+        self.stack
+            .last()
+            .ok_or_else(|| "a pickle whose stack runs dry".into())
     }
 
     fn pop_to_mark(&mut self) -> Result<Vec<Value>> {
-        let mark = self.stack.iter().rposition(|value| matches!(value, Value::Mark));
+        let mark = self
+            .stack
+            .iter()
+            .rposition(|value| matches!(value, Value::Mark));
         let mark = mark.ok_or("a pickle whose stack runs dry")?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();
@@ -304,13 +329,20 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, slot: usize) -> Result<()> {
-        let value = self.memo.get(&slot).ok_or("a pickle with a broken memo")?.clone();
+        let value = self
+            .memo
+            .get(&slot)
+            .ok_or("a pickle with a broken memo")?
+            .clone();
         self.push(value);
         Ok(())
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len());
+        let end = self
+            .at
+            .checked_add(len)
+            .filter(|end| *end <= self.bytes.len());
         let taken = &self.bytes[self.at..end.ok_or("the pickle is cut short")?];
         self.at += len;
         Ok(taken)
@@ -327,12 +359,18 @@ impl<'a> Machine<'a> {
     /// A little-endian length of `width` bytes.
     fn length(&mut self, width: usize) -> Result<usize> {
         let raw = self.take(width)?;
-        Ok(raw.iter().rev().fold(0usize, |len, byte| (len << 8) | usize::from(*byte)))
+        Ok(raw
+            .iter()
+            .rev()
+            .fold(0usize, |len, byte| (len << 8) | usize::from(*byte)))
     }
 
     fn line(&mut self) -> Result<&'a str> {
         let rest = &self.bytes[self.at..];
-        let len = rest.iter().position(|byte| *byte == b'\n').ok_or("the pickle is cut short")?;
+        let len = rest
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .ok_or("the pickle is cut short")?;
         self.at += len + 1;
         std::str::from_utf8(&rest[..len]).map_err(|_| "a pickle with broken text".into())
     }
@@ -397,15 +435,23 @@ fn call(callable: &Value, arguments: &Value) -> Result<Value> {
         "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor" => {
             tensor(&arguments).ok_or_else(|| "a tensor without shape or storage".to_string())
         }
-        "torch._utils._rebuild_parameter" => {
-            arguments.first().cloned().ok_or_else(|| "a parameter without a tensor".to_string())
-        }
+        "torch._utils._rebuild_parameter" => arguments
+            .first()
+            .cloned()
+            .ok_or_else(|| "a parameter without a tensor".to_string()),
         other => Ok(Value::object(other, None)),
     }
 }
 
 fn tensor(arguments: &[Value]) -> Option<Value> {
-    let [Value::Storage(storage), Value::Int(offset), shape, strides, ..] = arguments else {
+    let [
+        Value::Storage(storage),
+        Value::Int(offset),
+        shape,
+        strides,
+        ..,
+    ] = arguments
+    else {
         return None;
     };
     Some(Value::Tensor(Rc::new(TensorRef {
@@ -419,8 +465,11 @@ fn tensor(arguments: &[Value]) -> Option<Value> {
 
 /// `("storage", class, key, location, length)`, with a sixth entry for a view in the old format.
 fn storage(id: &Value) -> Result<Value> {
-    let Value::Tuple(parts) = id else { return Err("a storage without a description".into()) };
-    let (Some(Value::Global(class)), Some(key)) = (parts.get(1), parts.get(2).and_then(Value::as_str))
+    let Value::Tuple(parts) = id else {
+        return Err("a storage without a description".into());
+    };
+    let (Some(Value::Global(class)), Some(key)) =
+        (parts.get(1), parts.get(2).and_then(Value::as_str))
     else {
         return Err("a storage without a description".into());
     };

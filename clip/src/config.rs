@@ -636,6 +636,7 @@ macro_rules! presets {
 
 const PRESETS: &[(&str, &str)] = presets![
     "tiny",
+    "scenes",
     "ViT-S-16",
     "ViT-B-32",
     "ViT-B-32-quickgelu",

@@ -14,10 +14,31 @@ use crate::published::Published;
 use crate::results::RunResult;
 
 const STYLE: &str = include_str!("style.css");
+const GALLERY_STYLE: &str = include_str!("gallery.css");
 
 /// Writes the report of some results. `skipped` are files that were left out, with the reason.
 pub fn save_report(results: &[RunResult], skipped: &[String], path: &Path) -> Result<()> {
     files::write(path, page(results, skipped).into_string().as_bytes())
+}
+
+/// The pictures that were found for the example queries of some results, to put into another page.
+pub fn gallery(results: &[RunResult]) -> Markup {
+    let runs: Vec<&RunResult> = results.iter().collect();
+    html! {
+        style { (PreEscaped(GALLERY_STYLE)) }
+        (gallery::queries(&runs))
+    }
+}
+
+/// A picture file as a data URI, so that a page needs no file beside it.
+///
+/// # Errors
+///
+/// Names the file if it cannot be read.
+pub fn data_uri(path: &Path, media_type: &str) -> Result<String> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let bytes = std::fs::read(path).map_err(crate::error::EvalError::io(path))?;
+    Ok(format!("data:{media_type};base64,{}", STANDARD.encode(bytes)))
 }
 
 /// The page.
@@ -33,7 +54,7 @@ pub fn page(results: &[RunResult], skipped: &[String]) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { "Evaluation report" }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(GALLERY_STYLE)) (PreEscaped(STYLE)) }
             }
             body {
                 header {

@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result};
 use burn::backend::Autodiff;
+use burn::module::AutodiffModule;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
@@ -15,8 +16,8 @@ use clip_burn::data::scenes::{
     Scenes, ScenesConfig, Split, TEMPLATES, Words, contact_sheet,
     write::{ImageFormat, write_imagenet, write_karpathy, write_webdataset},
 };
-use clip_burn::eval::datasets::retrieval::{RetrievalOptions, retrieval as read_retrieval};
 use clip_burn::eval::datasets::image_folder;
+use clip_burn::eval::datasets::retrieval::{RetrievalOptions, retrieval as read_retrieval};
 use clip_burn::eval::prompts::{ClassName, Prompts, Templates};
 use clip_burn::eval::tasks::{retrieval::retrieval, zero_shot::zero_shot};
 use clip_burn::eval::{Extraction, RunResult, report};
@@ -111,7 +112,9 @@ fn fresh_folder(out: &Path) -> Result<PathBuf> {
     const MARK: &str = ".quickstart";
     if out.exists() {
         let ours = out.join(MARK).is_file();
-        let empty = out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+        let empty = out
+            .read_dir()
+            .is_ok_and(|mut entries| entries.next().is_none());
         anyhow::ensure!(
             ours || empty,
             "{}: not written by this example; remove it or choose another --out",
@@ -127,16 +130,34 @@ fn fresh_folder(out: &Path) -> Result<PathBuf> {
 /// The world in the formats that real data sets have.
 fn write_world(world: &Scenes, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
-    write_webdataset(world, Split::Train, &folder.join("train"), SHARD, ImageFormat::Png)?;
-    write_karpathy(world, Split::Test, &folder.join("retrieval"), ImageFormat::Png)?;
-    write_imagenet(world, Split::Test, &folder.join("classes"), ImageFormat::Png)?;
+    write_webdataset(
+        world,
+        Split::Train,
+        &folder.join("train"),
+        SHARD,
+        ImageFormat::Png,
+    )?;
+    write_karpathy(
+        world,
+        Split::Test,
+        &folder.join("retrieval"),
+        ImageFormat::Png,
+    )?;
+    write_imagenet(
+        world,
+        Split::Test,
+        &folder.join("classes"),
+        ImageFormat::Png,
+    )?;
     contact_sheet(world, Split::Train, 12, 3).save(folder.join("sheet.png"))?;
     Ok(())
 }
 
 fn recipe(out: &Path, steps: Option<String>) -> Result<Recipe> {
     let path = out.join("recipe.toml");
-    let shards = RECIPE.replace("../runs/quickstart/data", "data").replace("../runs/scenes", "clip");
+    let shards = RECIPE
+        .replace("../runs/quickstart/data", "data")
+        .replace("../runs/scenes", "clip");
     std::fs::write(&path, shards).with_context(|| path.display().to_string())?;
     Ok(Recipe::load(&path, &steps.into_iter().collect::<Vec<_>>())?)
 }
@@ -144,12 +165,19 @@ fn recipe(out: &Path, steps: Option<String>) -> Result<Recipe> {
 /// The same steps as the `train` example takes.
 fn train<B: AutodiffBackend>(
     recipe: &Recipe,
-    device: Device<B>,
+    device: Device<B::InnerBackend>,
 ) -> Result<Pretrained<B::InnerBackend>> {
-    let name = recipe.model["name"].as_str().context("the recipe names no model")?;
-    let options = LoadOptions { seed: recipe.run.seed, ..LoadOptions::default() };
+    let name = recipe.model["name"]
+        .as_str()
+        .context("the recipe names no model")?;
+    let options = LoadOptions {
+        seed: recipe.run.seed,
+        ..LoadOptions::default()
+    };
     let start = Pretrained::<B>::load(name, &options, &device)?;
-    let data = recipe.section::<DataConfig>("data")?.relative_to(&recipe.resolve(""));
+    let data = recipe
+        .section::<DataConfig>("data")?
+        .relative_to(&recipe.resolve(""));
     let (source, sampler) = data.open(recipe.run.seed, 0, 1)?;
     let pairs = Pairs {
         augment: Augment::new(data.augment.clone(), start.preprocess.config().size)?,
@@ -187,7 +215,11 @@ fn evaluate<B: Backend>(
     let images = image_folder("scenes", &out.join("data/classes"), "images")?;
     for (dataset, words) in [("web_words", Words::Web), ("synonyms", Words::Synonyms)] {
         let prompts = Prompts {
-            classes: world.class_names(words).into_iter().map(ClassName::from).collect(),
+            classes: world
+                .class_names(words)
+                .into_iter()
+                .map(ClassName::from)
+                .collect(),
             templates: Templates::Shared(TEMPLATES.iter().map(|t| t.to_string()).collect()),
         };
         let outcome = zero_shot(model, &images, &prompts, &options, device)?;
@@ -198,7 +230,10 @@ fn evaluate<B: Backend>(
         "karpathy",
         &folder.join("dataset_scenes.json"),
         &folder.join("images"),
-        &RetrievalOptions { split: "test".into(), ..RetrievalOptions::default() },
+        &RetrievalOptions {
+            split: "test".into(),
+            ..RetrievalOptions::default()
+        },
     )?;
     let outcome = retrieval(model, &pairs, &RECALL_AT, &options, device)?;
     results.push(named(outcome, "retrieval"));
@@ -233,7 +268,11 @@ fn rows(results: &[RunResult], world: &Scenes) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut push = |result: &RunResult, metric: &str, name: String, chance: f64| {
         if let Some(value) = result.metric(metric) {
-            rows.push(Row { name, value, chance });
+            rows.push(Row {
+                name,
+                value,
+                chance,
+            });
         }
     };
     for result in results {
@@ -242,11 +281,21 @@ fn rows(results: &[RunResult], world: &Scenes) -> Vec<Row> {
                 let details = result.details.clone().unwrap_or_default();
                 for k in RECALL_AT {
                     let images = k as f64 / details.images as f64;
-                    push(result, &format!("image_retrieval_recall@{k}"), format!("text → image, recall@{k}"), images);
+                    push(
+                        result,
+                        &format!("image_retrieval_recall@{k}"),
+                        format!("text → image, recall@{k}"),
+                        images,
+                    );
                 }
                 for k in RECALL_AT {
                     let texts = any_of_five(k, details.texts);
-                    push(result, &format!("text_retrieval_recall@{k}"), format!("image → text, recall@{k}"), texts);
+                    push(
+                        result,
+                        &format!("text_retrieval_recall@{k}"),
+                        format!("image → text, recall@{k}"),
+                        texts,
+                    );
                 }
             }
             words => {
@@ -260,14 +309,21 @@ fn rows(results: &[RunResult], world: &Scenes) -> Vec<Row> {
 
 /// Probability that `k` of `texts` captions drawn at random hold one of the five right ones.
 fn any_of_five(k: usize, texts: usize) -> f64 {
-    let miss: f64 = (0..5).map(|i| (texts - k - i) as f64 / (texts - i) as f64).product();
+    let miss: f64 = (0..5)
+        .map(|i| (texts - k - i) as f64 / (texts - i) as f64)
+        .product();
     1.0 - miss
 }
 
 fn print_table(rows: &[Row], clock: &Clock) {
     println!("{:<36} {:>8} {:>8}", "", "CLIP", "chance");
     for row in rows {
-        println!("{:<36} {:>7.1}% {:>7.1}%", row.name, 100.0 * row.value, 100.0 * row.chance);
+        println!(
+            "{:<36} {:>7.1}% {:>7.1}%",
+            row.name,
+            100.0 * row.value,
+            100.0 * row.chance
+        );
     }
     println!();
     for (phase, time) in &clock.laps {
@@ -286,8 +342,14 @@ fn write_report(
     let sheet = report::data_uri(&out.join("data/sheet.png"), "image/png")?;
     Report::new("Quickstart: plain CLIP on a small captioned world")
         .section("Result", table(rows, clock))
-        .curves("Training", &read_metrics(&recipe.out().join("metrics.jsonl"))?)
-        .section("Images and captions", html! { img src=(sheet) alt="training images with their captions"; })
+        .curves(
+            "Training",
+            &read_metrics(&recipe.out().join("metrics.jsonl"))?,
+        )
+        .section(
+            "Images and captions",
+            html! { img src=(sheet) alt="training images with their captions"; },
+        )
         .section("Retrieval", report::gallery(results))
         .section("Recipe", html! { pre { (recipe.to_toml()) } })
         .write(page)?;

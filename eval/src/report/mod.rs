@@ -38,7 +38,10 @@ pub fn gallery(results: &[RunResult]) -> Markup {
 pub fn data_uri(path: &Path, media_type: &str) -> Result<String> {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let bytes = std::fs::read(path).map_err(crate::error::EvalError::io(path))?;
-    Ok(format!("data:{media_type};base64,{}", STANDARD.encode(bytes)))
+    Ok(format!(
+        "data:{media_type};base64,{}",
+        STANDARD.encode(bytes)
+    ))
 }
 
 /// The page.

@@ -54,6 +54,8 @@ struct Arguments {
 
 /// The recipe of the training run; users copy it from here.
 const RECIPE: &str = include_str!("../recipes/scenes.toml");
+/// Of the model in the recipe.
+const IMAGE_SIZE: u32 = 48;
 const TRAIN_IMAGES: usize = 8000;
 const TEST_IMAGES: usize = 480;
 const SHARD: usize = 1000;
@@ -75,10 +77,11 @@ impl Job for Quickstart {
     {
         let Self(arguments) = self;
         let out = fresh_folder(&arguments.out)?;
-        let mut clock = Clock::default();
+        let mut clock = Clock::start();
 
         eprintln!("making {TRAIN_IMAGES} training and {TEST_IMAGES} test images");
         let world = Scenes::new(ScenesConfig {
+            image_size: IMAGE_SIZE,
             train_size: TRAIN_IMAGES,
             test_size: TEST_IMAGES,
             ..ScenesConfig::default()
@@ -241,21 +244,24 @@ fn evaluate<B: Backend>(
 }
 
 /// Wall clock by phase.
-#[derive(Default)]
 struct Clock {
-    last: Option<Instant>,
+    last: Instant,
     laps: Vec<(&'static str, Duration)>,
 }
 
 impl Clock {
+    fn start() -> Self {
+        Self {
+            last: Instant::now(),
+            laps: Vec::new(),
+        }
+    }
+
     fn lap(&mut self, phase: &'static str) {
-        let now = Instant::now();
-        let began = self.last.replace(now).unwrap_or(*START);
-        self.laps.push((phase, now - began));
+        self.laps.push((phase, self.last.elapsed()));
+        self.last = Instant::now();
     }
 }
-
-static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
 
 /// A metric with what guessing would give.
 struct Row {

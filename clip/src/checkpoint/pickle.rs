@@ -11,7 +11,9 @@ use crate::error::{Error, Result};
 use machine::{Machine, Value};
 use std::collections::HashMap;
 use std::io::Cursor;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
@@ -35,13 +37,10 @@ pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
         let storage = storages
             .get(&tensor.storage)
             .ok_or_else(|| broken(format!("the data of tensor `{name}` is missing")))?;
-        let offset = tensor
-            .offset
-            .checked_mul(tensor.dtype.size())
-            .and_then(|offset| offset.checked_add(storage.start));
+        let offset = tensor.offset.checked_mul(tensor.dtype.size());
         let view = offset.and_then(|offset| {
             HostTensor::stored(
-                bytes.clone(),
+                storage.clone(),
                 tensor.dtype,
                 offset,
                 tensor.shape,
@@ -52,7 +51,7 @@ pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
             name.clone(),
             view.ok_or_else(|| {
                 broken(format!(
-                    "tensor `{name}` reaches past the end; the file is cut short"
+                    "tensor `{name}` reaches past the end of its data; the file is cut short"
                 ))
             })?,
         );
@@ -60,12 +59,37 @@ pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
     Ok(dict)
 }
 
-/// Where a storage's bytes begin.
+/// The bytes of one storage within the file; a tensor cannot reach into those of another.
 struct Storage {
-    start: usize,
+    file: SharedBytes,
+    range: Range<usize>,
 }
 
-type Parsed = std::result::Result<(Value, HashMap<String, Storage>), String>;
+impl Storage {
+    fn shared(
+        key: &str,
+        file: &SharedBytes,
+        start: usize,
+        size: usize,
+    ) -> std::result::Result<SharedBytes, String> {
+        let end = start.checked_add(size);
+        let end = end.filter(|end| *end <= (**file).as_ref().len());
+        let range = start..end.ok_or(format!("the data of storage `{key}` is cut short"))?;
+        Ok(Arc::new(Self {
+            file: file.clone(),
+            range,
+        }))
+    }
+}
+
+impl AsRef<[u8]> for Storage {
+    fn as_ref(&self) -> &[u8] {
+        &(*self.file).as_ref()[self.range.clone()]
+    }
+}
+
+/// The pickled object, and the storages that its tensors name.
+type Parsed = std::result::Result<(Value, HashMap<String, SharedBytes>), String>;
 
 fn read_zip(bytes: &SharedBytes) -> Parsed {
     let broken =
@@ -113,7 +137,8 @@ fn read_zip(bytes: &SharedBytes) -> Parsed {
                     "storage `{key}` is compressed; save it again with torch.save"
                 ));
             }
-            storages.insert(key.to_string(), Storage { start });
+            let storage = Storage::shared(key, bytes, start, size)?;
+            storages.insert(key.to_string(), storage);
         }
     }
     Ok((
@@ -159,11 +184,10 @@ fn read_stream(bytes: &SharedBytes) -> Parsed {
         let size = sizes
             .get(&**key)
             .ok_or(format!("storage `{key}` has no known type"))?;
-        at = count
-            .checked_mul(*size)
-            .and_then(|n| n.checked_add(start))
-            .ok_or("a storage is too large")?;
-        storages.insert(key.to_string(), Storage { start });
+        let size = count.checked_mul(*size).ok_or("a storage is too large")?;
+        let storage = Storage::shared(key, bytes, start, size)?;
+        storages.insert(key.to_string(), storage);
+        at = start + size;
     }
     Ok((root, storages))
 }

@@ -109,7 +109,7 @@ fn a_bare_checkpoint_without_a_config() {
 }
 
 #[test]
-fn a_config_with_a_field_that_is_not_built() {
+fn a_config_with_a_field_or_value_that_is_not_built() {
     let folder = Folder::new();
     let model = folder.tiny_model("tiny");
     let path = model.join("open_clip_config.json");
@@ -119,6 +119,10 @@ fn a_config_with_a_field_that_is_not_built() {
         ("vision_cfg", "attentional_pool", json!(true)),
         ("text_cfg", "hf_model_name", json!("roberta-base")),
         ("text_cfg", "invented_field", json!(1)),
+        ("text_cfg", "width", json!(1_000_000_000_000_u64)),
+        ("text_cfg", "layers", json!(0)),
+        ("vision_cfg", "layers", json!([3, 4, 6, 3])),
+        ("vision_cfg", "mlp_ratio", json!(-4.0)),
     ] {
         let mut config = original.clone();
         config["model_cfg"][section][field] = value;
@@ -172,6 +176,23 @@ fn pickles_that_hold_more_than_tensors_are_refused_and_not_executed() {
         assert_refused(&folder, &path, Some(Path::new("tiny")), &[file, said]);
     }
     assert_eq!(folder.names(), ["a.png"], "a command was executed");
+}
+
+#[test]
+fn pickles_that_nest_without_end() {
+    let folder = Folder::new();
+    let deep = 300_000;
+    // Tuples in tuples; lists in lists; a dictionary whose `state_dict` is itself.
+    let tuples = [b"N".as_slice(), &[0x85].repeat(deep)].concat();
+    let lists = [b"]".repeat(deep), b"a".repeat(deep - 1)].concat();
+    let circle = b"}q\0X\x0a\0\0\0state_dicth\0s".to_vec();
+    for (name, body) in [("tuples", tuples), ("lists", lists), ("circle", circle)] {
+        let pickle = [b"\x80\x02".as_slice(), &body, b"."].concat();
+        folder.write(name, &pickle);
+        assert_refused(&folder, name, Some(Path::new("tiny")), &[name]);
+        folder.write(name, zip(&[("archive/data.pkl".into(), pickle)]));
+        assert_refused(&folder, name, Some(Path::new("tiny")), &[name]);
+    }
 }
 
 #[test]

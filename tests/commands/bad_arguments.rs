@@ -50,6 +50,9 @@ fn where_nothing_can_be_written_nothing_is_left() {
     for out in ["file/out.safetensors", "no/such/folder/out.safetensors"] {
         let line = format!("--model tiny --images a.png --out {out}");
         folder.run("embed", &words(&line)).refused(&[out]);
+        // Found out before hours of work, here before the model.
+        let line = format!("--model gone --images a.png --out {out}");
+        folder.run("embed", &words(&line)).refused(&[out]);
     }
     for out in ["file/model", "file"] {
         let line = format!("--from tiny --out {out}");

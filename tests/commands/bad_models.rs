@@ -129,6 +129,10 @@ fn a_config_with_a_field_or_value_that_is_not_built() {
         std::fs::write(&path, config.to_string()).unwrap();
         assert_refused(&folder, "tiny", None, &["open_clip_config.json", field]);
     }
+    let mut config = original.clone();
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = json!({"invented": 1});
+    std::fs::write(&path, config.to_string()).unwrap();
+    assert_refused(&folder, "tiny", None, &["tiny", "invented"]);
     std::fs::write(&path, "{\"model_cfg\": ").unwrap();
     assert_refused(
         &folder,

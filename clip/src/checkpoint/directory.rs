@@ -11,7 +11,7 @@ use crate::model::Clip;
 use crate::nn::init::Init;
 use crate::precision::Precision;
 use crate::preprocess::{Preprocess, PreprocessConfig};
-use crate::tokenizer::{Tokenizer, TokenizerConfig};
+use crate::tokenizer::{Tokenizer, TokenizerConfig, TokenizerError};
 use burn::prelude::*;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -174,7 +174,12 @@ impl<B: Backend> Pretrained<B> {
         Ok(Self {
             model: apply(skeleton, dict, weights, device)?,
             preprocess: Preprocess::new(preprocess),
-            tokenizer: tokenizer(&config, directory)?,
+            tokenizer: tokenizer(&config, directory).map_err(|error| match error {
+                Error::Tokenizer(error @ TokenizerError::Unsupported { .. }) => {
+                    Error::format(directory.unwrap_or(weights), error.to_string())
+                }
+                other => other,
+            })?,
             config,
         })
     }

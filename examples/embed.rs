@@ -7,7 +7,7 @@ use burn::tensor::TensorData;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, ModelArgs, image_paths, lines, progress};
+use clip_burn::cli::{ComputeArgs, ModelArgs, check_writable, image_paths, lines, progress};
 use clip_burn::clip::Pretrained;
 use clip_burn::clip::checkpoint::{HostTensor, read_state_dict};
 use clip_burn::clip::nn::l2_normalize;
@@ -58,6 +58,7 @@ fn main() -> Result<ExitCode> {
     if arguments.images.is_empty() && arguments.pixels.is_none() && arguments.texts.is_none() {
         bail!("nothing to embed: give --images, --pixels or --texts");
     }
+    check_writable(&arguments.out)?;
     let compute = arguments.compute.clone();
     with_backend(compute.backend, compute.precision, Embed(arguments))
 }

@@ -53,6 +53,22 @@ impl ModelArgs {
     }
 }
 
+/// Refuses a path that could not be written, before any work is done for it.
+///
+/// # Errors
+///
+/// Names the path.
+pub fn check_writable(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!("{}: a directory; name a file to write", path.display());
+    }
+    let mut trial = path.as_os_str().to_owned();
+    trial.push(".partial");
+    std::fs::File::create(&trial)
+        .and_then(|_| std::fs::remove_file(&trial))
+        .with_context(|| format!("{}: cannot be written", path.display()))
+}
+
 /// A bar with count, rate and remaining time; silent where stderr is no terminal.
 pub fn progress(len: usize, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} ETA {eta}");

@@ -402,20 +402,37 @@ impl ModelConfig {
 
     fn check(&self) -> Result<()> {
         let (vision, text) = (&self.vision_cfg, &self.text_cfg);
-        let positive = [
-            ("embed_dim", self.embed_dim),
-            ("vision_cfg.layers", vision.layers),
-            ("vision_cfg.width", vision.width),
-            ("vision_cfg.head_width", vision.head_width),
-            ("vision_cfg.patch_size", vision.patch_size),
-            ("text_cfg.context_length", text.context_length),
-            ("text_cfg.vocab_size", text.vocab_size),
-            ("text_cfg.width", text.width),
-            ("text_cfg.heads", text.heads),
-            ("text_cfg.layers", text.layers),
-        ];
-        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(Error::Config(format!("`{name}` must be at least 1")));
+        // Far beyond any model: a larger number is a slip, and would end in a failed allocation.
+        let [height, width] = vision.image_size.sides();
+        for (name, value, most) in [
+            ("embed_dim", self.embed_dim, 65_536),
+            ("vision_cfg.image_size", height, 16_384),
+            ("vision_cfg.image_size", width, 16_384),
+            ("vision_cfg.layers", vision.layers, 1_024),
+            ("vision_cfg.width", vision.width, 65_536),
+            ("vision_cfg.head_width", vision.head_width, 65_536),
+            ("vision_cfg.patch_size", vision.patch_size, 16_384),
+            ("text_cfg.context_length", text.context_length, 1 << 20),
+            ("text_cfg.vocab_size", text.vocab_size, 1 << 24),
+            ("text_cfg.width", text.width, 65_536),
+            ("text_cfg.heads", text.heads, 65_536),
+            ("text_cfg.layers", text.layers, 1_024),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err(Error::Config(format!(
+                    "`{name}` is {value}; it must be from 1 to {most}"
+                )));
+            }
+        }
+        for (section, width, ratio) in [
+            ("vision_cfg", vision.width, vision.mlp_ratio),
+            ("text_cfg", text.width, text.mlp_ratio),
+        ] {
+            if !(1.0..=65_536.0).contains(&(width as f64 * ratio)) {
+                return Err(Error::Config(format!(
+                    "`{section}.mlp_ratio` {ratio} gives no usable width of the MLP"
+                )));
+            }
         }
         let divides = |part: &str, a: usize, whole: &str, b: usize| {
             if b.is_multiple_of(a) {

@@ -11,7 +11,7 @@ use crate::model::Clip;
 use crate::nn::init::Init;
 use crate::precision::Precision;
 use crate::preprocess::{Preprocess, PreprocessConfig};
-use crate::tokenizer::{Tokenizer, TokenizerConfig};
+use crate::tokenizer::{Tokenizer, TokenizerConfig, TokenizerError};
 use burn::prelude::*;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -174,7 +174,12 @@ impl<B: Backend> Pretrained<B> {
         Ok(Self {
             model: apply(skeleton, dict, weights, device)?,
             preprocess: Preprocess::new(preprocess),
-            tokenizer: tokenizer(&config, directory)?,
+            tokenizer: tokenizer(&config, directory).map_err(|error| match error {
+                Error::Tokenizer(error @ TokenizerError::Unsupported { .. }) => {
+                    Error::format(directory.unwrap_or(weights), error.to_string())
+                }
+                other => other,
+            })?,
             config,
         })
     }
@@ -247,7 +252,13 @@ fn read_configs(path: &Path) -> Result<(ModelConfig, Option<PreprocessConfig>)> 
             format!("neither {CONFIG} nor config.json: not a model directory"),
         ));
     }
-    let config = hugging_face::model_config(&read_json(&theirs)?, &theirs)?;
+    let mut config = hugging_face::model_config(&read_json(&theirs)?, &theirs)?;
+    if path.join("tokenizer.json").is_file() {
+        // Cleans and pads a text in another way than CLIP's own, so it stays with the model when that is saved.
+        // Any name will do: the files are read from the model directory.
+        let name = path.file_name().unwrap_or("tokenizer.json".as_ref());
+        config.text_cfg.hf_tokenizer_name = Some(name.to_string_lossy().into_owned());
+    }
     let preprocessor = path.join("preprocessor_config.json");
     let preprocess = match preprocessor.is_file() {
         true => Some(hugging_face::preprocess_config(
@@ -305,16 +316,11 @@ fn default_preprocess(config: &ModelConfig) -> PreprocessConfig {
     }
 }
 
-/// The tokenizer that the configuration names. A Hugging Face directory brings its own; it differs from CLIP's in
-/// how it cleans and pads a text.
+/// The tokenizer that the configuration names.
 fn tokenizer(config: &ModelConfig, directory: Option<&Path>) -> Result<Tokenizer> {
     let text_cfg = serde_json::to_value(&config.text_cfg).expect("a config is plain data");
     let text_cfg: TokenizerConfig = serde_json::from_value(text_cfg)
         .map_err(|error| Error::Config(format!("text_cfg: {error}")))?;
-    Ok(match directory {
-        Some(path) if !path.join(CONFIG).is_file() && path.join("tokenizer.json").is_file() => {
-            Tokenizer::from_file(path, &text_cfg)?
-        }
-        _ => Tokenizer::from_config(&text_cfg, directory.unwrap_or(Path::new(".")))?,
-    })
+    let directory = directory.unwrap_or(Path::new("."));
+    Ok(Tokenizer::from_config(&text_cfg, directory)?)
 }

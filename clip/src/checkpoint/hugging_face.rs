@@ -186,6 +186,7 @@ pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
         },
     };
     ModelConfig::from_json(&serde_json::to_value(value).expect("a config is plain data"))
+        .map_err(|error| Error::format(path, error.to_string()))
 }
 
 /// `preprocessor_config.json` of a `CLIPImageProcessor`.

@@ -4,14 +4,17 @@
 //! becomes an opaque value, so a training checkpoint with optimizer state, `argparse` namespaces or numpy scalars
 //! still gives its weights.
 
+mod heap;
 mod machine;
 
 use super::state_dict::{HostTensor, SharedBytes, StateDict, StoredType};
 use crate::error::{Error, Result};
-use machine::{Machine, Value};
+use machine::{Machine, Pickled, Value};
 use std::collections::HashMap;
 use std::io::Cursor;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
@@ -22,26 +25,23 @@ pub(super) fn looks_like_pickle(head: &[u8]) -> bool {
 
 pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
     let broken = |problem: String| Error::format(path, problem);
-    let (root, storages) = if (*bytes).as_ref().starts_with(ZIP_MAGIC) {
+    let (pickled, storages) = if (*bytes).as_ref().starts_with(ZIP_MAGIC) {
         read_zip(&bytes)
     } else {
         read_stream(&bytes)
     }
     .map_err(broken)?;
     let mut tensors = Vec::new();
-    find_state_dict(&root, &mut tensors).map_err(broken)?;
+    find_state_dict(&pickled.object, &mut tensors, 0).map_err(broken)?;
     let mut dict = StateDict::default();
     for (name, tensor) in tensors {
         let storage = storages
             .get(&tensor.storage)
             .ok_or_else(|| broken(format!("the data of tensor `{name}` is missing")))?;
-        let offset = tensor
-            .offset
-            .checked_mul(tensor.dtype.size())
-            .and_then(|offset| offset.checked_add(storage.start));
+        let offset = tensor.offset.checked_mul(tensor.dtype.size());
         let view = offset.and_then(|offset| {
             HostTensor::stored(
-                bytes.clone(),
+                storage.clone(),
                 tensor.dtype,
                 offset,
                 tensor.shape,
@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
             name.clone(),
             view.ok_or_else(|| {
                 broken(format!(
-                    "tensor `{name}` reaches past the end; the file is cut short"
+                    "tensor `{name}` reaches past the end of its data; the file is cut short"
                 ))
             })?,
         );
@@ -60,12 +60,37 @@ pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
     Ok(dict)
 }
 
-/// Where a storage's bytes begin.
+/// The bytes of one storage within the file; a tensor cannot reach into those of another.
 struct Storage {
-    start: usize,
+    file: SharedBytes,
+    range: Range<usize>,
 }
 
-type Parsed = std::result::Result<(Value, HashMap<String, Storage>), String>;
+impl Storage {
+    fn shared(
+        key: &str,
+        file: &SharedBytes,
+        start: usize,
+        size: usize,
+    ) -> std::result::Result<SharedBytes, String> {
+        let end = start.checked_add(size);
+        let end = end.filter(|end| *end <= (**file).as_ref().len());
+        let range = start..end.ok_or(format!("the data of storage `{key}` is cut short"))?;
+        Ok(Arc::new(Self {
+            file: file.clone(),
+            range,
+        }))
+    }
+}
+
+impl AsRef<[u8]> for Storage {
+    fn as_ref(&self) -> &[u8] {
+        &(*self.file).as_ref()[self.range.clone()]
+    }
+}
+
+/// What is pickled, and the storages that its tensors name.
+type Parsed = std::result::Result<(Pickled, HashMap<String, SharedBytes>), String>;
 
 fn read_zip(bytes: &SharedBytes) -> Parsed {
     let broken =
@@ -113,7 +138,8 @@ fn read_zip(bytes: &SharedBytes) -> Parsed {
                     "storage `{key}` is compressed; save it again with torch.save"
                 ));
             }
-            storages.insert(key.to_string(), Storage { start });
+            let storage = Storage::shared(key, bytes, start, size)?;
+            storages.insert(key.to_string(), storage);
         }
     }
     Ok((
@@ -126,27 +152,25 @@ fn read_zip(bytes: &SharedBytes) -> Parsed {
 fn read_stream(bytes: &SharedBytes) -> Parsed {
     let content = (**bytes).as_ref();
     let mut at = 0;
-    let mut next = || -> std::result::Result<Value, String> {
-        let mut machine = Machine::new(content.get(at..).unwrap_or_default());
-        let value = machine.run()?;
-        at += machine.position();
-        Ok(value)
+    let mut next = || -> std::result::Result<Pickled, String> {
+        let pickled = Machine::new(content.get(at..).unwrap_or_default()).run()?;
+        at += pickled.len;
+        Ok(pickled)
     };
     let first = next()?;
-    if !matches!(first, Value::Magic) {
+    if !matches!(first.object, Value::Magic) {
         return Err(format!(
             "a pickle of {}, not a PyTorch checkpoint",
-            first.describe()
+            first.object.describe()
         ));
     }
     next()?; // protocol
     next()?; // system
     let root = next()?;
-    let Value::List(keys) = next()? else {
+    let keys = next()?;
+    let Value::List(keys) = &keys.object else {
         return Err("the list of storages is missing".into());
     };
-    let mut sizes = HashMap::new();
-    collect_storages(&root, &mut sizes, 0);
     let mut storages = HashMap::new();
     for key in keys.borrow().iter() {
         let Value::Str(key) = key else {
@@ -155,48 +179,18 @@ fn read_stream(bytes: &SharedBytes) -> Parsed {
         let raw = content.get(at..at + 8).ok_or("the file is cut short")?;
         let count = u64::from_le_bytes(raw.try_into().expect("eight bytes")) as usize;
         let start = at + 8;
-        // A storage that no tensor uses has an unknown element size; it cannot be skipped.
-        let size = sizes
-            .get(&**key)
-            .ok_or(format!("storage `{key}` has no known type"))?;
-        at = count
-            .checked_mul(*size)
-            .and_then(|n| n.checked_add(start))
-            .ok_or("a storage is too large")?;
-        storages.insert(key.to_string(), Storage { start });
+        let dtype = root.storages.get(&**key);
+        let dtype = dtype.ok_or(format!("storage `{key}` has no known type"))?;
+        let size = count.checked_mul(dtype.size());
+        let size = size.ok_or("a storage is too large")?;
+        let storage = Storage::shared(key, bytes, start, size)?;
+        storages.insert(key.to_string(), storage);
+        at = start + size;
     }
     Ok((root, storages))
 }
 
-/// Element sizes of the storages that tensors use.
-fn collect_storages(value: &Value, sizes: &mut HashMap<String, usize>, depth: usize) {
-    if depth > MAX_DEPTH {
-        return;
-    }
-    match value {
-        Value::Tensor(tensor) => {
-            sizes.insert(tensor.storage.clone(), tensor.dtype.size());
-        }
-        Value::Dict(entries) => entries
-            .borrow()
-            .iter()
-            .for_each(|(_, value)| collect_storages(value, sizes, depth + 1)),
-        Value::List(items) => items
-            .borrow()
-            .iter()
-            .for_each(|value| collect_storages(value, sizes, depth + 1)),
-        Value::Tuple(items) => items
-            .iter()
-            .for_each(|value| collect_storages(value, sizes, depth + 1)),
-        Value::Object(object) => {
-            if let Some(state) = &*object.state.borrow() {
-                collect_storages(state, sizes, depth + 1);
-            }
-        }
-        _ => {}
-    }
-}
-
+/// Modules and dictionaries nest less deep than this.
 const MAX_DEPTH: usize = 64;
 
 /// Where a stored tensor lies.
@@ -217,7 +211,11 @@ const WEIGHT_KEYS: [&str; 4] = ["state_dict", "model", "module", "state_dict_ema
 fn find_state_dict(
     root: &Value,
     tensors: &mut Vec<(String, TensorRef)>,
+    depth: usize,
 ) -> std::result::Result<(), String> {
+    if depth > MAX_DEPTH {
+        return Err("the checkpoint nests dictionaries too deep".into());
+    }
     match root {
         Value::Dict(entries) => {
             let entries = entries.borrow();
@@ -228,7 +226,7 @@ fn find_state_dict(
                 for wanted in WEIGHT_KEYS {
                     let found = entries.iter().find(|(key, _)| key.as_str() == Some(wanted));
                     if let Some((_, inner)) = found {
-                        return find_state_dict(inner, tensors);
+                        return find_state_dict(inner, tensors, depth + 1);
                     }
                 }
             }

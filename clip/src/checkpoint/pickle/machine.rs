@@ -1,6 +1,7 @@
 //! The stack machine of Python's pickle format, protocols 0 to 5, without imports or calls.
 
 use super::TensorRef;
+use super::heap::Heap;
 use crate::checkpoint::state_dict::StoredType;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -100,6 +101,19 @@ pub(super) struct Machine<'a> {
     at: usize,
     stack: Vec<Value>,
     memo: HashMap<usize, Value>,
+    /// Element types of the storages that the pickle names.
+    storages: HashMap<String, StoredType>,
+    heap: Heap, // last, to be dropped last
+}
+
+/// What a pickle holds.
+pub(super) struct Pickled {
+    pub object: Value,
+    /// Element types of the storages that the pickle names.
+    pub storages: HashMap<String, StoredType>,
+    /// Bytes that the pickle took.
+    pub len: usize,
+    _heap: Heap, // last, to be dropped last
 }
 
 impl<'a> Machine<'a> {
@@ -109,19 +123,21 @@ impl<'a> Machine<'a> {
             at: 0,
             stack: Vec::new(),
             memo: HashMap::new(),
+            storages: HashMap::new(),
+            heap: Heap::default(),
         }
     }
 
-    /// Bytes consumed so far.
-    pub fn position(&self) -> usize {
-        self.at
-    }
-
-    pub fn run(&mut self) -> Result<Value> {
+    pub fn run(mut self) -> Result<Pickled> {
         loop {
             let opcode = self.byte()?;
             if opcode == b'.' {
-                return self.pop();
+                return Ok(Pickled {
+                    object: self.pop()?,
+                    storages: self.storages,
+                    len: self.at,
+                    _heap: self.heap,
+                });
             }
             self.step(opcode)?;
         }
@@ -288,7 +304,11 @@ impl<'a> Machine<'a> {
             }
             b'Q' => {
                 let id = self.pop()?;
-                self.push(storage(&id)?);
+                let storage = storage(&id)?;
+                if let Value::Storage(named) = &storage {
+                    self.storages.insert(named.0.clone(), named.1);
+                }
+                self.push(storage);
             }
             other => return Err(format!("a pickle with the unknown opcode 0x{other:02x}")),
         }
@@ -296,6 +316,7 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, value: Value) {
+        self.heap.own(&value);
         self.stack.push(value);
     }
 
@@ -334,7 +355,7 @@ impl<'a> Machine<'a> {
             .get(&slot)
             .ok_or("a pickle with a broken memo")?
             .clone();
-        self.push(value);
+        self.stack.push(value);
         Ok(())
     }
 

@@ -1,0 +1,140 @@
+//! Running an example's binary, and what it runs on.
+
+use image::{Rgb, RgbImage};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// What a command said and how it ended.
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs an example in `folder`. `cargo test` builds examples beside the tests.
+#[track_caller]
+pub fn run_in<I: AsRef<OsStr>>(folder: &Path, example: &str, arguments: &[I]) -> Outcome {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let binary = profile
+        .join("examples")
+        .join(format!("{example}{}", std::env::consts::EXE_SUFFIX));
+    let output = Command::new(&binary)
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("{}: {error}; `cargo test` builds it", binary.display());
+        });
+    let outcome = Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
+    outcome
+}
+
+impl Outcome {
+    /// The command must have succeeded.
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// The command must have failed and said all of `words`.
+    #[track_caller]
+    pub fn refused(self, words: &[&str]) -> Self {
+        assert!(
+            self.code.is_some_and(|code| code != 0),
+            "the command ended with {:?}: {}",
+            self.code,
+            self.stderr
+        );
+        self.said(words)
+    }
+
+    /// stderr must contain all of `words`.
+    #[track_caller]
+    pub fn said(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(
+                self.stderr.contains(word),
+                "no `{word}` in: {}",
+                self.stderr
+            );
+        }
+        self
+    }
+}
+
+/// A folder of one test, removed behind it.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs an example here; relative paths are those of this folder.
+    #[track_caller]
+    pub fn run<I: AsRef<OsStr>>(&self, example: &str, arguments: &[I]) -> Outcome {
+        run_in(self.0.path(), example, arguments)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// An image whose colours depend on `seed`; the format follows the extension.
+    pub fn image(&self, name: &str, [height, width]: [u32; 2], seed: u32) -> PathBuf {
+        let path = self.write(name, "");
+        RgbImage::from_fn(width, height, |x, y| {
+            let level = |a: u32, b: u32| ((a * x + b * y + 40 * seed) % 251) as u8;
+            Rgb([level(3, 1), level(1, 5), level(2, 2 + seed)])
+        })
+        .save(&path)
+        .unwrap();
+        path
+    }
+
+    /// Names of the files and folders here, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = self.0.path().read_dir().unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A directory of the tiny preset with random weights, written by `convert`.
+    pub fn tiny_model(&self, name: &str) -> PathBuf {
+        self.run("convert", &["--from", "tiny", "--out", name])
+            .succeeded();
+        self.path(name)
+    }
+}
+
+/// A file made by the reference.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/commands")
+        .join(name)
+}
+
+/// Arguments of a line without spaces inside them.
+pub fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(Into::into).collect()
+}

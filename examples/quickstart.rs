@@ -47,7 +47,7 @@ struct Arguments {
     /// Optimizer steps
     #[arg(long)]
     steps: Option<u64>,
-    /// flex, ndarray, wgpu or cuda[:N], as far as compiled in
+    /// flex, ndarray, wgpu, cuda or cuda:N, as far as compiled in
     #[arg(long, default_value_t)]
     backend: BackendArg,
 }

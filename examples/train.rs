@@ -22,7 +22,7 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
 /// Train a model as a recipe says
 #[derive(Parser)]
 #[command(after_help = "Example:
-  cargo run --release --example train -- --recipe recipes/clip.toml --set optimizer.lr=1e-3 --resume latest")]
+  cargo run --release --example train -- --recipe recipes/clip_vit_b_32.toml --set optimizer.lr=1e-3 --resume latest")]
 struct Arguments {
     /// The recipe, a TOML file
     #[arg(long)]
@@ -33,7 +33,7 @@ struct Arguments {
     /// Continues from `latest` or from a checkpoint's folder
     #[arg(long)]
     resume: Option<String>,
-    /// flex, ndarray, wgpu or cuda[:N], as far as compiled in
+    /// flex, ndarray, wgpu, cuda or cuda:N, as far as compiled in
     #[arg(long, default_value_t)]
     backend: BackendArg,
 }
@@ -113,9 +113,10 @@ impl Train {
             resume,
         } = self;
         let options = LoadOptions {
-            config: model
-                .config
-                .map(|config| recipe.resolve(config).display().to_string()),
+            config: model.config.map(|config| match recipe.resolve(&config) {
+                file if file.is_file() => file.display().to_string(),
+                _ => config, // the name of a preset
+            }),
             precision,
             seed: recipe.run.seed,
             ..LoadOptions::default()

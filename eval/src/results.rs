@@ -182,7 +182,7 @@ pub fn load_all(paths: &[PathBuf]) -> Result<(Vec<RunResult>, Vec<String>)> {
     Ok((results, skipped))
 }
 
-/// All results as CSV: dataset, model, pretrained, task, language, the metrics in [`metric_order`], model_fullname.
+/// All results as CSV: dataset, model, pretrained, task, language, the metrics in `metric_order`, model_fullname.
 pub fn to_csv(results: &[RunResult]) -> Result<String> {
     let metrics = metric_names(results);
     let mut writer = csv::Writer::from_writer(Vec::new());
@@ -224,7 +224,7 @@ pub fn save_csv(results: &[RunResult], path: &Path) -> Result<()> {
     files::write(path, to_csv(results)?.as_bytes())
 }
 
-/// Names of all metrics of some results, sorted by [`metric_order`].
+/// Names of all metrics of some results, sorted by `metric_order`.
 pub fn metric_names(results: &[RunResult]) -> Vec<String> {
     let names: BTreeSet<_> = results
         .iter()

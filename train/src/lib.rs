@@ -1,6 +1,6 @@
 //! Training engine for contrastive models: a flat loop, and everything around it that must be exact.
 //!
-//! A method is a [`Task`](task::Task): how a batch is embedded and what the loss of the embeddings is. The
+//! A method is a [`Task`]: how a batch is embedded and what the loss of the embeddings is. The
 //! engine brings the rest: parameter groups, schedule, gradient cache, block replay, several replicas,
 //! checkpoints that continue bit for bit, and logs.
 

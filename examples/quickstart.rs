@@ -56,8 +56,6 @@ struct Arguments {
 const RECIPE: &str = include_str!("../recipes/scenes.toml");
 /// Of the model in the recipe.
 const IMAGE_SIZE: u32 = 48;
-/// Few enough for a few minutes of training.
-const MAX_OBJECTS: usize = 2;
 const TRAIN_IMAGES: usize = 8000;
 const TEST_IMAGES: usize = 480;
 const SHARD: usize = 1000;
@@ -84,7 +82,6 @@ impl Job for Quickstart {
         eprintln!("making {TRAIN_IMAGES} training and {TEST_IMAGES} test images");
         let world = Scenes::new(ScenesConfig {
             image_size: IMAGE_SIZE,
-            max_objects: MAX_OBJECTS,
             train_size: TRAIN_IMAGES,
             test_size: TEST_IMAGES,
             ..ScenesConfig::default()

@@ -1,9 +1,9 @@
 //! Exponential moving average of the weights.
 
-use crate::parameters::Path;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
+use clip::checkpoint::ParamPath;
 use std::collections::BTreeMap;
 
 /// Averaged weights of a model, keyed by path: `average ← decay · average + (1 − decay) · weights`.
@@ -25,7 +25,7 @@ impl<B: AutodiffBackend> Ema<B> {
     /// Takes the current weights into the average.
     pub fn update<M: Module<B>>(&mut self, model: &M) {
         model.visit(&mut Take {
-            path: Path::default(),
+            path: ParamPath::default(),
             ema: self,
         });
     }
@@ -33,7 +33,7 @@ impl<B: AutodiffBackend> Ema<B> {
     /// A copy of the model with the averaged weights.
     pub fn apply<M: Module<B>>(&self, model: M) -> M {
         model.map(&mut Put {
-            path: Path::default(),
+            path: ParamPath::default(),
             average: &self.average,
         })
     }
@@ -60,7 +60,7 @@ impl<B: AutodiffBackend> Ema<B> {
 }
 
 struct Take<'a, B: AutodiffBackend> {
-    path: Path,
+    path: ParamPath,
     ema: &'a mut Ema<B>,
 }
 
@@ -72,7 +72,7 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Take<'_, B> {
         self.path.exit();
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let (path, decay) = (self.path.dotted(), self.ema.decay);
+        let (path, decay) = (self.path.join(), self.ema.decay);
         let weights = param.val().inner();
         let length = weights.shape().num_elements();
         let weights = weights.reshape([length]);
@@ -85,7 +85,7 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Take<'_, B> {
 }
 
 struct Put<'a, B: Backend> {
-    path: Path,
+    path: ParamPath,
     average: &'a BTreeMap<String, Tensor<B, 1>>,
 }
 
@@ -97,7 +97,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Put<'_, B::InnerBackend> {
         self.path.exit();
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let Some(average) = self.average.get(&self.path.dotted()) else {
+        let Some(average) = self.average.get(&self.path.join()) else {
             return param;
         };
         let (id, old, mapper) = param.consume();

@@ -1,9 +1,9 @@
 //! The parameter `logit_scale` at the root of a model: read for the log, clamped after each update.
 
-use crate::parameters::Path;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
+use clip::checkpoint::ParamPath;
 
 /// Name of the parameter: the logarithm of the inverse temperature.
 pub const LOGIT_SCALE: &str = "logit_scale";
@@ -11,7 +11,7 @@ pub const LOGIT_SCALE: &str = "logit_scale";
 /// Limits `logit_scale` to `[min, max]`. Models without one pass through.
 pub fn clamp<B: AutodiffBackend, M: Module<B>>(model: M, [min, max]: [f64; 2]) -> M {
     model.map(&mut Clamp {
-        path: Path::default(),
+        path: ParamPath::default(),
         min,
         max,
     })
@@ -20,7 +20,7 @@ pub fn clamp<B: AutodiffBackend, M: Module<B>>(model: M, [min, max]: [f64; 2]) -
 /// The value of `logit_scale`, still on the device.
 pub fn read<B: AutodiffBackend, M: Module<B>>(model: &M) -> Option<Tensor<B::InnerBackend, 1>> {
     let mut read = Read::<B> {
-        path: Path::default(),
+        path: ParamPath::default(),
         found: None,
     };
     model.visit(&mut read);
@@ -28,7 +28,7 @@ pub fn read<B: AutodiffBackend, M: Module<B>>(model: &M) -> Option<Tensor<B::Inn
 }
 
 struct Clamp {
-    path: Path,
+    path: ParamPath,
     min: f64,
     max: f64,
 }
@@ -41,7 +41,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Clamp {
         self.path.exit();
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        if self.path.dotted() != LOGIT_SCALE {
+        if self.path.join() != LOGIT_SCALE {
             return param;
         }
         let (id, tensor, mapper) = param.consume();
@@ -52,7 +52,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Clamp {
 }
 
 struct Read<B: AutodiffBackend> {
-    path: Path,
+    path: ParamPath,
     found: Option<Tensor<B::InnerBackend, 1>>,
 }
 
@@ -64,7 +64,7 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Read<B> {
         self.path.exit();
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        if self.path.dotted() == LOGIT_SCALE {
+        if self.path.join() == LOGIT_SCALE {
             self.found = Some(param.val().inner().reshape([1]));
         }
     }

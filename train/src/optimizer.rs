@@ -6,11 +6,11 @@
 
 use crate::error::{Result, TrainError};
 use crate::groups::Groups;
-use crate::parameters::Path;
 use burn::module::{AutodiffModule, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
+use clip::checkpoint::ParamPath;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
@@ -119,7 +119,7 @@ impl<B: AutodiffBackend> GroupedAdamW<B> {
         gradients: &mut GradientsParams,
     ) -> M {
         model.map(&mut Update {
-            path: Path::default(),
+            path: ParamPath::default(),
             optimizer: self,
             gradients,
             lr,
@@ -201,7 +201,7 @@ impl<B: AutodiffBackend> GroupedAdamW<B> {
 }
 
 struct Update<'a, B: AutodiffBackend> {
-    path: Path,
+    path: ParamPath,
     optimizer: &'a mut GroupedAdamW<B>,
     gradients: &'a mut GradientsParams,
     lr: f64,
@@ -215,7 +215,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
         self.path.exit();
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let path = self.path.dotted();
+        let path = self.path.join();
         let Some(&(lr_scale, decay)) = self.optimizer.rules.get(&path) else {
             return param;
         };

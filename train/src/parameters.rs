@@ -6,6 +6,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::prelude::*;
+use clip::checkpoint::ParamPath;
 use std::collections::BTreeMap;
 
 /// One float parameter of a model.
@@ -56,7 +57,7 @@ pub fn write_parameters<B: Backend, M: Module<B>>(
     data: BTreeMap<String, TensorData>,
 ) -> M {
     model.map(&mut Write {
-        path: Path::default(),
+        path: ParamPath::default(),
         data,
     })
 }
@@ -64,43 +65,14 @@ pub fn write_parameters<B: Backend, M: Module<B>>(
 /// Sets which parameters take gradients.
 pub fn set_trainable<B: Backend, M: Module<B>>(model: M, trainable: impl Fn(&str) -> bool) -> M {
     model.map(&mut SetTrainable {
-        path: Path::default(),
+        path: ParamPath::default(),
         trainable,
     })
 }
 
-/// The path of a visitor or mapper that walks a module.
-#[derive(Default)]
-pub(crate) struct Path(Vec<String>);
-
-impl Path {
-    pub(crate) fn enter(&mut self, name: &str, container: &str) {
-        let variant = container.starts_with("Enum:");
-        self.0.push(if variant {
-            String::new()
-        } else {
-            name.to_string()
-        });
-    }
-
-    pub(crate) fn exit(&mut self) {
-        self.0.pop();
-    }
-
-    pub(crate) fn dotted(&self) -> String {
-        let names: Vec<&str> = self
-            .0
-            .iter()
-            .map(String::as_str)
-            .filter(|n| !n.is_empty())
-            .collect();
-        names.join(".")
-    }
-}
-
 #[derive(Default)]
 struct List {
-    path: Path,
+    path: ParamPath,
     found: Vec<Parameter>,
 }
 
@@ -114,7 +86,7 @@ impl<B: Backend> ModuleVisitor<B> for List {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let value = param.val();
         self.found.push(Parameter {
-            path: self.path.dotted(),
+            path: self.path.join(),
             id: param.id,
             shape: value.dims().to_vec(),
             trainable: value.is_require_grad(),
@@ -124,7 +96,7 @@ impl<B: Backend> ModuleVisitor<B> for List {
 
 #[derive(Default)]
 struct Read {
-    path: Path,
+    path: ParamPath,
     data: BTreeMap<String, TensorData>,
 }
 
@@ -136,13 +108,12 @@ impl<B: Backend> ModuleVisitor<B> for Read {
         self.path.exit();
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        self.data
-            .insert(self.path.dotted(), param.val().into_data());
+        self.data.insert(self.path.join(), param.val().into_data());
     }
 }
 
 struct Write {
-    path: Path,
+    path: ParamPath,
     data: BTreeMap<String, TensorData>,
 }
 
@@ -154,7 +125,7 @@ impl<B: Backend> ModuleMapper<B> for Write {
         self.path.exit();
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let Some(data) = self.data.remove(&self.path.dotted()) else {
+        let Some(data) = self.data.remove(&self.path.join()) else {
             return param;
         };
         let (id, old, mapper) = param.consume();
@@ -165,7 +136,7 @@ impl<B: Backend> ModuleMapper<B> for Write {
 }
 
 struct SetTrainable<F> {
-    path: Path,
+    path: ParamPath,
     trainable: F,
 }
 
@@ -177,7 +148,7 @@ impl<B: Backend, F: Fn(&str) -> bool> ModuleMapper<B> for SetTrainable<F> {
         self.path.exit();
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let trainable = (self.trainable)(&self.path.dotted());
+        let trainable = (self.trainable)(&self.path.join());
         param.set_require_grad(trainable)
     }
 }

@@ -4,9 +4,10 @@
 //! path, every process agrees on which gradient belongs where.
 
 use crate::error::{Result, TrainError};
-use crate::parameters::{Path, parameters};
+use crate::parameters::parameters;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::prelude::*;
+use clip::checkpoint::ParamPath;
 use std::collections::HashMap;
 
 /// Draws all lazily initialised parameters in declaration order and gives every parameter the id of its
@@ -26,7 +27,7 @@ pub fn with_stable_ids<B: Backend, M: Module<B>>(model: M) -> Result<M> {
         }
     }
     Ok(model.map(&mut Assign {
-        path: Path::default(),
+        path: ParamPath::default(),
     }))
 }
 
@@ -39,7 +40,7 @@ pub fn stable_id(path: &str) -> ParamId {
 }
 
 struct Assign {
-    path: Path,
+    path: ParamPath,
 }
 
 impl<B: Backend> ModuleMapper<B> for Assign {
@@ -50,7 +51,7 @@ impl<B: Backend> ModuleMapper<B> for Assign {
         self.path.exit();
     }
     fn map_float<const D: usize>(&mut self, mut param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        param.id = stable_id(&self.path.dotted());
+        param.id = stable_id(&self.path.join());
         param
     }
 }

@@ -17,7 +17,7 @@ impl ParamPath {
     pub fn enter(&mut self, name: &str, container: &str) {
         // The variant of an enum module is a choice of ours; checkpoints know nothing of it.
         self.0
-            .push((!container.starts_with("Enum")).then(|| name.to_string()));
+            .push((!container.starts_with("Enum:")).then(|| name.to_string()));
     }
 
     /// Call from `exit_module`.

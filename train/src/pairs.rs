@@ -7,6 +7,7 @@ use clip::preprocess::{Augment, AugmentConfig, PixelBatch, RgbImage, decode};
 use clip::tokenizer::Tokenizer;
 use data::csv::{CsvConfig, CsvSource};
 use data::jsonl::{JsonlConfig, JsonlSource};
+use data::scenes::{ScenesSource, ScenesSourceConfig};
 use data::webdataset::{ShardConfig, ShardSource};
 use data::{
     CaptionMix, CollateError, Draw, Loader, LoaderOptions, Mixture, Sample, Sampler, Source,
@@ -46,6 +47,8 @@ pub enum SourceConfig {
     Csv(CsvConfig),
     /// One JSON object per line.
     Jsonl(JsonlConfig),
+    /// The built-in captioned world.
+    Scenes(ScenesSourceConfig),
 }
 
 impl DataConfig {
@@ -70,6 +73,7 @@ impl DataConfig {
                     absolute(&mut config.path);
                     root(&mut config.root);
                 }
+                SourceConfig::Scenes(_) => {}
             }
         }
         self
@@ -91,6 +95,7 @@ impl DataConfig {
                 SourceConfig::Webdataset(config) => Box::new(ShardSource::open(config)?),
                 SourceConfig::Csv(config) => Box::new(CsvSource::open(config)?),
                 SourceConfig::Jsonl(config) => Box::new(JsonlSource::open(config)?),
+                SourceConfig::Scenes(config) => Box::new(ScenesSource::open(config)?),
             })
         };
         let failed = |source: data::DataError| TrainError::Task {

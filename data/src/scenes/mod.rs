@@ -35,6 +35,7 @@ mod draw;
 mod scan;
 mod scene;
 mod sheet;
+mod source;
 mod statement;
 mod vocabulary;
 pub mod write;
@@ -48,6 +49,7 @@ pub use self::{
     config::{ScenesConfig, ScenesError},
     scene::{Object, Permille, Relation, Scene},
     sheet::contact_sheet,
+    source::{ScenesSource, ScenesSourceConfig},
     statement::{Mention, Statement},
     vocabulary::{Background, Colour, Concept, Position, Shape, Size, Texture, Word, Words},
 };

@@ -30,6 +30,8 @@ pub mod cli;
 pub use clip;
 pub use data;
 pub use eval;
+pub use laclip;
+pub use llm;
 pub use train;
 
 /// Allocator of the binaries; many short-lived tensors make the system's a bottleneck.

@@ -76,7 +76,7 @@ impl Job for Generate {
         );
         let time = |batch: usize, tokens: usize| -> Result<f64> {
             let vocab = llm.config.vocab_size;
-            let row = |i: usize| (0..arguments.prompt).map(|at| ((i + 7 * at) % vocab) as u32);
+            let row = |i: usize| (0..arguments.prompt).map(move |at| ((i + 7 * at) % vocab) as u32);
             let prompts: Vec<Prompt> = (0..batch)
                 .map(|i| Prompt {
                     ids: row(i).collect(),

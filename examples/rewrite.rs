@@ -42,10 +42,10 @@ struct Arguments {
     #[arg(long)]
     mode: String,
     /// Randomness; 0 always takes the most likely token
-    #[arg(long, default_value_t = 0.9)]
+    #[arg(long, default_value_t = 0.9, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw among the most likely tokens that together have this probability
-    #[arg(long, default_value_t = 0.95)]
+    #[arg(long, default_value_t = 0.95, allow_negative_numbers = true)]
     top_p: f64,
     /// Tokens of a prompt and its rewrite at most; longer captions lose their end
     #[arg(long, default_value_t = 400)]

@@ -196,7 +196,11 @@ fn tell(summary: &Summary, output: &Path) {
     let progress = &summary.progress;
     let new = progress.done - progress.resumed;
     if new == 0 {
-        eprintln!("{}: all {} lines were there", output.display(), progress.total);
+        eprintln!(
+            "{}: all {} lines were there",
+            output.display(),
+            progress.total
+        );
         return;
     }
     eprintln!(
@@ -207,7 +211,10 @@ fn tell(summary: &Summary, output: &Path) {
         rate(progress.tokens, progress)
     );
     for (count, what) in [
-        (summary.shortened, "captions were too long for --max-seq-len and lost their end"),
+        (
+            summary.shortened,
+            "captions were too long for --max-seq-len and lost their end",
+        ),
         (summary.blank, "captions were blank and stay so"),
         (summary.empty, "rewrites were empty; see --on-empty"),
     ] {

@@ -152,7 +152,10 @@ impl LlamaConfig {
             );
         }
         let (mut theta, mut rope_scaling) = (fields.rope_theta, RopeScaling::None);
-        for rope in [fields.rope_scaling, fields.rope_parameters].into_iter().flatten() {
+        for rope in [fields.rope_scaling, fields.rope_parameters]
+            .into_iter()
+            .flatten()
+        {
             theta = rope.rope_theta.or(theta);
             rope_scaling = rope.scaling()?;
         }
@@ -290,7 +293,9 @@ mod tests {
         assert_eq!(config.parameters(), 1_235_814_400);
         assert_eq!((config.head_dim, config.group()), (64, 4));
         assert_eq!(config.eos_token_id, [128001, 128008]);
-        assert!(matches!(config.rope_scaling, RopeScaling::Llama3 { factor, .. } if factor == 32.0));
+        assert!(
+            matches!(config.rope_scaling, RopeScaling::Llama3 { factor, .. } if factor == 32.0)
+        );
     }
 
     #[test]

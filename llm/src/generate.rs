@@ -2,10 +2,11 @@
 //!
 //! Rows begin at position 0 together, without padding. All rows are fed up to the end of the shortest prompt at
 //! once, then one position at a time: a row whose prompt is longer takes its own next token, any other the token
-//! that was drawn for it.
+//! that was drawn for it. When half of the rows have ended, the others go on without them.
 
 use crate::error::{Error, Result};
 use crate::model::Llama;
+use crate::nn::Cache;
 use crate::sampling::Sampling;
 use burn::prelude::*;
 use burn::tensor::TensorData;
@@ -69,6 +70,8 @@ pub struct Completion {
 }
 
 struct Row {
+    /// Index of the prompt.
+    place: usize,
     /// Prompt and continuation.
     ids: Vec<u32>,
     prompt: usize,
@@ -91,13 +94,23 @@ pub fn generate<B: Backend>(
 ) -> Result<Vec<Generated>> {
     options.sampling.check()?;
     check_prompts(model, prompts, options)?;
-    let mut rows: Vec<Row> = prompts.iter().map(|prompt| Row::new(prompt, options)).collect();
+    let row = |(place, prompt)| Row::new(place, prompt, options);
+    let mut rows: Vec<Row> = prompts.iter().enumerate().map(row).collect();
+    let mut ended = Vec::new();
     let longest = rows.iter().map(|row| row.limit).max().unwrap_or(0);
     let mut cache = model.cache(longest);
-    // Up to where every unfinished row knows its tokens.
-    while let Some(known) = rows.iter().filter(|row| row.end.is_none()).map(|row| row.ids.len()).min() {
+    // Up to where every row that goes on knows its tokens.
+    while let Some(known) = rows
+        .iter()
+        .filter(|row| row.end.is_none())
+        .map(|row| row.ids.len())
+        .min()
+    {
+        set_aside(&mut rows, &mut ended, &mut cache, device);
         let at = cache.len();
-        let hidden = model.model.extend(ids(&rows, at, known, device), &mut cache);
+        let hidden = model
+            .model
+            .extend(ids(&rows, at, known, device), &mut cache);
         if rows.iter().all(|row| !row.draws_at(known)) {
             continue;
         }
@@ -110,14 +123,35 @@ pub fn generate<B: Backend>(
             .filter(|(row, _)| row.draws_at(known))
             .try_for_each(|(row, logits)| row.step(logits, options))?;
     }
-    Ok(rows.into_iter().map(Row::finish).collect())
+    ended.append(&mut rows);
+    ended.sort_by_key(|row| row.place);
+    Ok(ended.into_iter().map(Row::finish).collect())
+}
+
+/// Takes rows that have ended out of the batch, once they are half of it.
+fn set_aside<B: Backend>(
+    rows: &mut Vec<Row>,
+    ended: &mut Vec<Row>,
+    cache: &mut Cache<B>,
+    device: &Device<B>,
+) {
+    let goes_on = |row: &Row| row.end.is_none();
+    let kept: Vec<usize> = (0..rows.len()).filter(|i| goes_on(&rows[*i])).collect();
+    if 2 * kept.len() > rows.len() {
+        return;
+    }
+    cache.keep(&kept, device);
+    let (still, done): (Vec<_>, Vec<_>) = std::mem::take(rows).into_iter().partition(goes_on);
+    *rows = still;
+    ended.extend(done);
 }
 
 impl Row {
-    fn new(prompt: &Prompt, options: &GenerateOptions) -> Self {
+    fn new(place: usize, prompt: &Prompt, options: &GenerateOptions) -> Self {
         let len = prompt.ids.len();
         let limit = options.max_seq_len.min(len + options.max_gen_len);
         Self {
+            place,
             ids: prompt.ids.clone(),
             prompt: len,
             limit,
@@ -174,7 +208,9 @@ fn check_prompts<B: Backend>(
     let vocab = model.model.embed_tokens.weight.dims()[0];
     for (i, Prompt { ids, .. }) in prompts.iter().enumerate() {
         if ids.is_empty() {
-            return Err(Error::Options(format!("prompt {i} has no token to begin with")));
+            return Err(Error::Options(format!(
+                "prompt {i} has no token to begin with"
+            )));
         }
         if ids.len() > options.max_seq_len {
             return Err(Error::Options(format!(

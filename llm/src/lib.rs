@@ -19,7 +19,7 @@ pub mod tokenizer;
 
 pub use config::{LlamaConfig, RopeScaling};
 pub use error::{Error, Result};
-pub use generate::{Completion, End, Generated, GenerateOptions, Prompt, generate};
+pub use generate::{Completion, End, GenerateOptions, Generated, Prompt, generate};
 pub use load::{Limits, LoadOptions, Pretrained};
 pub use model::{Decoder, Llama};
 pub use nn::{Attention, Cache, Layer, LayerCache, Mlp, RmsNorm, Rope, Rotation};

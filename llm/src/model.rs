@@ -119,12 +119,7 @@ impl<B: Backend> Decoder<B> {
     /// The bias of `seq` queries after `past` other positions, each of which sees no later position.
     ///
     /// None where there is nothing to hide: a single query sees all keys.
-    pub fn causal_bias(
-        &self,
-        past: usize,
-        seq: usize,
-        device: &Device<B>,
-    ) -> Option<Tensor<B, 4>> {
+    pub fn causal_bias(&self, past: usize, seq: usize, device: &Device<B>) -> Option<Tensor<B, 4>> {
         if seq == 1 {
             return None;
         }
@@ -146,7 +141,9 @@ impl<B: Backend> Decoder<B> {
         let rotation = self.rotation(0, ids.dims()[1], &ids.device());
         let x = self.embed(ids);
         let layers = self.layers.iter();
-        let x = layers.fold(x, |x, layer| layer.forward(x, &rotation, bias.clone(), None));
+        let x = layers.fold(x, |x, layer| {
+            layer.forward(x, &rotation, bias.clone(), None)
+        });
         self.norm.forward(x)
     }
 

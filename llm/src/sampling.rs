@@ -140,7 +140,11 @@ mod tests {
         for top_p in [0.01, 0.1, 0.5, 0.95, 1.0] {
             let kept = nucleus(&weights, top_p * total);
             assert_eq!(kept, sorted[..kept.len()]);
-            let mass = |ids: &[u32]| ids.iter().map(|id| f64::from(weights[*id as usize])).sum::<f64>();
+            let mass = |ids: &[u32]| {
+                ids.iter()
+                    .map(|id| f64::from(weights[*id as usize]))
+                    .sum::<f64>()
+            };
             assert!(mass(&kept[..kept.len() - 1]) <= top_p * total);
             assert!(mass(&kept) >= top_p * total * 0.999_999);
         }

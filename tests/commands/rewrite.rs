@@ -37,16 +37,42 @@ fn read(folder: &Folder, name: &str) -> String {
 fn every_line_of_any_kind_has_its_line() {
     let folder = with_llama();
     let long = "word ".repeat(5000);
-    let lines = ["a dog", "", "a => b", "one\rtwo", "a\u{2028}b", &long, "  ", "caf\u{e9} \u{1f436}", "last"];
+    let lines = [
+        "a dog",
+        "",
+        "a => b",
+        "one\rtwo",
+        "a\u{2028}b",
+        &long,
+        "  ",
+        "caf\u{e9} \u{1f436}",
+        "last",
+    ];
     folder.write("in.txt", lines.join("\n"));
     let outcome = rewrite(&folder, &format!("{BASE} {SHORT}")).succeeded();
-    outcome.said(&["llama2", "9 lines", "tokens/s", "1 captions were too long", "2 captions were blank"]);
+    outcome.said(&[
+        "llama2",
+        "9 lines",
+        "tokens/s",
+        "1 captions were too long",
+        "2 captions were blank",
+    ]);
     let output = read(&folder, "out.txt");
     assert_eq!(output.matches('\n').count(), 9, "{output:?}");
     assert!(!output.contains(['\r', '\u{2028}']));
     let written: Vec<&str> = output.split('\n').collect();
     assert_eq!((written[1], written[6], written[9]), ("", "", ""));
-    assert_eq!(folder.names(), ["in.txt", "llama2", "meta", "out.txt", "out.txt.run.json", "tokenizer.model"]);
+    assert_eq!(
+        folder.names(),
+        [
+            "in.txt",
+            "llama2",
+            "meta",
+            "out.txt",
+            "out.txt.run.json",
+            "tokenizer.model"
+        ]
+    );
     // CRLF files give the same; so do Meta's weights, whose sums round alike.
     folder.write("crlf.txt", lines.join("\r\n"));
     for (llm, input) in [("llama2", "crlf.txt"), ("meta", "in.txt")] {
@@ -54,7 +80,8 @@ fn every_line_of_any_kind_has_its_line() {
         rewrite(&folder, &flags).succeeded();
         assert_eq!(read(&folder, &format!("{llm}.txt")), output);
     }
-    let flags = format!("--llm llama2 --input in.txt --output other.txt --mode coco {SHORT} --seed 1");
+    let flags =
+        format!("--llm llama2 --input in.txt --output other.txt --mode coco {SHORT} --seed 1");
     rewrite(&folder, &flags).succeeded();
     assert_ne!(read(&folder, "other.txt"), output);
 }
@@ -63,7 +90,9 @@ fn every_line_of_any_kind_has_its_line() {
 fn kill_at(folder: &Folder, flags: &str, lines: usize) {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
-    let binary: PathBuf = profile.join("examples").join(format!("rewrite{}", std::env::consts::EXE_SUFFIX));
+    let binary: PathBuf = profile
+        .join("examples")
+        .join(format!("rewrite{}", std::env::consts::EXE_SUFFIX));
     let mut child: Child = Command::new(binary)
         .args(words(flags))
         .current_dir(folder.path("."))
@@ -76,8 +105,14 @@ fn kill_at(folder: &Folder, flags: &str, lines: usize) {
         if written.matches('\n').count() >= lines {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(120), "nothing is written");
-        assert!(child.try_wait().unwrap().is_none(), "ended before it was killed");
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "nothing is written"
+        );
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "ended before it was killed"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
     child.kill().unwrap();
@@ -105,7 +140,9 @@ fn a_run_that_is_killed_twice_equals_an_uninterrupted_one() {
     folder.write("out.txt", torn);
     rewrite(&folder, &resume).succeeded();
     assert_eq!(read(&folder, "out.txt"), whole);
-    rewrite(&folder, &resume).succeeded().said(&["all 120 lines were there"]);
+    rewrite(&folder, &resume)
+        .succeeded()
+        .said(&["all 120 lines were there"]);
 
     rewrite(&folder, &format!("{resume} --temperature 0.5"))
         .refused(&["temperature: was 0.9, is 0.5", "out.txt"]);
@@ -126,8 +163,14 @@ fn models_that_are_none() {
     let config = read(&folder, "llama2/config.json");
     for (to, said) in [
         (config.replace("\"llama\"", "\"gpt2\""), "gpt2"),
-        (config.replace("\"hidden_size\"", "\"width\""), "hidden_size"),
-        (config.replace("\"hidden_size\": 32", "\"hidden_size\": 33"), "[32, 32]"),
+        (
+            config.replace("\"hidden_size\"", "\"width\""),
+            "hidden_size",
+        ),
+        (
+            config.replace("\"hidden_size\": 32", "\"hidden_size\": 33"),
+            "[32, 32]",
+        ),
         (config[..40].into(), "not JSON"),
     ] {
         folder.write("llama2/config.json", to);
@@ -145,7 +188,10 @@ fn inputs_and_flags_that_are_wrong() {
     let folder = with_llama();
     folder.write("in.txt", "a dog\n");
     folder.write("latin1.txt", b"fine\ncaf\xe9\n");
-    folder.write("pool.json", r#"{"name": "mine", "pairs": [{"source": "a", "target": "b => c"}]}"#);
+    folder.write(
+        "pool.json",
+        r#"{"name": "mine", "pairs": [{"source": "a", "target": "b => c"}]}"#,
+    );
     let run = |from: &str, to: &str| rewrite(&folder, &BASE.replace(from, to));
     run("in.txt", "gone.txt").refused(&["gone.txt"]);
     run("in.txt", "latin1.txt").refused(&["latin1.txt", "line 2", "UTF-8"]);
@@ -160,5 +206,10 @@ fn inputs_and_flags_that_are_wrong() {
     run("coco", "coco --batch-size 0").refused(&["--batch-size"]);
     run("coco", "coco --prompt tidy").refused(&["tidy", "compat"]);
     run("coco", "coco --on-empty drop").refused(&["drop", "original"]);
-    assert!(!folder.names().iter().any(|name| name.starts_with("out.txt")));
+    assert!(
+        !folder
+            .names()
+            .iter()
+            .any(|name| name.starts_with("out.txt"))
+    );
 }

@@ -18,7 +18,9 @@ const TOLERANCE: f32 = 1e-4;
 const VARIANTS: [&str; 5] = ["llama1", "llama2", "llama3", "llama3_tied", "linear"];
 
 fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llm").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/llm")
+        .join(name)
 }
 
 fn load<B: Backend>(name: &str) -> Pretrained<B> {
@@ -77,7 +79,10 @@ fn logits_match<B: Backend>(backend: &str) {
         let expected = fixture.values("logits");
         let whole = host(model.forward(fixture.ids()));
         assert_close(&format!("{name} {backend}"), &whole, &expected, TOLERANCE);
-        println!("{name} on {backend}: logits differ by {:.1e}", distance(&whole, &expected));
+        println!(
+            "{name} on {backend}: logits differ by {:.1e}",
+            distance(&whole, &expected)
+        );
         for piece in [1, 7] {
             let what = format!("{name} {backend}, {piece} at a time");
             let got = in_pieces(&model, fixture.ids(), piece);
@@ -118,10 +123,17 @@ fn greedy_continuations_match<B: Backend>() {
         let prompts = fixture.prompts();
         let together = generate(&model, &prompts, &options(64), &device).unwrap();
         for (i, row) in together.iter().enumerate() {
-            assert_eq!(row.ids, fixture.list(&format!("greedy.{i}")), "{name}, row {i}");
+            assert_eq!(
+                row.ids,
+                fixture.list(&format!("greedy.{i}")),
+                "{name}, row {i}"
+            );
             assert_eq!(row.end, End::Length);
             let alone = &prompts[i..=i];
-            assert_eq!(generate(&model, alone, &options(64), &device).unwrap()[0], *row);
+            assert_eq!(
+                generate(&model, alone, &options(64), &device).unwrap()[0],
+                *row
+            );
         }
     }
 }
@@ -167,13 +179,19 @@ fn rows_end_at_eos_at_a_stop_and_at_either_length() {
     let model = load::<Flex>("llama2").model;
     let device = Default::default();
     let prompts = fixture.prompts();
-    let full: Vec<Vec<u32>> = (0..4).map(|i| fixture.list(&format!("greedy.{i}"))).collect();
+    let full: Vec<Vec<u32>> = (0..4)
+        .map(|i| fixture.list(&format!("greedy.{i}")))
+        .collect();
     let first = |row: &[u32], id: u32| row.iter().position(|x| *x == id);
 
     let eos = [full[1][5]];
     let mut with_eos = options(64);
     with_eos.eos = &eos;
-    for (row, full) in generate(&model, &prompts, &with_eos, &device).unwrap().iter().zip(&full) {
+    for (row, full) in generate(&model, &prompts, &with_eos, &device)
+        .unwrap()
+        .iter()
+        .zip(&full)
+    {
         let end = first(full, eos[0]).unwrap_or(64);
         assert_eq!(row.ids, full[..end], "the end itself is left out");
         assert_eq!(row.end, if end < 64 { End::Eos } else { End::Length });
@@ -183,7 +201,11 @@ fn rows_end_at_eos_at_a_stop_and_at_either_length() {
     let stop = move |ids: &[u32]| ids.contains(&wanted);
     let mut with_stop = options(64);
     with_stop.stop = &stop;
-    for (row, full) in generate(&model, &prompts, &with_stop, &device).unwrap().iter().zip(&full) {
+    for (row, full) in generate(&model, &prompts, &with_stop, &device)
+        .unwrap()
+        .iter()
+        .zip(&full)
+    {
         let end = first(full, wanted).map_or(64, |at| at + 1);
         assert_eq!(row.ids, full[..end], "the stop itself is kept");
     }
@@ -220,7 +242,9 @@ fn weights_in_bf16_lose_nothing_of_a_bf16_file() {
         weights: Precision::Bf16,
     };
     let device = Default::default();
-    let model = Pretrained::<Flex>::load(&path("llama3"), &options, &device).unwrap().model;
+    let model = Pretrained::<Flex>::load(&path("llama3"), &options, &device)
+        .unwrap()
+        .model;
     let got = host(model.forward(fixture.ids()));
     assert_close("llama3", &got, &fixture.values("logits"), TOLERANCE);
 }
@@ -237,12 +261,21 @@ fn bf16_is_no_further_from_f32_than_transformers_in_bf16() {
                 weights,
             };
             let device = Default::default();
-            let model = Pretrained::<Flex>::load(&path(name), &options, &device).unwrap().model;
+            let model = Pretrained::<Flex>::load(&path(name), &options, &device)
+                .unwrap()
+                .model;
             let got = host(model.forward(fixture.ids()));
             let errors = got.iter().zip(&expected).map(|(a, b)| (a - b).abs());
             let mean = errors.sum::<f32>() / got.len() as f32;
-            println!("{name}, bf16: mean error {mean:.4}, transformers {:.4}", theirs[0]);
-            assert!(mean < 1.25 * theirs[0], "{name}: {mean} against {}", theirs[0]);
+            println!(
+                "{name}, bf16: mean error {mean:.4}, transformers {:.4}",
+                theirs[0]
+            );
+            assert!(
+                mean < 1.25 * theirs[0],
+                "{name}: {mean} against {}",
+                theirs[0]
+            );
         }
     }
 }
@@ -258,12 +291,19 @@ fn a_visible_future_changes_the_past_and_padding_does_not() {
     let masked = host(decoder.forward(ids.clone(), Some(decoder.bias(all))));
     assert_close("all visible", &masked, &bidirectional, 1e-5);
     let causal = host(decoder.forward(ids.clone(), decoder.causal_bias(0, seq, &device)));
-    assert!(causal[..32].iter().zip(&bidirectional).any(|(a, b)| (a - b).abs() > 0.1));
+    assert!(
+        causal[..32]
+            .iter()
+            .zip(&bidirectional)
+            .any(|(a, b)| (a - b).abs() > 0.1)
+    );
 
     // Keys from position 30 on are padding: the rest is as if they were not there.
     let keys: Vec<bool> = (0..seq * seq).map(|i| i % seq < 30).collect();
     let keys = Tensor::from_data(TensorData::new(keys, [1, seq, seq]), &device);
-    let padded = decoder.forward(ids.clone(), Some(decoder.bias(keys))).narrow(1, 0, 30);
+    let padded = decoder
+        .forward(ids.clone(), Some(decoder.bias(keys)))
+        .narrow(1, 0, 30);
     let short = decoder.forward(ids.narrow(1, 0, 30), None);
     assert_close("padding", &host(padded), &host(short), 1e-5);
 }
@@ -305,7 +345,11 @@ fn texts_match(tokenizer: &Tokenizer, file: &str) {
             .collect();
         let got = tokenizer.encode(text).unwrap();
         assert_eq!(got, ids, "{text:?}");
-        assert_eq!(tokenizer.decode(&got), row["decoded"].as_str().unwrap(), "{text:?}");
+        assert_eq!(
+            tokenizer.decode(&got),
+            row["decoded"].as_str().unwrap(),
+            "{text:?}"
+        );
     }
 }
 
@@ -336,7 +380,11 @@ fn a_directory_that_does_not_fit_is_refused_with_names() {
         }
         to
     };
-    std::fs::copy(path("tokenizer.model"), folder.path().join("tokenizer.model")).unwrap();
+    std::fs::copy(
+        path("tokenizer.model"),
+        folder.path().join("tokenizer.model"),
+    )
+    .unwrap();
     let refused = |directory: &Path, words: &[&str]| {
         let loaded =
             Pretrained::<Flex>::load(directory, &LoadOptions::default(), &Default::default());
@@ -352,20 +400,54 @@ fn a_directory_that_does_not_fit_is_refused_with_names() {
     };
     let llama = copy("llama1");
     let config = llama.join("config.json");
-    edit(&config, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3");
-    refused(&llama, &["missing (9)", "model.layers.2.mlp.up_proj.weight"]);
-    edit(&config, "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 1");
-    refused(&llama, &["not in the model (9)", "model.layers.1.mlp.up_proj.weight"]);
-    edit(&config, "\"num_hidden_layers\": 1", "\"num_hidden_layers\": 2");
-    edit(&config, "\"intermediate_size\": 48", "\"intermediate_size\": 64");
+    edit(
+        &config,
+        "\"num_hidden_layers\": 2",
+        "\"num_hidden_layers\": 3",
+    );
+    refused(
+        &llama,
+        &["missing (9)", "model.layers.2.mlp.up_proj.weight"],
+    );
+    edit(
+        &config,
+        "\"num_hidden_layers\": 3",
+        "\"num_hidden_layers\": 1",
+    );
+    refused(
+        &llama,
+        &["not in the model (9)", "model.layers.1.mlp.up_proj.weight"],
+    );
+    edit(
+        &config,
+        "\"num_hidden_layers\": 1",
+        "\"num_hidden_layers\": 2",
+    );
+    edit(
+        &config,
+        "\"intermediate_size\": 48",
+        "\"intermediate_size\": 64",
+    );
     refused(&llama, &["of another shape (6)", "[48, 32]", "[64, 32]"]);
-    edit(&config, "\"intermediate_size\": 64", "\"intermediate_size\": 48");
-    edit(&config, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+    edit(
+        &config,
+        "\"intermediate_size\": 64",
+        "\"intermediate_size\": 48",
+    );
+    edit(
+        &config,
+        "\"tie_word_embeddings\": false",
+        "\"tie_word_embeddings\": true",
+    );
     refused(&llama, &["tie_word_embeddings", "lm_head.weight"]);
 
     let tied = copy("llama3_tied");
     let config = tied.join("config.json");
-    edit(&config, "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false");
+    edit(
+        &config,
+        "\"tie_word_embeddings\": true",
+        "\"tie_word_embeddings\": false",
+    );
     refused(&tied, &["missing (1)", "lm_head.weight"]);
 
     let shards = copy("llama2");

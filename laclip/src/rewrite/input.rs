@@ -121,9 +121,15 @@ mod tests {
             ("a\rb\u{2028}c\u{85}\r\r\n", &["a\rb\u{2028}c\u{85}\r"]),
         ] {
             let file = file(content.as_bytes());
-            assert_eq!(Lines::open(file.path()).unwrap().take(100).unwrap(), expected);
+            assert_eq!(
+                Lines::open(file.path()).unwrap().take(100).unwrap(),
+                expected
+            );
             let scan = scan(file.path()).unwrap();
-            assert_eq!((scan.lines, scan.bytes), (expected.len() as u64, content.len() as u64));
+            assert_eq!(
+                (scan.lines, scan.bytes),
+                (expected.len() as u64, content.len() as u64)
+            );
         }
     }
 
@@ -131,7 +137,10 @@ mod tests {
     fn a_line_that_is_not_utf8_is_named() {
         let file = file(b"fine\ncaf\xe9\n");
         let message = scan(file.path()).unwrap_err().to_string();
-        assert!(message.contains("line 2") && message.contains("byte 4"), "{message}");
+        assert!(
+            message.contains("line 2") && message.contains("byte 4"),
+            "{message}"
+        );
     }
 
     #[test]

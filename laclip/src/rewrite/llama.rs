@@ -38,7 +38,11 @@ impl RunRecord {
         let mut files = Vec::new();
         for entry in directory.read_dir().map_err(Error::io(directory))? {
             let path = entry.map_err(Error::io(directory))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let kinds = [".safetensors", ".pth", ".bin", ".json", ".model"];
             if path.is_file() && kinds.iter().any(|kind| name.ends_with(kind)) {
                 let bytes = path.metadata().map_err(Error::io(&path))?.len();
@@ -63,7 +67,9 @@ impl<B: Backend> Writer for LlamaWriter<B> {
     }
 
     fn write(&mut self, prompts: &[(String, u64)]) -> Result<Vec<Written>> {
-        let completions = self.model.complete(prompts, self.sampling, self.limits, &self.stop)?;
+        let completions = self
+            .model
+            .complete(prompts, self.sampling, self.limits, &self.stop)?;
         let written = completions.into_iter().map(|completion| Written {
             text: completion.text,
             tokens: completion.tokens,

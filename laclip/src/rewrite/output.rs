@@ -27,7 +27,9 @@ pub fn find_place(path: &Path, batch: u64, total: u64) -> Result<Place> {
     let (mut at, mut place) = (Place { lines: 0, bytes: 0 }, Place { lines: 0, bytes: 0 });
     loop {
         raw.clear();
-        let read = reader.read_until(b'\n', &mut raw).map_err(Error::io(path))?;
+        let read = reader
+            .read_until(b'\n', &mut raw)
+            .map_err(Error::io(path))?;
         if raw.last() != Some(&b'\n') {
             // The end, or a torn line before it.
             if at.lines > total || (at.lines == total && read > 0) {
@@ -62,10 +64,16 @@ impl Output {
 
     /// Goes on after `place`; what follows it in the file is cut off.
     pub fn resume(path: &Path, place: Place) -> Result<Self> {
-        let file = OpenOptions::new().write(true).open(path).map_err(Error::io(path))?;
+        let file = OpenOptions::new()
+            .write(true)
+            .open(path)
+            .map_err(Error::io(path))?;
         let mut output = Self::locked(file, path)?;
         output.file.set_len(place.bytes).map_err(Error::io(path))?;
-        output.file.seek(SeekFrom::End(0)).map_err(Error::io(path))?;
+        output
+            .file
+            .seek(SeekFrom::End(0))
+            .map_err(Error::io(path))?;
         Ok(output)
     }
 
@@ -88,7 +96,9 @@ impl Output {
     pub fn append(&mut self, lines: &[String]) -> Result<()> {
         let mut text = lines.join("\n");
         text.push('\n');
-        self.file.write_all(text.as_bytes()).map_err(Error::io(&self.path))?;
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(Error::io(&self.path))?;
         if self.synced.elapsed() > SYNC {
             self.sync()?;
         }
@@ -124,7 +134,10 @@ mod tests {
 
         std::fs::write(&path, "a\nb\nc\nto").unwrap();
         let mut output = Output::resume(&path, Place { lines: 2, bytes: 4 }).unwrap();
-        assert!(Output::resume(&path, Place { lines: 2, bytes: 4 }).is_err(), "locked");
+        assert!(
+            Output::resume(&path, Place { lines: 2, bytes: 4 }).is_err(),
+            "locked"
+        );
         output.append(&["x".into(), "".into()]).unwrap();
         output.sync().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\nb\nx\n\n");

@@ -149,7 +149,10 @@ impl Pool {
                 .enumerate()
                 .flat_map(|(i, group)| {
                     let place = move |j| format!("caption {j} of group {i}");
-                    group.iter().enumerate().map(move |(j, text)| (place(j), text.as_str()))
+                    group
+                        .iter()
+                        .enumerate()
+                        .map(move |(j, text)| (place(j), text.as_str()))
                 })
                 .collect(),
         }
@@ -224,7 +227,11 @@ impl Pool {
             hash.update(text);
             hash.update([0]);
         }
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -253,7 +260,10 @@ mod tests {
             if let (Kind::Pairs(pairs), true) = (&pool.kind, style != "human") {
                 for Pair { source, target } in pairs {
                     assert_eq!(*source, source.to_lowercase(), "{style}");
-                    assert!(words(source) < words(target) && target.ends_with('.'), "{target}");
+                    assert!(
+                        words(source) < words(target) && target.ends_with('.'),
+                        "{target}"
+                    );
                 }
             }
         }
@@ -275,7 +285,11 @@ mod tests {
                 seen.extend(drawn.iter().map(|e| (e.source, e.target)));
             }
             // 1,500 draws leave out one of 16 pairs or of 360 ordered ones only rarely.
-            assert!(seen.len() >= if style == "coco" { 340 } else { 16 }, "{}", seen.len());
+            assert!(
+                seen.len() >= if style == "coco" { 340 } else { 16 },
+                "{}",
+                seen.len()
+            );
         }
     }
 
@@ -295,9 +309,17 @@ mod tests {
         refused(&pairs(["b => c", "c", "d"]), "=>");
         refused(r#"{"name": "x", "pairs": []}"#, "0 examples");
         refused(r#"{"name": "x"}"#, "either");
-        refused(r#"{"name": "x", "groups": [["a", "b"], ["c", "d"], ["e"]]}"#, "group 2");
+        refused(
+            r#"{"name": "x", "groups": [["a", "b"], ["c", "d"], ["e"]]}"#,
+            "group 2",
+        );
         refused("[]", "expected");
         refused(r#"{"name": "x", "pairs": [{"source": "a"}]}"#, "target");
-        assert!(Pool::open("nowhere.json").unwrap_err().to_string().contains("chatgpt"));
+        assert!(
+            Pool::open("nowhere.json")
+                .unwrap_err()
+                .to_string()
+                .contains("chatgpt")
+        );
     }
 }

@@ -37,7 +37,9 @@ impl std::str::FromStr for PromptForm {
         match name {
             "compat" => Ok(Self::Compat),
             "clean" => Ok(Self::Clean),
-            _ => Err(format!("`{name}` is no prompt form; choose compat or clean")),
+            _ => Err(format!(
+                "`{name}` is no prompt form; choose compat or clean"
+            )),
         }
     }
 }
@@ -91,7 +93,11 @@ pub(crate) fn one_line(text: &str) -> String {
         '\r' | '\n' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => ' ',
         c => c,
     };
-    text.chars().map(blank).collect::<String>().trim().to_string()
+    text.chars()
+        .map(blank)
+        .collect::<String>()
+        .trim()
+        .to_string()
 }
 
 #[cfg(test)]
@@ -99,9 +105,18 @@ mod tests {
     use super::*;
 
     const PAIRS: [Example; 3] = [
-        Example { source: "s1", target: "t1" },
-        Example { source: "s2 ", target: "t2" },
-        Example { source: "s3", target: "t3" },
+        Example {
+            source: "s1",
+            target: "t1",
+        },
+        Example {
+            source: "s2 ",
+            target: "t2",
+        },
+        Example {
+            source: "s3",
+            target: "t3",
+        },
     ];
 
     #[test]
@@ -154,7 +169,10 @@ mod tests {
 
     #[test]
     fn an_answer_is_one_line_to_every_reader() {
-        assert_eq!(answer(" a\rb\u{2028}c\u{2029}d\u{85}e\tf\u{b}g \r"), "a b c d e\tf g");
+        assert_eq!(
+            answer(" a\rb\u{2028}c\u{2029}d\u{85}e\tf\u{b}g \r"),
+            "a b c d e\tf g"
+        );
     }
 
     #[test]

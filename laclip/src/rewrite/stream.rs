@@ -164,7 +164,10 @@ impl Settings {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(line);
         let examples = self.pool.draw(&mut rng);
-        (prompt(&self.header, &examples, caption, self.form), rng.random())
+        (
+            prompt(&self.header, &examples, caption, self.form),
+            rng.random(),
+        )
     }
 
     fn check(&self, writer: &impl Writer) -> Result<()> {
@@ -211,7 +214,9 @@ pub fn run<W: Writer>(
     let settings = &run.settings;
     settings.sampling.check()?;
     if run.batch_size == 0 || settings.limits.max_gen_len == 0 {
-        return Err(Error::Options("batch-size and max-gen-len must be at least 1".into()));
+        return Err(Error::Options(
+            "batch-size and max-gen-len must be at least 1".into(),
+        ));
     }
     let exists = run.output.exists();
     if exists && !run.resume {
@@ -266,7 +271,10 @@ fn rewrite(
     while summary.progress.done < summary.progress.total {
         let captions = input.take(run.batch_size)?;
         if captions.is_empty() {
-            return Err(Error::format(&run.input, "became shorter while it was read"));
+            return Err(Error::format(
+                &run.input,
+                "became shorter while it was read",
+            ));
         }
         let lines = batch(&run.settings, writer, summary, &captions)?;
         output.append(&lines)?;

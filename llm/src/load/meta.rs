@@ -42,12 +42,28 @@ const IN_LAYER: [(&str, &str, Join); 9] = [
     ("attention.wq.weight", "self_attn.q_proj.weight", Join::Rows),
     ("attention.wk.weight", "self_attn.k_proj.weight", Join::Rows),
     ("attention.wv.weight", "self_attn.v_proj.weight", Join::Rows),
-    ("attention.wo.weight", "self_attn.o_proj.weight", Join::Columns),
+    (
+        "attention.wo.weight",
+        "self_attn.o_proj.weight",
+        Join::Columns,
+    ),
     ("feed_forward.w1.weight", "mlp.gate_proj.weight", Join::Rows),
-    ("feed_forward.w2.weight", "mlp.down_proj.weight", Join::Columns),
+    (
+        "feed_forward.w2.weight",
+        "mlp.down_proj.weight",
+        Join::Columns,
+    ),
     ("feed_forward.w3.weight", "mlp.up_proj.weight", Join::Rows),
-    ("attention_norm.weight", "input_layernorm.weight", Join::Copies),
-    ("ffn_norm.weight", "post_attention_layernorm.weight", Join::Copies),
+    (
+        "attention_norm.weight",
+        "input_layernorm.weight",
+        Join::Copies,
+    ),
+    (
+        "ffn_norm.weight",
+        "post_attention_layernorm.weight",
+        Join::Copies,
+    ),
 ];
 
 #[derive(Clone, Copy)]
@@ -96,7 +112,10 @@ fn shards(directory: &Path) -> Result<Vec<PathBuf>> {
         if path.file_name() != Some(format!("consolidated.{i:02}.pth").as_ref()) {
             return Err(Error::format(
                 directory,
-                format!("consolidated.{i:02}.pth is missing among {} shards", files.len()),
+                format!(
+                    "consolidated.{i:02}.pth is missing among {} shards",
+                    files.len()
+                ),
             ));
         }
     }
@@ -107,12 +126,14 @@ fn shards(directory: &Path) -> Result<Vec<PathBuf>> {
 fn join(dicts: Vec<StateDict>, params: &Params, path: &Path) -> Result<StateDict> {
     let names: Vec<String> = dicts[0].names().map(str::to_string).collect();
     let mut joined = StateDict::default();
-    for name in names.into_iter().filter(|name| !name.ends_with("rope.freqs")) {
+    for name in names
+        .into_iter()
+        .filter(|name| !name.ends_with("rope.freqs"))
+    {
         let parts: Option<Vec<HostTensor>> =
             dicts.iter().map(|dict| dict.get(&name).cloned()).collect();
-        let parts = parts.ok_or_else(|| {
-            Error::format(path, format!("`{name}` is not in every shard"))
-        })?;
+        let parts =
+            parts.ok_or_else(|| Error::format(path, format!("`{name}` is not in every shard")))?;
         let (new, how) = rename(&name, &parts[0], params);
         let whole = match how {
             Join::Copies => parts.into_iter().next(),
@@ -135,7 +156,11 @@ fn rename(name: &str, part: &HostTensor, params: &Params) -> (String, Join) {
         // Llama 1 and 2 cut the table by columns, Llama 3 by rows.
         "tok_embeddings.weight" => {
             let whole_rows = part.shape().get(1) == Some(&params.dim);
-            let how = if whole_rows { Join::Rows } else { Join::Columns };
+            let how = if whole_rows {
+                Join::Rows
+            } else {
+                Join::Columns
+            };
             return ("model.embed_tokens.weight".into(), how);
         }
         "norm.weight" => return ("model.norm.weight".into(), Join::Copies),
@@ -194,7 +219,9 @@ impl Params {
         }
         let small = self.dim < 4096;
         RopeScaling::Llama3 {
-            factor: self.rope_scaling_factor.unwrap_or(if small { 32.0 } else { 8.0 }),
+            factor: self
+                .rope_scaling_factor
+                .unwrap_or(if small { 32.0 } else { 8.0 }),
             low_freq_factor: 1.0,
             high_freq_factor: 4.0,
             original_max_position_embeddings: 8192.0,

@@ -1,6 +1,8 @@
 use super::{LayerCache, Rotation, projection};
 use crate::config::LlamaConfig;
 use burn::prelude::*;
+use burn::tensor::DType;
+use burn::tensor::activation::softmax;
 use clip::nn::init::Init;
 use clip::nn::{Linear, sdpa};
 
@@ -64,10 +66,32 @@ impl<B: Backend> Attention<B> {
         };
         // The heads of a group become positions of one head, so that keys and values need not be repeated.
         let q = q.reshape([batch, kv_heads, heads / kv_heads * seq, dim]);
-        let context = sdpa(q, k, v, bias)
+        let context = match seq {
+            1 => attend(q, k, v, bias),
+            _ => sdpa(q, k, v, bias),
+        };
+        let context = context
             .reshape([batch, heads, seq, dim])
             .swap_dims(1, 2)
             .reshape([batch, seq, heads * dim]);
         self.o_proj.forward(context)
     }
+}
+
+/// [`sdpa`] for the few queries of a decode step, spelled out: products read a part of the cache where it lies, while
+/// the fused form of CPU backends copies it first.
+fn attend<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    bias: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let (dtype, dim) = (q.dtype(), q.dims()[3]);
+    let scale = (dim as f64).powf(-0.5);
+    let scores = (q * scale).matmul(k.transpose()).cast(DType::F32);
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
+    };
+    softmax(scores, 3).cast(dtype).matmul(v)
 }

@@ -25,6 +25,17 @@ impl<B: Backend> Cache<B> {
         }
     }
 
+    /// Forgets all rows but these.
+    pub(crate) fn keep(&mut self, rows: &[usize], device: &Device<B>) {
+        let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
+        let rows = Tensor::<B, 1, Int>::from_data(rows.as_slice(), device);
+        for layer in &mut self.layers {
+            for stored in [&mut layer.keys, &mut layer.values] {
+                *stored = stored.take().map(|all| all.select(0, rows.clone()));
+            }
+        }
+    }
+
     /// Positions seen so far.
     pub fn len(&self) -> usize {
         self.len
@@ -72,9 +83,6 @@ impl<B: Backend> LayerCache<B> {
             let all = all.slice_assign([0..batch, 0..heads, at..at + len, 0..dim], new);
             stored.insert(all).clone().narrow(2, 0, at + len)
         };
-        [
-            write(&mut self.keys, keys),
-            write(&mut self.values, values),
-        ]
+        [write(&mut self.keys, keys), write(&mut self.values, values)]
     }
 }

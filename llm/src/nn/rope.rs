@@ -94,7 +94,10 @@ impl<B: Backend> Rotation<B> {
     pub fn apply(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let (dtype, half) = (x.dtype(), x.dims()[3] / 2);
         let x = x.cast(DType::F32);
-        let (first, second) = (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half));
+        let (first, second) = (
+            x.clone().narrow(3, 0, half),
+            x.clone().narrow(3, half, half),
+        );
         let turned = Tensor::cat(vec![second.neg(), first], 3);
         (x * self.cos.clone() + turned * self.sin.clone()).cast(dtype)
     }

@@ -69,8 +69,8 @@ impl Tokenizer {
     /// Names the file and what in it is not supported.
     pub fn from_sentence_piece(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let model = sentence_piece::Model::parse(&bytes)
-            .map_err(|problem| Error::format(path, problem))?;
+        let model =
+            sentence_piece::Model::parse(&bytes).map_err(|problem| Error::format(path, problem))?;
         let (bos, eos) = (model.bos, model.eos);
         let inner = model
             .into_tokenizer()
@@ -78,12 +78,7 @@ impl Tokenizer {
         Ok(Self::new(inner, path, bos, eos.into_iter().collect()))
     }
 
-    fn new(
-        mut inner: tokenizers::Tokenizer,
-        path: &Path,
-        bos: Option<u32>,
-        eos: Vec<u32>,
-    ) -> Self {
+    fn new(mut inner: tokenizers::Tokenizer, path: &Path, bos: Option<u32>, eos: Vec<u32>) -> Self {
         // `</s>` in somebody's text is text.
         inner.set_encode_special_tokens(true);
         inner.with_padding(None);
@@ -108,7 +103,11 @@ impl Tokenizer {
             let problem = format!("{}: {error}", self.path.display());
             Error::Encode { text, problem }
         })?;
-        Ok(self.bos.into_iter().chain(encoding.get_ids().iter().copied()).collect())
+        Ok(self
+            .bos
+            .into_iter()
+            .chain(encoding.get_ids().iter().copied())
+            .collect())
     }
 
     /// Text of ids, without special tokens. Bytes that are no UTF-8 become replacement characters.

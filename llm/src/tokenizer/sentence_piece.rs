@@ -40,7 +40,11 @@ pub struct Model {
 
 impl Model {
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        if bytes.iter().take(200).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) {
+        if bytes
+            .iter()
+            .take(200)
+            .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
+        {
             return Err(
                 "a text file, not a SentencePiece model; Llama 3 needs the tokenizer.json of its \
                  Hugging Face release beside it"
@@ -110,7 +114,9 @@ impl Model {
             .collect();
         let mut bpe = BPE::builder()
             .vocab_and_merges(
-                ids.iter().map(|(piece, id)| (piece.to_string(), *id)).collect::<Vocab>(),
+                ids.iter()
+                    .map(|(piece, id)| (piece.to_string(), *id))
+                    .collect::<Vocab>(),
                 self.merges(&ids),
             )
             .fuse_unk(true)
@@ -120,9 +126,8 @@ impl Model {
         }
         let bpe = bpe.build().map_err(|error| error.to_string())?;
         let mut tokenizer = tokenizers::Tokenizer::new(bpe);
-        let replace = |from: &str, to: &str| {
-            Replace::new(from, to).map_err(|error| error.to_string())
-        };
+        let replace =
+            |from: &str, to: &str| Replace::new(from, to).map_err(|error| error.to_string());
         let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
         let mut decoders: Vec<DecoderWrapper> = vec![
             replace(SPACE, " ")?.into(),
@@ -137,7 +142,10 @@ impl Model {
         tokenizer.with_normalizer(Some(Sequence::new(normalizers)));
         tokenizer.with_decoder(Some(DecoderSequence::new(decoders)));
         let added = |kinds: &[u64], special: bool| -> Vec<AddedToken> {
-            let chosen = self.pieces.iter().filter(|piece| kinds.contains(&piece.kind));
+            let chosen = self
+                .pieces
+                .iter()
+                .filter(|piece| kinds.contains(&piece.kind));
             chosen
                 .map(|piece| AddedToken::from(piece.text.clone(), special).normalized(false))
                 .collect()
@@ -154,7 +162,8 @@ impl Model {
             for (cut, _) in piece.text.char_indices().skip(1) {
                 let halves = piece.text.split_at(cut);
                 let known = |half: &str| {
-                    ids.get(half).is_some_and(|id| self.pieces[*id as usize].merges())
+                    ids.get(half)
+                        .is_some_and(|id| self.pieces[*id as usize].merges())
                 };
                 if known(halves.0) && known(halves.1) {
                     let lengths = (halves.0.chars().count(), halves.1.chars().count());

@@ -74,7 +74,11 @@ mod tests {
     fn fields_of_every_kind_are_read_and_a_cut_message_is_an_error() {
         let bytes = [8, 172, 2, 18, 2, b'h', b'i', 29, 0, 0, 128, 63];
         let fields: Vec<_> = Fields(&bytes).map(Result::unwrap).collect();
-        let expected = [(1, Value::Number(300)), (2, Value::Bytes(b"hi")), (3, Value::Float(1.0))];
+        let expected = [
+            (1, Value::Number(300)),
+            (2, Value::Bytes(b"hi")),
+            (3, Value::Float(1.0)),
+        ];
         assert_eq!(fields, expected);
         for end in [1, 2, 5, 10] {
             assert!(Fields(&bytes[..end]).any(|field| field.is_err()), "{end}");

@@ -12,11 +12,16 @@ struct Parrot {
 impl Writer for Parrot {
     /// One token per character, after one for the beginning.
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(std::iter::once(0).chain(text.chars().map(u32::from)).collect())
+        Ok(std::iter::once(0)
+            .chain(text.chars().map(u32::from))
+            .collect())
     }
 
     fn decode(&self, ids: &[u32]) -> String {
-        ids.iter().skip(1).filter_map(|id| char::from_u32(*id)).collect()
+        ids.iter()
+            .skip(1)
+            .filter_map(|id| char::from_u32(*id))
+            .collect()
     }
 
     fn write(&mut self, prompts: &[(String, u64)]) -> Result<Vec<Written>> {
@@ -26,7 +31,12 @@ impl Writer for Parrot {
         self.batches_left -= 1;
         let answer = |(prompt, seed): &(String, u64)| {
             assert!(prompt.ends_with(" =>") && self.encode(prompt).unwrap().len() < 1000);
-            let caption = prompt.rsplit('\n').next().unwrap().trim_end_matches(" =>").trim();
+            let caption = prompt
+                .rsplit('\n')
+                .next()
+                .unwrap()
+                .trim_end_matches(" =>")
+                .trim();
             let caption: String = caption.chars().take(200).collect();
             let text = match seed % 7 {
                 0 => "\n".into(),
@@ -96,7 +106,10 @@ fn ten_thousand_lines_killed_twice_equal_an_uninterrupted_run() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("in.txt"), captions()).unwrap();
     let whole = go(&a_run(folder.path(), "whole.txt", false), usize::MAX).unwrap();
-    assert_eq!((whole.progress.done, whole.progress.total), (10_000, 10_000));
+    assert_eq!(
+        (whole.progress.done, whole.progress.total),
+        (10_000, 10_000)
+    );
     assert_eq!((whole.blank, whole.shortened), (2_000, 10));
     assert!(whole.empty > 500);
     let expected = std::fs::read_to_string(folder.path().join("whole.txt")).unwrap();
@@ -104,7 +117,11 @@ fn ten_thousand_lines_killed_twice_equal_an_uninterrupted_run() {
     assert!(!expected.contains(['\r', '\u{2028}', '\u{85}']));
     let lines: Vec<&str> = expected.lines().collect();
     assert_eq!((lines[0], lines[1]), ("", ""));
-    assert!(lines.iter().all(|line| !line.contains("=>") || line.starts_with("a dog => a cat")));
+    assert!(
+        lines
+            .iter()
+            .all(|line| !line.contains("=>") || line.starts_with("a dog => a cat"))
+    );
 
     let path = folder.path().join("out.txt");
     assert!(go(&a_run(folder.path(), "out.txt", true), 100).is_err());
@@ -127,7 +144,11 @@ fn ten_thousand_lines_killed_twice_equal_an_uninterrupted_run() {
     let mut other = a_run(folder.path(), "other.txt", false);
     other.batch_size = 7;
     go(&other, usize::MAX).unwrap();
-    assert_eq!(std::fs::read_to_string(other.output).unwrap(), expected, "any batch size");
+    assert_eq!(
+        std::fs::read_to_string(other.output).unwrap(),
+        expected,
+        "any batch size"
+    );
 }
 
 #[test]
@@ -155,23 +176,35 @@ fn an_output_is_never_overwritten_and_goes_on_only_as_it_was_begun() {
     let config = a_run(folder.path(), "out.txt", false);
     assert!(go(&config, 1).is_err());
     let message = go(&config, 9).unwrap_err().to_string();
-    assert!(message.contains("out.txt") && message.contains("--resume"), "{message}");
+    assert!(
+        message.contains("out.txt") && message.contains("--resume"),
+        "{message}"
+    );
 
     let mut other = a_run(folder.path(), "out.txt", true);
     other.settings.sampling.temperature = 0.5;
     other.settings.pool = Pool::open("bard").unwrap();
     other.about = RunRecord::default().with("llm", "another");
     let message = go(&other, 9).unwrap_err().to_string();
-    for word in ["temperature: was 0.9, is 0.5", "\"coco\", is \"bard\"", "llm", "parrot"] {
+    for word in [
+        "temperature: was 0.9, is 0.5",
+        "\"coco\", is \"bard\"",
+        "llm",
+        "parrot",
+    ] {
         assert!(message.contains(word), "no `{word}` in: {message}");
     }
     assert!(!message.contains("top_p"), "{message}");
     std::fs::write(folder.path().join("in.txt"), "a\nc\n".repeat(40)).unwrap();
-    let message = go(&a_run(folder.path(), "out.txt", true), 9).unwrap_err().to_string();
+    let message = go(&a_run(folder.path(), "out.txt", true), 9)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("input_sha256"), "{message}");
 
     std::fs::remove_file(RunRecord::path(&config.output)).unwrap();
-    let message = go(&a_run(folder.path(), "out.txt", true), 9).unwrap_err().to_string();
+    let message = go(&a_run(folder.path(), "out.txt", true), 9)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("out.txt.run.json"), "{message}");
 }
 

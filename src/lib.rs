@@ -5,6 +5,8 @@
 //! * [`clip`]: the dual encoder, its checkpoints, preprocessing and tokenizers
 //! * [`data`]: images and captions on disk, and the built-in captioned world
 //! * [`train`]: the training engine
+//! * [`llm`]: a Llama decoder that generates text
+//! * [`laclip`]: rewriting of captions (LaCLIP)
 //! * [`eval`]: zero-shot classification and retrieval
 //!
 //! ```no_run
@@ -30,6 +32,8 @@ pub mod cli;
 pub use clip;
 pub use data;
 pub use eval;
+pub use laclip;
+pub use llm;
 pub use train;
 
 /// Allocator of the binaries; many short-lived tensors make the system's a bottleneck.

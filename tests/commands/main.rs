@@ -15,3 +15,4 @@ mod convert;
 mod embed;
 mod features;
 mod python;
+mod rewrite;

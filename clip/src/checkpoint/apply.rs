@@ -76,7 +76,23 @@ pub fn apply<B: Backend, M: Module<B>>(
     path: &Path,
     device: &Device<B>,
 ) -> Result<M> {
+    apply_as(module, dict, path, DType::F32, device)
+}
+
+/// [`apply`] with parameters of another float type, rounded to it.
+///
+/// # Errors
+///
+/// As [`apply`].
+pub fn apply_as<B: Backend, M: Module<B>>(
+    module: M,
+    dict: StateDict,
+    path: &Path,
+    dtype: DType,
+    device: &Device<B>,
+) -> Result<M> {
     let mut apply = Apply {
+        dtype,
         path: ParamPath::default(),
         unused: dict.names().map(str::to_string).collect(),
         dict,
@@ -136,6 +152,7 @@ struct Apply<B: Backend> {
     unused: BTreeSet<String>,
     missing: Vec<String>,
     misshapen: Vec<String>,
+    dtype: DType,
     device: Device<B>,
 }
 
@@ -163,8 +180,8 @@ impl<B: Backend> ModuleMapper<B> for Apply<B> {
             return param;
         }
         let data = TensorData::new(stored.values(), shape);
-        let tracked = param.val().is_require_grad();
-        let tensor = Tensor::from_data(data, (&self.device, DType::F32));
-        Param::initialized(param.id, tensor.set_require_grad(tracked))
+        let tensor = Tensor::from_data(data, (&self.device, self.dtype));
+        let id = param.id;
+        param.transform_for_load(tensor, id)
     }
 }

@@ -9,7 +9,7 @@ mod pickle;
 mod position;
 mod state_dict;
 
-pub use apply::{ParamPath, apply, collect};
+pub use apply::{ParamPath, apply, apply_as, collect};
 #[cfg(feature = "hub")]
 pub(crate) use directory::{CONFIG, WEIGHT_FILES};
 pub use directory::{LoadOptions, Pretrained};

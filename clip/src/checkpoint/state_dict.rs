@@ -141,6 +141,8 @@ enum Content {
     Concatenated(Vec<HostTensor>),
     /// Of a matrix.
     Transposed(Box<HostTensor>),
+    /// Row `i` is row `order[i]` of a tensor; a row is what one index of the first axis gives.
+    Reordered(Box<HostTensor>, Arc<[usize]>),
     /// Computed on the host.
     Values(Arc<Vec<f32>>),
 }
@@ -224,6 +226,20 @@ impl HostTensor {
         }
     }
 
+    /// Row `i` of the result is row `order[i]` of this tensor.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `order` is not as long as the first axis or leads past its end.
+    pub fn reorder_rows(self, order: Vec<usize>) -> Self {
+        let rows = self.shape[0];
+        assert!(order.len() == rows && order.iter().all(|row| *row < rows));
+        Self {
+            shape: self.shape.clone(),
+            content: Content::Reordered(Box::new(self), order.into()),
+        }
+    }
+
     /// The same values under another shape of equal size; `None` if the sizes differ.
     pub fn reshape(self, shape: impl Into<Vec<usize>>) -> Option<Self> {
         let shape = shape.into();
@@ -269,6 +285,7 @@ impl HostTensor {
             Content::Stored { dtype, .. } => dtype.is_float(),
             Content::Concatenated(parts) => parts.iter().all(Self::is_float),
             Content::Transposed(matrix) => matrix.is_float(),
+            Content::Reordered(rows, _) => rows.is_float(),
             Content::Values(_) => true,
         }
     }
@@ -279,6 +296,12 @@ impl HostTensor {
             Content::Values(values) => values.to_vec(),
             Content::Concatenated(parts) => parts.iter().flat_map(Self::values).collect(),
             Content::Transposed(matrix) => transpose(&matrix.values(), &matrix.shape),
+            Content::Reordered(rows, order) => {
+                let values = rows.values();
+                let row = values.len() / order.len().max(1);
+                let at = |i: &usize| &values[i * row..(i + 1) * row];
+                order.iter().flat_map(at).copied().collect()
+            }
             Content::Stored {
                 bytes,
                 dtype,
@@ -389,6 +412,10 @@ mod tests {
         let joined = HostTensor::concatenate(vec![plain.clone(), plain.clone()]).unwrap();
         assert_eq!(joined.shape(), [4, 3]);
         assert_eq!(joined.values()[6..], joined.values()[..6]);
+        assert_eq!(
+            joined.reorder_rows(vec![3, 0, 0, 1]).values(),
+            [3., 4., 5., 0., 1., 2., 0., 1., 2., 3., 4., 5.]
+        );
         assert_eq!(
             plain.transpose().reshape([6]).unwrap().values(),
             [0., 3., 1., 4., 2., 5.]

@@ -2,7 +2,7 @@
 //!
 //! A seed gives the same model on every backend, which device generators do not promise.
 
-use burn::module::Param;
+use burn::module::{Param, ParamId};
 use burn::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 pub enum Init {
     /// Draws from a seeded generator.
     Random(Box<ChaCha8Rng>),
-    /// All zeros: a skeleton whose parameters a checkpoint will replace.
+    /// A skeleton whose parameters a checkpoint will replace: zeros that take no memory until somebody reads them.
     Zeros,
 }
 
@@ -66,6 +66,9 @@ impl Init {
         value: f32,
         device: &Device<B>,
     ) -> Param<Tensor<B, D>> {
+        if let Self::Zeros = self {
+            return skeleton(shape, value, device);
+        }
         let data = TensorData::new(vec![value; shape.iter().product()], shape);
         Param::from_tensor(Tensor::from_data(data, device))
     }
@@ -78,11 +81,28 @@ impl Init {
     ) -> Param<Tensor<B, D>> {
         let len = shape.iter().product();
         let values = match self {
-            Self::Random(rng) => (0..len).map(|_| draw(rng)).collect(),
-            Self::Zeros => vec![0.0; len],
+            Self::Random(rng) => (0..len).map(|_| draw(rng)).collect::<Vec<_>>(),
+            Self::Zeros => return skeleton(shape, 0.0, device),
         };
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
     }
+}
+
+/// A parameter that is made when it is first read, which for one that is loaded over is never.
+fn skeleton<B: Backend, const D: usize>(
+    shape: [usize; D],
+    value: f32,
+    device: &Device<B>,
+) -> Param<Tensor<B, D>> {
+    let make = move |device: &Device<B>, tracked: bool| {
+        let tensor = Tensor::full(shape, value, device);
+        if tracked {
+            tensor.require_grad()
+        } else {
+            tensor
+        }
+    };
+    Param::uninitialized(ParamId::new(), make, device.clone(), true, shape.into())
 }
 
 /// Box–Muller; one value per pair of draws keeps the stream independent of the shape's parity.

@@ -1,0 +1,23 @@
+//! Captions → rewrites, one line each (section 3 of the paper).
+//!
+//! A language model that was never taught to follow instructions continues a prompt of three examples and the
+//! caption. What it writes up to the end of the line is the rewrite.
+//!
+//! * [`Pool`]: the examples of a style
+//! * [`prompt`]: the text that the model continues, and how its continuation is read
+//! * [`Writer`]: the model; [`LlamaWriter`] is one
+//! * [`run`]: a file of any length, line by line, which can be interrupted at any time
+
+mod input;
+mod llama;
+mod output;
+mod pool;
+pub mod prompt;
+mod record;
+mod stream;
+
+pub use llama::LlamaWriter;
+pub use pool::{Example, Pool, STYLES};
+pub use prompt::{EXAMPLES, HEADER, PromptForm};
+pub use record::RunRecord;
+pub use stream::{Empty, Progress, Run, Settings, Summary, Writer, Written, run};

@@ -1,0 +1,342 @@
+//! A file of captions → a file of rewrites, in constant memory, interrupted as often as need be.
+//!
+//! Line `i` of the output is a function of line `i` of the input, the settings and `(seed, i)`.
+
+use super::input::{Lines, Scan, scan};
+use super::output::{Output, Place, find_place};
+use super::pool::Pool;
+use super::prompt::{PromptForm, answer, one_line, prompt, shorten};
+use super::record::RunRecord;
+use crate::error::{Error, Result};
+use llm::{Limits, Sampling};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Continues texts. A trait, so that the stream can be tested without a model.
+pub trait Writer {
+    /// Token ids of a text, as many as [`Self::write`] would feed.
+    ///
+    /// # Errors
+    ///
+    /// If the text cannot be tokenized.
+    fn encode(&self, text: &str) -> Result<Vec<u32>>;
+
+    /// Text of token ids.
+    fn decode(&self, ids: &[u32]) -> String;
+
+    /// One continuation for each prompt, which comes with the seed of its draws. What follows the end of the first
+    /// line may be left out.
+    ///
+    /// # Errors
+    ///
+    /// If the model fails.
+    fn write(&mut self, prompts: &[(String, u64)]) -> Result<Vec<Written>>;
+}
+
+/// A continuation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its text.
+    pub text: String,
+    /// New tokens.
+    pub tokens: usize,
+}
+
+/// What takes the place of an empty rewrite.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Empty {
+    /// The caption itself.
+    #[default]
+    Original,
+    /// An empty line, as the released code writes it; training on it then uses the caption.
+    Blank,
+}
+
+impl std::str::FromStr for Empty {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "original" => Ok(Self::Original),
+            "blank" => Ok(Self::Blank),
+            _ => Err(format!("`{name}` is unknown; choose original or blank")),
+        }
+    }
+}
+
+impl std::fmt::Display for Empty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Original => "original",
+            Self::Blank => "blank",
+        })
+    }
+}
+
+/// What decides a rewrite.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Examples of the style.
+    pub pool: Pool,
+    /// First line of the prompts.
+    pub header: String,
+    /// Layout of the prompts.
+    pub form: PromptForm,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Lengths in tokens.
+    pub limits: Limits,
+    /// Of the examples and the draws.
+    pub seed: u64,
+    /// In place of an empty rewrite.
+    pub empty: Empty,
+}
+
+/// One run over a file.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// One caption per line.
+    pub input: PathBuf,
+    /// One rewrite per line, in the same order.
+    pub output: PathBuf,
+    /// What decides a rewrite.
+    pub settings: Settings,
+    /// Prompts at a time.
+    pub batch_size: usize,
+    /// Whether to go on with an output that was begun before.
+    pub resume: bool,
+    /// What else must be the same when the run goes on: the model and its precision.
+    pub about: RunRecord,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Lines of the output, those of earlier runs included.
+    pub done: u64,
+    /// Lines of the input.
+    pub total: u64,
+    /// Lines that earlier runs wrote.
+    pub resumed: u64,
+    /// Tokens that this run generated.
+    pub tokens: u64,
+    /// Since the model was there.
+    pub elapsed: Duration,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy)]
+pub struct Summary {
+    /// The last word on progress.
+    pub progress: Progress,
+    /// Lines whose prompt was too long, so that the end of the caption was left out.
+    pub shortened: u64,
+    /// Lines without a caption, for which nothing was generated.
+    pub blank: u64,
+    /// Lines for which the model wrote nothing.
+    pub empty: u64,
+}
+
+impl Settings {
+    fn record(&self, input: &Scan) -> RunRecord {
+        let empty = self.empty.to_string();
+        RunRecord::default()
+            .with("version", 1)
+            .with("input_lines", input.lines)
+            .with("input_bytes", input.bytes)
+            .with("input_sha256", input.sha256.as_str())
+            .with("mode", self.pool.name.as_str())
+            .with("mode_examples", self.pool.fingerprint())
+            .with("header", self.header.as_str())
+            .with("prompt", self.form.to_string())
+            .with("temperature", self.sampling.temperature)
+            .with("top_p", self.sampling.top_p)
+            .with("max_seq_len", self.limits.max_seq_len)
+            .with("max_gen_len", self.limits.max_gen_len)
+            .with("seed", self.seed)
+            .with("on_empty", empty)
+    }
+
+    /// The prompt of a line, and the seed of its draws.
+    pub fn prompt(&self, line: u64, caption: &str) -> (String, u64) {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(line);
+        let examples = self.pool.draw(&mut rng);
+        (
+            prompt(&self.header, &examples, caption, self.form),
+            rng.random(),
+        )
+    }
+
+    fn check(&self, writer: &impl Writer) -> Result<()> {
+        let without = prompt(&self.header, &self.pool.longest(), "", self.form);
+        let (tokens, most) = (writer.encode(&without)?.len(), self.limits.max_seq_len);
+        if tokens + 10 > most {
+            return Err(Error::Options(format!(
+                "max-seq-len {most} is too short: the examples alone take up to {tokens} tokens, and the \
+                 caption and its rewrite come on top; give {} or more",
+                tokens + 10 + 2 * self.limits.max_gen_len
+            )));
+        }
+        Ok(())
+    }
+
+    /// A prompt that leaves room for a few tokens, and whether it had to be cut for that.
+    fn fit(&self, text: String, writer: &impl Writer) -> Result<(String, bool)> {
+        let most = self.limits.max_seq_len;
+        let ids = writer.encode(&text)?;
+        let Some(mut shorter) = shorten(&ids, most, |ids| writer.decode(ids)) else {
+            return Ok((text, false));
+        };
+        // Half a character at the cut may have become several tokens.
+        let mut room = most;
+        while room > 10 && writer.encode(&shorter)?.len() >= most {
+            room -= 10;
+            shorter = shorten(&ids, room, |ids| writer.decode(ids)).unwrap_or(shorter);
+        }
+        Ok((shorter, true))
+    }
+}
+
+/// Rewrites a file. All that can be wrong with the input, the output and the settings is found out before `load` is
+/// called, and nothing is written before it has returned.
+///
+/// # Errors
+///
+/// Names the file and what to do; says which settings are not those that an output was begun with.
+pub fn run<W: Writer>(
+    run: &Run,
+    load: impl FnOnce() -> Result<W>,
+    report: &mut dyn FnMut(&Progress),
+) -> Result<Summary> {
+    let settings = &run.settings;
+    settings.sampling.check()?;
+    if run.batch_size == 0 || settings.limits.max_gen_len == 0 {
+        return Err(Error::Options(
+            "batch-size and max-gen-len must be at least 1".into(),
+        ));
+    }
+    let exists = run.output.exists();
+    if exists && !run.resume {
+        return Err(Error::OutputExists {
+            path: run.output.clone(),
+        });
+    }
+    let scan = scan(&run.input)?;
+    let record = settings.record(&scan).and(&run.about);
+    let place = if exists {
+        let begun = RunRecord::read(&run.output)?.ok_or_else(|| {
+            Error::format(
+                &run.output,
+                format!(
+                    "{} is missing, so nobody knows how it was begun; name another output",
+                    RunRecord::path(&run.output).display()
+                ),
+            )
+        })?;
+        record.check(&begun, &run.output)?;
+        find_place(&run.output, run.batch_size as u64, scan.lines)?
+    } else {
+        Place { lines: 0, bytes: 0 }
+    };
+    let mut summary = Summary::new(&scan, place);
+    if exists && place.lines == scan.lines {
+        return Ok(summary);
+    }
+    let mut writer = load()?;
+    settings.check(&writer)?;
+    let output = if exists {
+        Output::resume(&run.output, place)?
+    } else {
+        record.write(&run.output)?;
+        Output::create(&run.output)?
+    };
+    rewrite(run, &mut writer, output, &mut summary, report)?;
+    Ok(summary)
+}
+
+fn rewrite(
+    run: &Run,
+    writer: &mut impl Writer,
+    mut output: Output,
+    summary: &mut Summary,
+    report: &mut dyn FnMut(&Progress),
+) -> Result<()> {
+    let start = Instant::now();
+    let mut input = Lines::open(&run.input)?;
+    input.skip(summary.progress.done)?;
+    report(&summary.progress);
+    while summary.progress.done < summary.progress.total {
+        let captions = input.take(run.batch_size)?;
+        if captions.is_empty() {
+            return Err(Error::format(
+                &run.input,
+                "became shorter while it was read",
+            ));
+        }
+        let lines = batch(&run.settings, writer, summary, &captions)?;
+        output.append(&lines)?;
+        summary.progress.done += lines.len() as u64;
+        summary.progress.elapsed = start.elapsed();
+        report(&summary.progress);
+    }
+    output.sync()
+}
+
+/// The output lines of some captions.
+fn batch(
+    settings: &Settings,
+    writer: &mut impl Writer,
+    summary: &mut Summary,
+    captions: &[String],
+) -> Result<Vec<String>> {
+    let (mut prompts, mut places) = (Vec::new(), Vec::new());
+    for (i, caption) in captions.iter().enumerate() {
+        // A model that is asked to rewrite nothing makes something up.
+        if caption.trim().is_empty() {
+            summary.blank += 1;
+            continue;
+        }
+        let (text, seed) = settings.prompt(summary.progress.done + i as u64, caption);
+        let (text, cut) = settings.fit(text, writer)?;
+        summary.shortened += u64::from(cut);
+        prompts.push((text, seed));
+        places.push(i);
+    }
+    let mut lines = vec![String::new(); captions.len()];
+    if prompts.is_empty() {
+        return Ok(lines);
+    }
+    for (i, written) in places.into_iter().zip(writer.write(&prompts)?) {
+        summary.progress.tokens += written.tokens as u64;
+        let rewrite = answer(&written.text);
+        summary.empty += u64::from(rewrite.is_empty());
+        lines[i] = match settings.empty {
+            Empty::Original if rewrite.is_empty() => one_line(&captions[i]),
+            _ => rewrite,
+        };
+    }
+    Ok(lines)
+}
+
+impl Summary {
+    fn new(scan: &Scan, place: Place) -> Self {
+        Self {
+            progress: Progress {
+                done: place.lines,
+                total: scan.lines,
+                resumed: place.lines,
+                tokens: 0,
+                elapsed: Duration::ZERO,
+            },
+            shortened: 0,
+            blank: 0,
+            empty: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

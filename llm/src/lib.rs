@@ -1,0 +1,27 @@
+//! A Llama-family decoder: its checkpoints, its tokenizers, and text generation.
+//!
+//! * [`Pretrained`]: a model directory (Hugging Face's or Meta's) with its tokenizer
+//! * [`Llama`]: the network, `embed → layers → norm → head`, whose parts can be called one by one
+//! * [`generate`]: continuations of ragged batches with a key-value cache
+//! * [`sampling`]: greedy choice, temperature, top-p
+//!
+//! Reading of weight files, layers of general use and [`clip::Precision`] come from [`clip`].
+
+mod config;
+mod error;
+mod generate;
+mod load;
+mod model;
+mod nn;
+
+pub mod sampling;
+pub mod tokenizer;
+
+pub use config::{LlamaConfig, RopeScaling};
+pub use error::{Error, Result};
+pub use generate::{Completion, End, GenerateOptions, Generated, Prompt, generate};
+pub use load::{Limits, LoadOptions, Pretrained};
+pub use model::{Decoder, Llama};
+pub use nn::{Attention, Cache, Layer, LayerCache, Mlp, RmsNorm, Rope, Rotation};
+pub use sampling::Sampling;
+pub use tokenizer::Tokenizer;

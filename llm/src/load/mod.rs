@@ -1,0 +1,150 @@
+//! Model directories → a model with its tokenizer.
+
+mod hugging_face;
+mod meta;
+
+use crate::config::LlamaConfig;
+use crate::error::{Error, Result};
+use crate::generate::{Completion, GenerateOptions, Prompt, generate};
+use crate::model::Llama;
+use crate::sampling::Sampling;
+use crate::tokenizer::Tokenizer;
+use burn::prelude::*;
+use clip::Precision;
+use clip::checkpoint::{StateDict, apply_as};
+use clip::nn::init::Init;
+use serde_json::Value;
+use std::path::Path;
+
+/// How to load a model.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LoadOptions {
+    /// Dtype of the activations.
+    pub precision: Precision,
+    /// Dtype of the weights in memory. Where it is not that of the activations, weights are cast on every use.
+    pub weights: Precision,
+}
+
+/// A language model with all that is needed to use it.
+#[derive(Debug)]
+pub struct Pretrained<B: Backend> {
+    /// The network.
+    pub model: Llama<B>,
+    /// Text ↔ ids.
+    pub tokenizer: Tokenizer,
+    /// Architecture.
+    pub config: LlamaConfig,
+    device: Device<B>,
+}
+
+/// What a directory holds, weights still on the host and under Hugging Face's names.
+struct Contents {
+    config: LlamaConfig,
+    weights: StateDict,
+    tokenizer: Tokenizer,
+}
+
+impl<B: Backend> Pretrained<B> {
+    /// Loads a directory: Hugging Face's (`config.json`, safetensors in one file or in shards, `tokenizer.json` or
+    /// `tokenizer.model`) or Meta's (`params.json`, `consolidated.*.pth`, `tokenizer.model`).
+    ///
+    /// # Errors
+    ///
+    /// Names the file that is missing or of another kind, and every tensor that is missing, left over or of
+    /// another shape.
+    pub fn load(directory: &Path, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        let Contents {
+            config,
+            weights,
+            tokenizer,
+        } = open(directory)?;
+        let skeleton = config.build(Init::Zeros, options.precision, device);
+        let dtype = options.weights.compute();
+        let model = apply_as(skeleton, weights, directory, dtype, device)?;
+        Ok(Self {
+            model,
+            tokenizer,
+            config,
+            device: device.clone(),
+        })
+    }
+
+    /// Continues every text until the model ends it, one of the `stop` strings appears, or it is long enough.
+    ///
+    /// Each prompt comes with the seed of its draws. A completion may run past its stop string by what its last
+    /// token holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`]; and for a text that cannot be tokenized.
+    pub fn complete(
+        &self,
+        prompts: &[(String, u64)],
+        sampling: Sampling,
+        limits: Limits,
+        stop: &[String],
+    ) -> Result<Vec<Completion>> {
+        let prompts = prompts
+            .iter()
+            .map(|(text, seed)| {
+                let ids = self.tokenizer.encode(text)?;
+                Ok(Prompt { ids, seed: *seed })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let stopped = |ids: &[u32]| {
+            let text = self.tokenizer.decode(ids);
+            stop.iter().any(|stop| text.contains(stop))
+        };
+        let options = GenerateOptions {
+            sampling,
+            max_gen_len: limits.max_gen_len,
+            max_seq_len: limits.max_seq_len,
+            eos: &self.config.eos_token_id,
+            stop: &stopped,
+        };
+        let generated = generate(&self.model, &prompts, &options, &self.device)?;
+        let completion = |row: crate::Generated| Completion {
+            text: self.tokenizer.decode(&row.ids),
+            tokens: row.ids.len(),
+            end: row.end,
+        };
+        Ok(generated.into_iter().map(completion).collect())
+    }
+}
+
+/// Lengths in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// New tokens at most.
+    pub max_gen_len: usize,
+    /// Tokens of a prompt and its continuation at most.
+    pub max_seq_len: usize,
+}
+
+fn open(directory: &Path) -> Result<Contents> {
+    if !directory.exists() {
+        return Err(Error::format(directory, "no such directory"));
+    }
+    if !directory.is_dir() {
+        return Err(Error::format(
+            directory,
+            "a file; name the directory that holds the model",
+        ));
+    }
+    let (theirs, metas) = (directory.join("config.json"), directory.join("params.json"));
+    if theirs.is_file() {
+        hugging_face::open(directory, &theirs)
+    } else if metas.is_file() {
+        meta::open(directory, &metas)
+    } else {
+        Err(Error::format(
+            directory,
+            "neither config.json (Hugging Face) nor params.json (Meta): not a language model",
+        ))
+    }
+}
+
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text).map_err(|error| Error::format(path, format!("not JSON: {error}")))
+}

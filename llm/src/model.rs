@@ -1,0 +1,204 @@
+//! The network: `embed → layers → norm → head`.
+//!
+//! Fields carry the names of Hugging Face's state dict.
+
+use crate::config::LlamaConfig;
+use crate::nn::{Cache, Layer, RmsNorm, Rope, Rotation, projection};
+use burn::module::Param;
+use burn::prelude::*;
+use burn::tensor::{DType, TensorData};
+use clip::Precision;
+use clip::nn::init::Init;
+use clip::nn::{Linear, linear};
+
+/// Added to the score of a key that must not be seen. Finite, so that no row can become NaN.
+const MASKED: f32 = -1e9;
+
+/// A causal language model.
+#[derive(Module, Debug)]
+pub struct Llama<B: Backend> {
+    /// Everything but the head.
+    pub model: Decoder<B>,
+    /// `[vocab, width]`; none where the embedding table serves as the head.
+    pub lm_head: Option<Linear<B>>,
+}
+
+/// Token ids → hidden states. With a causal bias a generator, with any other an encoder.
+#[derive(Module, Debug)]
+pub struct Decoder<B: Backend> {
+    /// Table of token vectors.
+    pub embed_tokens: Embedding<B>,
+    /// Residual layers.
+    pub layers: Vec<Layer<B>>,
+    /// Norm after the layers.
+    pub norm: RmsNorm<B>,
+    #[module(skip)]
+    rope: Rope,
+    group: usize,
+    #[module(skip)]
+    compute: DType,
+}
+
+/// Token vectors by id.
+#[derive(Module, Debug)]
+pub struct Embedding<B: Backend> {
+    /// `[vocab, width]`.
+    pub weight: Param<Tensor<B, 2>>,
+}
+
+impl LlamaConfig {
+    /// A model with random weights that depend on `seed` alone.
+    pub fn init<B: Backend>(
+        &self,
+        seed: u64,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Llama<B> {
+        self.build(Init::seeded(seed), precision, device)
+    }
+
+    pub(crate) fn build<B: Backend>(
+        &self,
+        mut init: Init,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Llama<B> {
+        let (vocab, width) = (self.vocab_size, self.hidden_size);
+        let init = &mut init;
+        let model = Decoder {
+            embed_tokens: Embedding {
+                weight: init.normal([vocab, width], 0.02, device),
+            },
+            layers: (0..self.num_hidden_layers)
+                .map(|_| Layer::new(self, init, device))
+                .collect(),
+            norm: RmsNorm::new(width, self.rms_norm_eps, init, device),
+            rope: Rope::new(self),
+            group: self.group(),
+            compute: precision.compute(),
+        };
+        let untied = !self.tie_word_embeddings;
+        Llama {
+            model,
+            lm_head: untied.then(|| projection(width, vocab, init, device)),
+        }
+    }
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Token vectors in the precision of the model; every layer follows it.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`
+    /// - output: `[batch, seq, width]`
+    pub fn embed(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+        let [batch, seq] = ids.dims();
+        let table = self.embed_tokens.weight.val();
+        let width = table.dims()[1];
+        let rows = table.select(0, ids.reshape([batch * seq]));
+        rows.cast(self.compute).reshape([batch, seq, width])
+    }
+
+    /// Turns of the positions `start..start + len`.
+    pub fn rotation(&self, start: usize, len: usize, device: &Device<B>) -> Rotation<B> {
+        self.rope.rotation(start, len, device)
+    }
+
+    /// The bias that lets queries see only some keys, in the form that the layers want.
+    ///
+    /// # Shapes
+    ///
+    /// - visible: `[1 or batch, seq, keys]`, true where the query sees the key
+    /// - output: `[1 or batch, 1, heads / kv_heads · seq, keys]`, f32
+    pub fn bias(&self, visible: Tensor<B, 3, Bool>) -> Tensor<B, 4> {
+        let hidden = visible.bool_not().float().cast(DType::F32) * MASKED;
+        hidden.repeat_dim(1, self.group).unsqueeze_dim(1)
+    }
+
+    /// The bias of `seq` queries after `past` other positions, each of which sees no later position.
+    ///
+    /// None where there is nothing to hide: a single query sees all keys.
+    pub fn causal_bias(&self, past: usize, seq: usize, device: &Device<B>) -> Option<Tensor<B, 4>> {
+        if seq == 1 {
+            return None;
+        }
+        let keys = past + seq;
+        let row = |query: usize| (0..keys).map(move |key| key <= past + query);
+        let visible: Vec<bool> = (0..seq).flat_map(row).collect();
+        let visible = TensorData::new(visible, [1, seq, keys]);
+        Some(self.bias(Tensor::from_data(visible, device)))
+    }
+
+    /// Hidden states after the final norm, of whole sequences that begin at position 0.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`
+    /// - bias: see [`Self::bias`]; none lets every query see every key
+    /// - output: `[batch, seq, width]`
+    pub fn forward(&self, ids: Tensor<B, 2, Int>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
+        let rotation = self.rotation(0, ids.dims()[1], &ids.device());
+        let x = self.embed(ids);
+        let layers = self.layers.iter();
+        let x = layers.fold(x, |x, layer| {
+            layer.forward(x, &rotation, bias.clone(), None)
+        });
+        self.norm.forward(x)
+    }
+
+    /// Hidden states after the final norm, of sequences whose earlier positions are in the cache. Causal.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`, the positions after those in the cache
+    /// - output: `[batch, seq, width]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if the cache is too short, or was filled by another number of rows.
+    pub fn extend(&self, ids: Tensor<B, 2, Int>, cache: &mut Cache<B>) -> Tensor<B, 3> {
+        let (device, seq, past) = (ids.device(), ids.dims()[1], cache.len);
+        assert!(past + seq <= cache.capacity(), "the cache is full");
+        let rotation = self.rotation(past, seq, &device);
+        let bias = self.causal_bias(past, seq, &device);
+        let mut x = self.embed(ids);
+        for (layer, stored) in self.layers.iter().zip(&mut cache.layers) {
+            x = layer.forward(x, &rotation, bias.clone(), Some((stored, past)));
+        }
+        cache.len += seq;
+        self.norm.forward(x)
+    }
+}
+
+impl<B: Backend> Llama<B> {
+    /// An empty cache for sequences of up to `capacity` positions.
+    pub fn cache(&self, capacity: usize) -> Cache<B> {
+        Cache::new(self.model.layers.len(), capacity)
+    }
+
+    /// Logits of the next token.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[batch, seq, width]`, from the decoder
+    /// - output: `[batch, seq, vocab]`, f32
+    pub fn head(&self, hidden: Tensor<B, 3>) -> Tensor<B, 3> {
+        let table = match &self.lm_head {
+            Some(head) => head.weight.val(),
+            None => self.model.embed_tokens.weight.val(),
+        };
+        linear(hidden, table, None).cast(DType::F32)
+    }
+
+    /// Logits at every position of whole sequences.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`
+    /// - output: `[batch, seq, vocab]`, f32
+    pub fn forward(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+        let bias = self.model.causal_bias(0, ids.dims()[1], &ids.device());
+        self.head(self.model.forward(ids, bias))
+    }
+}

@@ -1,0 +1,97 @@
+use super::{LayerCache, Rotation, projection};
+use crate::config::LlamaConfig;
+use burn::prelude::*;
+use burn::tensor::DType;
+use burn::tensor::activation::softmax;
+use clip::nn::init::Init;
+use clip::nn::{Linear, sdpa};
+
+/// Grouped-query attention: several heads of queries share one head of keys and values.
+#[derive(Module, Debug)]
+pub struct Attention<B: Backend> {
+    /// `[heads · head_dim, width]`.
+    pub q_proj: Linear<B>,
+    /// `[kv_heads · head_dim, width]`.
+    pub k_proj: Linear<B>,
+    /// `[kv_heads · head_dim, width]`.
+    pub v_proj: Linear<B>,
+    /// `[width, heads · head_dim]`.
+    pub o_proj: Linear<B>,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+impl<B: Backend> Attention<B> {
+    /// Initial weights.
+    pub fn new(config: &LlamaConfig, init: &mut Init, device: &Device<B>) -> Self {
+        let (width, head_dim) = (config.hidden_size, config.head_dim);
+        let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+        Self {
+            q_proj: projection(width, heads * head_dim, init, device),
+            k_proj: projection(width, kv_heads * head_dim, init, device),
+            v_proj: projection(width, kv_heads * head_dim, init, device),
+            o_proj: projection(heads * head_dim, width, init, device),
+            heads,
+            kv_heads,
+            head_dim,
+        }
+    }
+
+    /// # Shapes
+    ///
+    /// - x: `[batch, seq, width]`
+    /// - bias: `[1 or batch, 1, heads / kv_heads · seq, keys]`, f32, added to the scores; see
+    ///   [`Decoder::bias`](crate::Decoder::bias)
+    /// - cache: the layer's, and how many positions it holds; `keys` counts them and the new ones
+    /// - output: `[batch, seq, width]`
+    pub fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        rotation: &Rotation<B>,
+        bias: Option<Tensor<B, 4>>,
+        cache: Option<(&mut LayerCache<B>, usize)>,
+    ) -> Tensor<B, 3> {
+        let [batch, seq, _] = x.dims();
+        let (heads, kv_heads, dim) = (self.heads, self.kv_heads, self.head_dim);
+        let split = |x: Tensor<B, 3>, heads: usize| {
+            x.reshape([batch, seq, heads, dim]).swap_dims(1, 2) // [batch, heads, seq, head_dim]
+        };
+        let q = rotation.apply(split(self.q_proj.forward(x.clone()), heads));
+        let k = rotation.apply(split(self.k_proj.forward(x.clone()), kv_heads));
+        let v = split(self.v_proj.forward(x), kv_heads);
+        let [k, v] = match cache {
+            Some((cache, at)) => cache.extend(k, v, at),
+            None => [k, v],
+        };
+        // The heads of a group become positions of one head, so that keys and values need not be repeated.
+        let q = q.reshape([batch, kv_heads, heads / kv_heads * seq, dim]);
+        let context = match seq {
+            1 => attend(q, k, v, bias),
+            _ => sdpa(q, k, v, bias),
+        };
+        let context = context
+            .reshape([batch, heads, seq, dim])
+            .swap_dims(1, 2)
+            .reshape([batch, seq, heads * dim]);
+        self.o_proj.forward(context)
+    }
+}
+
+/// [`sdpa`] for the few queries of a decode step, spelled out: products read a part of the cache where it lies, while
+/// the fused form of CPU backends copies it first.
+fn attend<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    bias: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let (dtype, dim) = (q.dtype(), q.dims()[3]);
+    let scale = (dim as f64).powf(-0.5);
+    let scores = (q * scale).matmul(k.transpose()).cast(DType::F32);
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
+    };
+    softmax(scores, 3).cast(dtype).matmul(v)
+}

@@ -1,0 +1,132 @@
+//! Text ↔ token ids: any `tokenizer.json`, and SentencePiece's `tokenizer.model`.
+
+mod sentence_piece;
+mod wire;
+
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Text ↔ token ids of one model.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    path: PathBuf,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` of a model directory, or else `tokenizer.model`, which Meta keeps one folder up.
+    ///
+    /// `bos` is the id that begins a text, if `tokenizer_config.json` says nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that is missing or unusable.
+    pub fn from_directory(directory: &Path, bos: Option<u32>) -> Result<Self> {
+        let json = directory.join("tokenizer.json");
+        if json.is_file() {
+            return Self::from_json(&json, bos);
+        }
+        let beside = directory.join("tokenizer.model");
+        let above = directory.join("..").join("tokenizer.model");
+        match [beside, above].into_iter().find(|path| path.is_file()) {
+            Some(path) => Self::from_sentence_piece(&path),
+            None => Err(Error::format(
+                directory,
+                "no tokenizer: neither tokenizer.json nor tokenizer.model is here",
+            )),
+        }
+    }
+
+    /// Reads a `tokenizer.json`, and `tokenizer_config.json` beside it for the token that begins a text.
+    ///
+    /// # Errors
+    ///
+    /// Names the file and what is wrong with it.
+    pub fn from_json(path: &Path, bos: Option<u32>) -> Result<Self> {
+        let inner = tokenizers::Tokenizer::from_file(path)
+            .map_err(|error| Error::format(path, format!("not a tokenizer: {error}")))?;
+        let config = path.with_file_name("tokenizer_config.json");
+        let named = match config.is_file() {
+            true => crate::load::read_json(&config)?,
+            false => Value::Null,
+        };
+        let id = |field: &str| {
+            let token = &named[field];
+            let token = token.as_str().or_else(|| token["content"].as_str())?;
+            inner.token_to_id(token)
+        };
+        let (bos, eos) = (id("bos_token").or(bos), id("eos_token"));
+        Ok(Self::new(inner, path, bos, eos.into_iter().collect()))
+    }
+
+    /// Reads a SentencePiece model of Llama 1 or 2.
+    ///
+    /// # Errors
+    ///
+    /// Names the file and what in it is not supported.
+    pub fn from_sentence_piece(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let model =
+            sentence_piece::Model::parse(&bytes).map_err(|problem| Error::format(path, problem))?;
+        let (bos, eos) = (model.bos, model.eos);
+        let inner = model
+            .into_tokenizer()
+            .map_err(|problem| Error::format(path, problem))?;
+        Ok(Self::new(inner, path, bos, eos.into_iter().collect()))
+    }
+
+    fn new(mut inner: tokenizers::Tokenizer, path: &Path, bos: Option<u32>, eos: Vec<u32>) -> Self {
+        // `</s>` in somebody's text is text.
+        inner.set_encode_special_tokens(true);
+        inner.with_padding(None);
+        // Fails only for a stride, and there is none.
+        let _ = inner.with_truncation(None);
+        Self {
+            inner,
+            path: path.into(),
+            bos,
+            eos,
+        }
+    }
+
+    /// Ids of a text after the id that begins one.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer fails.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|error| {
+            let text = text.chars().take(60).collect();
+            let problem = format!("{}: {error}", self.path.display());
+            Error::Encode { text, problem }
+        })?;
+        Ok(self
+            .bos
+            .into_iter()
+            .chain(encoding.get_ids().iter().copied())
+            .collect())
+    }
+
+    /// Text of ids, without special tokens. Bytes that are no UTF-8 become replacement characters.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        self.inner.decode(ids, true).unwrap_or_default()
+    }
+
+    /// Id that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// Ids that end a text, as far as the tokenizer's files say.
+    pub fn eos(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// Number of tokens.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+}

@@ -13,5 +13,7 @@ mod classify;
 mod command;
 mod convert;
 mod embed;
+mod eval;
 mod features;
 mod python;
+mod scenes;

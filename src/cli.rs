@@ -4,6 +4,7 @@ use crate::backend::{BackendArg, check_precision};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clip::{LoadOptions, Precision};
+use data::folder::is_image_name;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 
@@ -77,9 +78,6 @@ pub fn progress(len: usize, what: &'static str) -> ProgressBar {
         .with_message(what)
 }
 
-/// Extensions that a directory is searched for.
-const IMAGE_EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "jpe"];
-
 /// Expands files, directories (walked recursively, sorted by path) and `.txt` lists of paths.
 ///
 /// # Errors
@@ -125,11 +123,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         let path = entry.with_context(|| folder.display().to_string())?.path();
         if path.is_dir() {
             walk(&path, found)?;
-        } else if path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .is_some_and(|extension| IMAGE_EXTENSIONS.contains(&extension.to_lowercase().as_str()))
-        {
+        } else if is_image_name(&path) {
             found.push(path);
         }
     }

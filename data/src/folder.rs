@@ -7,8 +7,16 @@ use crate::error::{DataError, Place};
 use crate::sample::{Captions, Sample};
 use crate::source::{Source, out_of_range};
 
-/// Extensions taken for images, in lower case.
-const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
+/// Extensions taken for images, in lower case: all that can be decoded.
+pub const IMAGE_EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif"];
+
+/// True if the file name ends like an image's.
+pub fn is_image_name(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    IMAGE_EXTENSIONS
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
+}
 
 /// `root/CLASS/**/IMAGE`: classes and images sorted by name, the label being the place of the class.
 /// There are no captions.
@@ -36,7 +44,7 @@ impl FolderSource {
         }
         if images.is_empty() {
             let what = format!(
-                "no images in sub-folders; one folder per class with {EXTENSIONS:?} is expected"
+                "no images in sub-folders; one folder per class with {IMAGE_EXTENSIONS:?} is expected"
             );
             return Err(DataError::malformed(&root, Place::Whole, what));
         }
@@ -96,16 +104,11 @@ fn list(
         let path = folder.join(&name);
         if root.join(&path).is_dir() {
             list(root, &path, label, depth + 1, images)?;
-        } else if is_image(&name) {
+        } else if is_image_name(&name) {
             images.push((path, label));
         }
     }
     Ok(())
-}
-
-fn is_image(name: &Path) -> bool {
-    name.extension()
-        .is_some_and(|e| EXTENSIONS.contains(&e.to_string_lossy().to_lowercase().as_str()))
 }
 
 /// The names in a folder, sorted, without hidden ones.

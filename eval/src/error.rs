@@ -22,6 +22,9 @@ pub enum EvalError {
         /// What is wrong with it, and what was expected.
         reason: String,
     },
+    /// What `data` reads is damaged or missing.
+    #[error(transparent)]
+    Data(#[from] data::DataError),
     /// A data set is incomplete or contradicts itself.
     #[error("data set {dataset}: {reason}")]
     Dataset {
@@ -82,6 +85,14 @@ impl EvalError {
             path: path.into(),
             reason: reason.into(),
         }
+    }
+
+    /// Labels that go beyond the class names.
+    pub(crate) fn too_few_names(dataset: &str, needed: usize, names: usize) -> Self {
+        let reason = format!(
+            "labels need {needed} classes, {names} class names were given; see --classnames"
+        );
+        Self::dataset(dataset, reason)
     }
 
     /// A data set that cannot be used.

@@ -17,10 +17,10 @@ pub fn read_text(path: &Path) -> Result<String> {
         .unwrap_or(text))
 }
 
-/// A JSON file as `T`; a file of another schema is an error that says where it departs.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+/// A JSON file as `T`; a file of another schema is an error that says where it departs from `what`.
+pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
     serde_json::from_str(&read_text(path)?)
-        .map_err(|e| EvalError::format(path, format!("not the expected JSON: {e}")))
+        .map_err(|e| EvalError::format(path, format!("not {what}: {e}")))
 }
 
 /// The non-empty lines of a JSON-lines file as `T`.

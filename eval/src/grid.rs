@@ -75,12 +75,13 @@ pub struct GridOutcome {
     pub failed: Vec<(Job, String)>,
 }
 
-/// Runs all jobs and writes each result as soon as it is there. With `skip_existing`, a run whose file holds a result
+/// Runs all jobs and writes each result as soon as it is there; `written` hears of it. With `skip_existing`, a run whose file holds a result
 /// is left out; a file that holds something else is an error of that run and stays as it is.
 pub fn run_grid(
     jobs: &[Job],
     skip_existing: bool,
     mut run: impl FnMut(&Job) -> Result<RunResult>,
+    mut written: impl FnMut(&RunResult, &Path),
 ) -> GridOutcome {
     let mut outcome = GridOutcome::default();
     for job in jobs {
@@ -92,7 +93,10 @@ pub fn run_grid(
             continue;
         }
         match run(job).and_then(|result| store(result, &job.output)) {
-            Ok(result) => outcome.results.push(result),
+            Ok(result) => {
+                written(&result, &job.output);
+                outcome.results.push(result);
+            }
             Err(error) => outcome.failed.push((job.clone(), error.to_string())),
         }
     }
@@ -156,22 +160,22 @@ mod tests {
         )
         .unwrap();
         assert_eq!(jobs.len(), 8);
-        let mut calls = 0;
-        let outcome = run_grid(&jobs, true, |job| {
+        let (mut calls, mut seen) = (0, 0);
+        let half = |job: &Job| {
             calls += 1;
             if job.dataset == "y" {
                 return Err(EvalError::dataset("y", "is broken"));
             }
             Ok(run(&job.dataset, &job.model, "t", json!({"acc1": 0.5})))
+        };
+        let outcome = run_grid(&jobs, true, half, |_, path| {
+            seen += usize::from(path.exists())
         });
-        assert_eq!(
-            (calls, outcome.results.len(), outcome.failed.len()),
-            (8, 4, 4)
-        );
+        let lens = (outcome.results.len(), outcome.failed.len());
+        assert_eq!((calls, seen, lens), (8, 4, (4, 4)));
         assert!(outcome.failed[0].1.contains("is broken"));
-        let again = run_grid(&jobs, true, |job| {
-            Ok(run(&job.dataset, &job.model, "t", json!({})))
-        });
+        let whole = |job: &Job| Ok(run(&job.dataset, &job.model, "t", json!({})));
+        let again = run_grid(&jobs, true, whole, |_, _| {});
         assert_eq!((again.skipped.len(), again.results.len()), (4, 4));
     }
 

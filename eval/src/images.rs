@@ -1,16 +1,14 @@
-//! Where an image of a data set lies: a file, or a stretch of a tar shard.
+//! Where an image of a data set lies: a file, a stretch of a tar shard, or a cell of a table.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use clip::preprocess::{RgbImage, decode};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{EvalError, Result};
-
-/// File name extensions that count as images in folders and shards.
-pub const IMAGE_EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// An encoded image that can be read from any thread.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +27,17 @@ pub enum ImageRef {
         /// How many there are.
         len: u64,
     },
+    /// A cell of a table, base64.
+    Cell {
+        /// The table.
+        table: PathBuf,
+        /// What the table calls the image.
+        id: String,
+        /// Where the cell begins.
+        offset: u64,
+        /// How many letters it has.
+        len: u64,
+    },
 }
 
 impl ImageRef {
@@ -38,24 +47,33 @@ impl ImageRef {
             Self::File(path) => std::fs::read(path).map_err(EvalError::io(path)),
             Self::Member {
                 shard, offset, len, ..
-            } => {
-                let mut bytes = Vec::new();
-                File::open(shard)
-                    .and_then(|mut file| {
-                        file.seek(SeekFrom::Start(*offset))?;
-                        file.take(*len).read_to_end(&mut bytes)
-                    })
-                    .map_err(EvalError::io(shard))?;
-                Ok(bytes)
-            }
+            } => stretch(shard, *offset, *len),
+            Self::Cell {
+                table, offset, len, ..
+            } => base64_decode(&stretch(table, *offset, *len)?)
+                .map_err(|e| EvalError::format(Path::new(&self.name()), format!("base64: {e}"))),
         }
+    }
+
+    /// The same image, found from any working directory.
+    pub fn absolute(&self) -> Self {
+        let mut image = self.clone();
+        let path = match &mut image {
+            Self::File(path) => path,
+            Self::Member { shard, .. } => shard,
+            Self::Cell { table, .. } => table,
+        };
+        if let Ok(absolute) = std::path::absolute(&*path) {
+            *path = absolute;
+        }
+        image
     }
 
     /// Number of encoded bytes; 0 for a file that is not there.
     pub fn len(&self) -> u64 {
         match self {
             Self::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
-            Self::Member { len, .. } => *len,
+            Self::Member { len, .. } | Self::Cell { len, .. } => *len,
         }
     }
 
@@ -69,22 +87,70 @@ impl ImageRef {
         decode(&self.read()?).map_err(|e| EvalError::format(Path::new(&self.name()), e.to_string()))
     }
 
-    /// The path, or `shard/member`.
+    /// The path, `shard/member` or `table/id`.
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Member { shard, member, .. } => format!("{}/{member}", shard.display()),
+            Self::Cell { table, id, .. } => format!("{}/{id}", table.display()),
         }
     }
 }
 
-/// True if the file name ends like an image's.
-pub fn is_image_name(path: &Path) -> bool {
-    let extension = path
-        .extension()
-        .and_then(|e| e.to_str())
-        .unwrap_or_default();
-    IMAGE_EXTENSIONS
+/// Python's `urlsafe_b64decode`, with which such tables are read elsewhere, takes both alphabets and wants the padding;
+/// here it may be missing.
+fn base64_decode(text: &[u8]) -> std::result::Result<Vec<u8>, base64::DecodeError> {
+    let standard: Vec<u8> = text
+        .trim_ascii()
         .iter()
-        .any(|known| extension.eq_ignore_ascii_case(known))
+        .filter(|&&letter| letter != b'=')
+        .map(|letter| match letter {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => *other,
+        })
+        .collect();
+    STANDARD_NO_PAD.decode(standard)
+}
+
+fn stretch(path: &Path, offset: u64, len: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|mut file| {
+            file.seek(SeekFrom::Start(offset))?;
+            file.take(len).read_to_end(&mut bytes)
+        })
+        .map_err(EvalError::io(path))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_in_both_alphabets_with_and_without_padding() {
+        for text in ["+/8=", "-_8=", "+/8", " -_8\n"] {
+            assert_eq!(
+                base64_decode(text.as_bytes()).unwrap(),
+                [0xfb, 0xff],
+                "{text}"
+            );
+        }
+        assert!(base64_decode(b"no*").is_err());
+    }
+
+    #[test]
+    fn an_absolute_place_keeps_everything_else() {
+        let member = ImageRef::Member {
+            shard: "a/0.tar".into(),
+            member: "s.png".into(),
+            offset: 512,
+            len: 3,
+        };
+        let ImageRef::Member { shard, offset, .. } = member.absolute() else {
+            panic!()
+        };
+        assert!(shard.is_absolute() && shard.ends_with("a/0.tar") && offset == 512);
+    }
 }

@@ -24,7 +24,7 @@ pub struct RunResult {
     pub model: String,
     /// Where the weights are from.
     pub pretrained: String,
-    /// `zeroshot_classification`, `zeroshot_retrieval`, `linear_probe` or `image_caption_selection`.
+    /// `zeroshot_classification`, `zeroshot_retrieval`, `linear_probe`, `knn_probe` or `image_caption_selection`.
     pub task: String,
     /// Fractions, not percent.
     pub metrics: Metrics,

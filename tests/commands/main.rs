@@ -13,6 +13,8 @@ mod classify;
 mod command;
 mod convert;
 mod embed;
+mod eval;
 mod features;
 mod python;
 mod rewrite;
+mod scenes;

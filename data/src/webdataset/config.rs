@@ -81,7 +81,12 @@ impl ShardConfig {
         }
     }
 
-    pub(super) fn paths(&self) -> Result<Vec<PathBuf>, DataError> {
+    /// The shards in order, braces expanded.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the pattern has no meaning or names a place that is no local file.
+    pub fn paths(&self) -> Result<Vec<PathBuf>, DataError> {
         let names = expand(&self.shards)?;
         if let Some(remote) = names
             .iter()

@@ -66,7 +66,7 @@ impl BenchmarkLayout {
 
         let type_file = root.join("dataset_type.txt");
         let dataset_type = match optional(&type_file)?.as_deref().map(str::trim) {
-            None | Some("") => DatasetType::Classification,
+            None | Some("" | "classification") => DatasetType::Classification,
             Some("retrieval") => DatasetType::Retrieval,
             Some("multilabel") => DatasetType::Multilabel,
             Some(other) => {

@@ -22,6 +22,7 @@ pub use cache::IndexCache;
 pub use config::ShardConfig;
 pub use embeddings::EmbeddingShards;
 pub use layout::{BenchmarkLayout, DatasetType};
+pub use tar::Member;
 
 use self::config::Extensions;
 use self::shard::{Grouped, Shard};
@@ -47,6 +48,22 @@ pub struct ShardSource {
 struct OpenShard {
     images: Shard,
     embeddings: Option<Shard>,
+}
+
+/// The members of one shard and where they lie, for whoever reads them without [`ShardSource`].
+///
+/// # Errors
+///
+/// Fails if the file cannot be read or is damaged anywhere.
+pub fn members(path: &Path) -> Result<Vec<Member>, DataError> {
+    let io = |error| DataError::io(path, error);
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    let contents = tar::scan(file, length).map_err(io)?;
+    match contents.damage.into_iter().next() {
+        None => Ok(contents.members),
+        Some((place, what)) => Err(DataError::malformed(path, place, what)),
+    }
 }
 
 /// A shard as it was found: itself unless it is unreadable, samples dropped, and what was wrong.

@@ -17,7 +17,8 @@ const MAX_EXTENSION: u64 = 1 << 20;
 
 /// A regular file in an archive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Member {
+pub struct Member {
+    /// Path in the archive.
     pub name: String,
     /// First byte of the data.
     pub offset: u64,

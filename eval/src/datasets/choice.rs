@@ -33,7 +33,7 @@ struct SugarCrepe {
 
 /// SugarCrepe (Hsieh et al., 2023): one image, the right caption and a wrong one. `dir` holds COCO val2017.
 pub fn sugar_crepe(path: &Path, dir: &Path) -> Result<ChoiceData> {
-    let entries: Map<String, Value> = read_json(path)?;
+    let entries: Map<String, Value> = read_json(path, "a file of SugarCrepe")?;
     let mut data = ChoiceData {
         name: format!(
             "sugar_crepe/{}",

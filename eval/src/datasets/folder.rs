@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use data::folder::is_image_name;
+
 use crate::datasets::{ClassificationData, Labels, note_empty_classes};
 use crate::error::{EvalError, Result};
 use crate::files::sorted_entries;
-use crate::images::{ImageRef, is_image_name};
+use crate::images::ImageRef;
 use crate::prompts::ClassName;
 
 /// `root/CLASS/...`, or `root/SPLIT/CLASS/...` if there is such a folder. Classes are the sorted folder names, `_`

@@ -5,12 +5,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use data::folder::is_image_name;
+
 use crate::datasets::folder::{labelled_images, split_dir, subdirectories};
 use crate::datasets::matlab::synset_ids;
 use crate::datasets::{ClassificationData, Labels, note_empty_classes};
 use crate::error::{EvalError, Result};
 use crate::files::{read_text, sorted_entries};
-use crate::images::{ImageRef, is_image_name};
+use crate::images::ImageRef;
 use crate::prompts::imagenet_wnids;
 
 const GROUND_TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";

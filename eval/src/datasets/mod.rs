@@ -8,6 +8,7 @@ mod objectnet;
 pub mod retrieval;
 mod webdataset;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 pub use folder::image_folder;
@@ -93,6 +94,36 @@ impl Labels {
     }
 }
 
+impl ClassificationData {
+    /// Drops the classes without an image from the labels and returns the names of the others: a part of a data set is
+    /// then an easier task of its own. Of several labels per image, all classes stay.
+    ///
+    /// Fails if a label has no name.
+    pub fn keep_present_classes(&mut self, names: &[ClassName]) -> Result<Vec<ClassName>> {
+        let Labels::Single(labels) = &mut self.labels else {
+            return Ok(names.to_vec());
+        };
+        let present: BTreeSet<usize> = labels.iter().copied().collect();
+        if present.last().is_some_and(|&last| last >= names.len()) {
+            return Err(EvalError::too_few_names(
+                &self.name,
+                self.labels.classes(),
+                names.len(),
+            ));
+        }
+        let present: Vec<usize> = present.into_iter().collect();
+        for label in labels {
+            *label = present.partition_point(|class| class < label);
+        }
+        self.notes = vec![format!(
+            "chosen among the {} of {} classes that have an image",
+            present.len(),
+            names.len()
+        )];
+        Ok(present.iter().map(|&class| names[class].clone()).collect())
+    }
+}
+
 /// Names that [`classification`] knows.
 pub const CLASSIFICATION: [&str; 10] = [
     "imagenet",
@@ -155,4 +186,30 @@ fn note_empty_classes(
         empty.len(),
         name(first)
     )]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_present_classes_keep_their_names_and_order() {
+        let mut data = ClassificationData {
+            name: "x".into(),
+            images: Vec::new(),
+            labels: Labels::Single(vec![7, 2, 7, 9]),
+            classes: None,
+            templates: None,
+            notes: Vec::new(),
+        };
+        let names: Vec<ClassName> = (0..10).map(|c| format!("class {c}").into()).collect();
+        let too_few = data.clone().keep_present_classes(&names[..9]);
+        let message = too_few.unwrap_err().to_string();
+        assert!(message.contains("10 classes, 9 class names"), "{message}");
+        let kept = data.keep_present_classes(&names).unwrap();
+        let kept: Vec<_> = kept.iter().map(ClassName::main).collect();
+        assert_eq!(kept, ["class 2", "class 7", "class 9"]);
+        assert_eq!(data.labels, Labels::Single(vec![1, 0, 1, 2]));
+        assert!(data.notes[0].contains("3 of 10"), "{:?}", data.notes);
+    }
 }

@@ -14,9 +14,10 @@ use crate::prompts::ClassName;
 pub fn objectnet(root: &Path) -> Result<ClassificationData> {
     let name = "objectnet";
     let labels_path = root.join("folder_to_objectnet_label.json");
-    let label_of_folder: BTreeMap<String, String> = read_json(&labels_path)?;
+    let label_of_folder: BTreeMap<String, String> =
+        read_json(&labels_path, "ObjectNet's map from folder to label")?;
     let shared_path = root.join("objectnet_to_imagenet_1k.json");
-    let shared: BTreeMap<String, String> = read_json(&shared_path)?;
+    let shared: BTreeMap<String, String> = read_json(&shared_path, "ObjectNet's map to ImageNet")?;
     let known: BTreeSet<&String> = label_of_folder.values().collect();
     if let Some(unknown) = shared.keys().find(|label| !known.contains(label)) {
         let reason = format!("`{unknown}` is not in {}", labels_path.display());

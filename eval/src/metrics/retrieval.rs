@@ -446,25 +446,27 @@ pub fn ties(ranks: &[Option<Rank>]) -> usize {
 /// The `k` best items of the gallery for each query with their scores; of equal scores the lower index first.
 pub fn top_k(queries: &Features, gallery: &Features, k: usize) -> Vec<Vec<(usize, f32)>> {
     let mut best: Vec<Vec<(usize, f32)>> = vec![Vec::with_capacity(k + 1); queries.len()];
-    let mut out = vec![0.0; TILE * TILE];
     let tiles: Vec<_> = blocks(queries.len())
-        .map(|b| (b.start, Tile::of(queries, b)))
+        .map(|b| Tile::of(queries, b))
         .collect();
     for block in blocks(gallery.len()) {
         let items = Tile::of(gallery, block.clone());
-        for (first, tile) in &tiles {
-            scores(tile, &items, &mut out);
-            for row in 0..tile.len() {
-                let list = &mut best[first + row];
-                for (item, &score) in block.clone().zip(&out[row * TILE..]) {
-                    let place = list.partition_point(|&(_, s)| s >= score);
-                    if place < k {
-                        list.insert(place, (item, score));
-                        list.truncate(k);
+        let lists = best.par_chunks_mut(TILE).zip(&tiles);
+        lists.for_each_init(
+            || vec![0.0; TILE * TILE],
+            |out, (lists, tile)| {
+                scores(tile, &items, out);
+                for (list, scores) in lists.iter_mut().zip(out.chunks(TILE)) {
+                    for (item, &score) in block.clone().zip(scores) {
+                        let place = list.partition_point(|&(_, s)| s >= score);
+                        if place < k {
+                            list.insert(place, (item, score));
+                            list.truncate(k);
+                        }
                     }
                 }
-            }
-        }
+            },
+        );
     }
     best
 }

@@ -103,7 +103,7 @@ impl FeatureCache {
             files::write(&index, &json)?;
         }
         let features = Features::open(&table, IMAGE_FEATURES)?;
-        let Kept { kept, bad } = files::read_json(&index)?;
+        let Kept { kept, bad } = files::read_json(&index, "the index of a feature cache")?;
         if features.len() != kept.len() || kept.iter().any(|&i| i >= labels.len()) {
             return Err(EvalError::format(
                 &table,

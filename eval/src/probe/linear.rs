@@ -26,6 +26,8 @@ pub struct LinearTraining {
     pub batch_size: usize,
     /// Of the initial weights and the order of rows.
     pub seed: u64,
+    /// Scale rows to unit length.
+    pub normalize: bool,
 }
 
 /// A linear layer with bias.
@@ -33,6 +35,7 @@ pub struct LinearTraining {
 pub struct Linear<B: Backend> {
     weight: Tensor<B, 2>,
     bias: Tensor<B, 2>,
+    normalize: bool,
 }
 
 /// A parameter with its moments.
@@ -43,7 +46,7 @@ struct Adam<B: Backend> {
 }
 
 impl<B: Backend> Linear<B> {
-    /// Minimizes the cross-entropy of `labels` with AdamW. Rows are scaled to unit length.
+    /// Minimizes the cross-entropy of `labels` with AdamW.
     ///
     /// # Panics
     ///
@@ -67,7 +70,7 @@ impl<B: Backend> Linear<B> {
             ))
         };
         let (mut weight, mut bias) = (uniform([dim, classes]), uniform([1, classes]));
-        let inputs = unit_rows::<B>(features, device);
+        let inputs = rows_of::<B>(features, training.normalize, device);
         let targets: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
         let targets = Tensor::<B, 1, Int>::from_data(TensorData::new(targets, [rows]), device);
         let steps = training.epochs * rows.div_ceil(training.batch_size);
@@ -100,12 +103,13 @@ impl<B: Backend> Linear<B> {
         Self {
             weight: weight.value,
             bias: bias.value,
+            normalize: training.normalize,
         }
     }
 
     /// Logits of all rows, row-major `[rows, classes]`.
     pub fn logits(&self, features: &Features) -> Vec<f32> {
-        let inputs = unit_rows::<B>(features, &self.weight.device());
+        let inputs = rows_of::<B>(features, self.normalize, &self.weight.device());
         let logits = inputs.matmul(self.weight.clone()) + self.bias.clone();
         logits
             .into_data()
@@ -136,11 +140,15 @@ impl<B: Backend> Adam<B> {
     }
 }
 
-fn unit_rows<B: Backend>(features: &Features, device: &B::Device) -> Tensor<B, 2> {
+fn rows_of<B: Backend>(features: &Features, unit: bool, device: &B::Device) -> Tensor<B, 2> {
     let shape = [features.len(), features.dim()];
     let mut values = vec![0.0f32; shape[0] * shape[1]];
     for (row, out) in values.chunks_exact_mut(features.dim()).enumerate() {
-        features.copy_unit_row(row, out);
+        if unit {
+            features.copy_unit_row(row, out);
+        } else {
+            features.copy_row(row, out);
+        }
     }
     Tensor::from_data(TensorData::new(values, shape), device)
 }
@@ -186,18 +194,22 @@ mod tests {
             weight_decay: 0.1,
             batch_size: 4,
             seed: 7,
+            normalize: true,
         };
         let train = |training: &LinearTraining| {
             Linear::<Flex>::train(&features, &labels, training, &Default::default())
                 .logits(&features)
         };
         assert_eq!(train(&training), train(&training));
-        assert_ne!(
-            train(&training),
-            train(&LinearTraining {
-                seed: 8,
-                ..training.clone()
-            })
-        );
+        let other_seed = LinearTraining {
+            seed: 8,
+            ..training.clone()
+        };
+        assert_ne!(train(&training), train(&other_seed));
+        let as_they_are = LinearTraining {
+            normalize: false,
+            ..training.clone()
+        };
+        assert_ne!(train(&training), train(&as_they_are));
     }
 }

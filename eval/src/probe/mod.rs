@@ -1,22 +1,25 @@
-//! Linear probe: one linear layer on frozen image embeddings, with all training images or a few per class.
+//! Probes of frozen image embeddings, with all training images or a few per class: one linear layer, or a vote of the
+//! nearest training images.
 //!
-//! The procedure of CLIP_benchmark (`metrics/linear_probe.py`): AdamW, cosine schedule to zero, weight decay chosen on
+//! The linear layer follows the procedure of CLIP_benchmark (`metrics/linear_probe.py`): AdamW, cosine schedule to zero, weight decay chosen on
 //! a validation set. Random choices come from the seed alone, and an image set that is too small for the asked number
-//! of shots is an error instead of an empty result. Embeddings always have unit length.
+//! of shots is an error instead of an empty result.
 
 mod cache;
 mod fewshot;
 mod linear;
+mod nearest;
 mod sweep;
 
 use burn::tensor::backend::Backend;
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use cache::{FeatureCache, Labelled, weights_digest};
 pub use fewshot::few_per_class;
 pub use linear::{Linear, LinearTraining};
+pub use nearest::{NearestOptions, nearest_probe};
 pub use sweep::{WEIGHT_DECAYS, best_weight_decay};
 
 use crate::error::{EvalError, Result};
@@ -40,6 +43,8 @@ pub struct ProbeOptions {
     pub seed: u64,
     /// Share of the training images that serves for validation where the data set has no split for it; 0 for none.
     pub val_proportion: f64,
+    /// Scale embeddings to unit length before the linear layer.
+    pub normalize: bool,
 }
 
 impl Default for ProbeOptions {
@@ -51,6 +56,7 @@ impl Default for ProbeOptions {
             batch_size: 64,
             seed: 0,
             val_proportion: 0.0,
+            normalize: true,
         }
     }
 }
@@ -83,6 +89,7 @@ pub fn linear_probe<B: Backend>(
             weight_decay,
             batch_size: options.batch_size,
             seed: options.seed,
+            normalize: options.normalize,
         };
         Linear::<B>::train(&data.features, &data.labels, &training, device)
     };
@@ -109,25 +116,27 @@ pub fn linear_probe<B: Backend>(
     metrics.insert("weight_decay".into(), json!(weight_decay));
     metrics.insert("epochs".into(), json!(options.epochs));
     metrics.insert("seed".into(), json!(options.seed));
-    metrics.insert(
-        "fewshot_k".into(),
-        json!(options.fewshot_k.map_or(-1, |k| k as i64)),
-    );
-    metrics.insert("normalized".into(), json!(true));
-    let notes = vec![format!(
-        "trained on {} images of {classes} classes",
-        few.labels.len()
-    )];
-    let details = Details {
-        images: test.labels.len(),
-        notes,
-        ..Details::default()
-    };
+    metrics.insert("fewshot_k".into(), shots(options.fewshot_k));
+    metrics.insert("normalized".into(), json!(options.normalize));
     Ok(Outcome {
         task: "linear_probe",
         metrics,
-        details,
+        details: details(&few, test, classes, "trained on"),
     })
+}
+
+fn details(train: &Labelled, test: &Labelled, classes: usize, what: &str) -> Details {
+    let images = train.labels.len();
+    Details {
+        images: test.labels.len(),
+        notes: vec![format!("{what} {images} images of {classes} classes")],
+        ..Details::default()
+    }
+}
+
+/// CLIP_benchmark writes -1 for all images.
+fn shots(fewshot_k: Option<usize>) -> Value {
+    json!(fewshot_k.map_or(-1, |k| k as i64))
 }
 
 fn predict<B: Backend>(model: &Linear<B>, data: &Labelled, classes: usize) -> Predictions {
@@ -152,6 +161,10 @@ fn check(
     if !(0.0..1.0).contains(&options.val_proportion) {
         return option("--val-proportion", "must be at least 0 and below 1");
     }
+    check_splits(train, val, test)
+}
+
+fn check_splits(train: &Labelled, val: Option<&Labelled>, test: &Labelled) -> Result<()> {
     if train.labels.is_empty() || test.labels.is_empty() {
         return Err(EvalError::Features(
             "a probe needs training and test images".into(),
@@ -256,6 +269,6 @@ mod tests {
             fewshot_k: Some(16),
             ..Default::default()
         };
-        assert!(run(&train, &options).contains("4 images"));
+        assert!(run(&train, &options).contains("only 4 of the 16 images"));
     }
 }

@@ -95,19 +95,21 @@ pub fn page(results: &[RunResult], skipped: &[String]) -> Markup {
     }
 }
 
-const TASKS: [(&str, &str); 4] = [
+const TASKS: [(&str, &str); 5] = [
     ("zeroshot_classification", "Zero-shot classification"),
     ("zeroshot_retrieval", "Zero-shot retrieval"),
     ("linear_probe", "Linear probe"),
+    ("knn_probe", "Nearest neighbours"),
     ("image_caption_selection", "Image–caption selection"),
 ];
 
 /// The metric that stands for a run where there is room for one only.
 fn main_metric(run: &RunResult) -> Option<&'static str> {
-    const BY_RANK: [&str; 7] = [
+    const BY_RANK: [&str; 8] = [
         "mean_average_precision",
         "acc1",
         "lp_acc1",
+        "knn_acc1",
         "image_retrieval_recall@1",
         "image_retrieval_recall@5",
         "text_acc",
@@ -119,11 +121,13 @@ fn main_metric(run: &RunResult) -> Option<&'static str> {
 /// Names for people.
 fn label(metric: &str) -> String {
     match metric {
-        "acc1" | "lp_acc1" => "top-1".into(),
-        "acc5" | "lp_acc5" => "top-5".into(),
-        "mean_per_class_recall" | "lp_mean_per_class_recall" => "mean per-class recall".into(),
+        "acc1" | "lp_acc1" | "knn_acc1" => "top-1".into(),
+        "acc5" | "lp_acc5" | "knn_acc5" => "top-5".into(),
         "mean_average_precision" => "mAP".into(),
         other => other
+            .trim_start_matches("lp_")
+            .trim_start_matches("knn_")
+            .replace("per_class", "per-class")
             .replace("image_retrieval_recall@", "text → image R@")
             .replace("text_retrieval_recall@", "image → text R@")
             .replace("image_retrieval_", "text → image ")
@@ -225,5 +229,6 @@ mod tests {
         assert_eq!(value("image_retrieval_mean_rank", 12.5), "12.5");
         assert_eq!(value("weight_decay", 1e-6), "1.0e-6");
         assert_eq!(label("text_retrieval_recall@5"), "image → text R@5");
+        assert_eq!(label("knn_mean_per_class_recall"), "mean per-class recall");
     }
 }

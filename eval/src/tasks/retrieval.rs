@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::datasets::retrieval::RetrievalData;
 use crate::encoder::DualEncoder;
-use crate::error::Result;
+use crate::error::{EvalError, Result};
 use crate::extract::{Extraction, image_features, progress_bar, text_features};
 use crate::features::Features;
 use crate::metrics::retrieval::{
@@ -20,18 +20,56 @@ const EXAMPLES: usize = 8;
 /// Images shown per query.
 const HITS: usize = 5;
 
+/// What to make of the ranks. A bare list of k breaks ties by index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scoring {
+    /// Ranks within which a hit counts, at least 1 each.
+    pub recall_k: Vec<usize>,
+    /// How exact ties count.
+    pub ties: Ties,
+}
+
+impl From<&[usize]> for Scoring {
+    fn from(recall_k: &[usize]) -> Self {
+        Self {
+            recall_k: recall_k.to_vec(),
+            ties: Ties::default(),
+        }
+    }
+}
+
+impl<const N: usize> From<&[usize; N]> for Scoring {
+    fn from(recall_k: &[usize; N]) -> Self {
+        Self::from(recall_k.as_slice())
+    }
+}
+
+impl Scoring {
+    fn check(&self) -> Result<()> {
+        if self.recall_k.is_empty() || self.recall_k.contains(&0) {
+            return Err(EvalError::Option {
+                option: "--recall-k",
+                reason: "give numbers from 1 on, such as 1,5,10".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Embeds the data set and ranks both ways.
 pub fn retrieval<B: Backend, E: DualEncoder<B>>(
     encoder: &E,
     data: &RetrievalData,
-    recall_k: &[usize],
+    scoring: impl Into<Scoring>,
     options: &Extraction,
     device: &B::Device,
 ) -> Result<Outcome> {
+    let scoring = scoring.into();
+    scoring.check()?; // before the hours of embedding
     let images = image_features(encoder, &data.images, options, device)?;
     let (data, _) = data.keep_images(&images.kept)?;
     let texts = text_features(encoder, &data.texts, options)?;
-    let mut outcome = retrieval_of_features(&data, &images.features, &texts, recall_k, options)?;
+    let mut outcome = retrieval_of_features(&data, &images.features, &texts, scoring, options)?;
     outcome.details.bad_images = images.bad;
     if let Some(cut @ 1..) = encoder.truncated(&data.texts) {
         let note = format!(
@@ -48,10 +86,16 @@ pub fn retrieval_of_features(
     data: &RetrievalData,
     images: &Features,
     texts: &Features,
-    recall_k: &[usize],
+    scoring: impl Into<Scoring>,
     options: &Extraction,
 ) -> Result<Outcome> {
-    let (metrics, ranks) = score(texts, images, &data.matches, recall_k, options)?;
+    let scoring = scoring.into();
+    let how = match scoring.ties {
+        Ties::Stable => "the lower index wins",
+        Ties::Optimistic => "the right one wins",
+        Ties::Pessimistic => "the wrong one wins",
+    };
+    let (metrics, ranks) = score(texts, images, &data.matches, scoring, options)?;
     let mut notes = data.notes.clone();
     for (ranks, query, item) in [
         (&ranks.texts, "captions", "image"),
@@ -60,7 +104,7 @@ pub fn retrieval_of_features(
         let ties = ties(ranks);
         if ties > 0 {
             notes.push(format!(
-                "{ties} {query} score a wrong {item} exactly as the right one; the lower index wins"
+                "{ties} {query} score a wrong {item} exactly as the right one; {how}"
             ));
         }
     }
@@ -83,9 +127,11 @@ pub fn score(
     texts: &Features,
     images: &Features,
     matches: &Matches,
-    recall_k: &[usize],
+    scoring: impl Into<Scoring>,
     options: &Extraction,
 ) -> Result<(Metrics, Ranks)> {
+    let scoring = scoring.into();
+    scoring.check()?;
     let pairs = texts.len().saturating_mul(images.len());
     let bar: ProgressBar = progress_bar(options, pairs, "scores");
     let ranks = rank(texts, images, matches, &|scored| bar.inc(scored))?;
@@ -95,22 +141,22 @@ pub fn score(
         ("image_retrieval", &ranks.texts),
         ("text_retrieval", &ranks.images),
     ];
-    for &k in recall_k {
+    for &k in &scoring.recall_k {
         for (direction, ranks) in directions {
             metrics.insert(
                 format!("{direction}_recall@{k}"),
-                json!(recall_at(ranks, k, Ties::Stable)),
+                json!(recall_at(ranks, k, scoring.ties)),
             );
         }
     }
     for (direction, ranks) in directions {
         metrics.insert(
             format!("{direction}_mean_rank"),
-            json!(mean_rank(ranks, Ties::Stable)),
+            json!(mean_rank(ranks, scoring.ties)),
         );
         metrics.insert(
             format!("{direction}_median_rank"),
-            json!(median_rank(ranks, Ties::Stable)),
+            json!(median_rank(ranks, scoring.ties)),
         );
     }
     Ok((metrics, ranks))
@@ -135,7 +181,7 @@ fn examples(
     let query = |(text, found): (usize, Vec<(usize, f32)>)| {
         let right = data.matches.images_of(text);
         let hit = |(image, score): (usize, f32)| Hit {
-            image: data.images[image].clone(),
+            image: data.images[image].absolute(),
             score,
             right: right.contains(&(image as u32)),
         };
@@ -145,7 +191,7 @@ fn examples(
             hits: found.into_iter().map(hit).collect(),
             right: right
                 .first()
-                .map(|&image| data.images[image as usize].clone()),
+                .map(|&image| data.images[image as usize].absolute()),
         }
     };
     chosen.into_iter().zip(found).map(query).collect()

@@ -3,7 +3,7 @@
 use burn::tensor::backend::Backend;
 use serde_json::json;
 
-use crate::classifier::zero_shot_classifier;
+use crate::classifier::{ensemble, zero_shot_classifier};
 use crate::datasets::{ClassificationData, Labels};
 use crate::encoder::DualEncoder;
 use crate::error::{EvalError, Result};
@@ -36,6 +36,40 @@ pub fn zero_shot<B: Backend, E: DualEncoder<B>>(
         .notes
         .splice(0..0, data.notes.iter().cloned());
     outcome.details.bad_images = images.bad;
+    Ok(outcome)
+}
+
+/// Classifies stored embeddings. Row `i` of `images` is image `i` of the data set; `texts` has a row for each prompt of
+/// the first class, then of the second and so on, or one row per class.
+pub fn zero_shot_of_features(
+    data: &ClassificationData,
+    images: &Features,
+    texts: &Features,
+    prompts: &Prompts,
+) -> Result<Outcome> {
+    check_classes(data, prompts.classes.len())?;
+    let mut ends = Vec::with_capacity(prompts.classes.len());
+    for class in &prompts.classes {
+        let prompts = prompts.templates.prompts(class)?.len();
+        ends.push(ends.last().unwrap_or(&0) + prompts);
+    }
+    let all = ends.last().copied().unwrap_or(0);
+    if texts.len() == ends.len() {
+        ends = (1..=ends.len()).collect();
+    } else if texts.len() != all {
+        let reason = format!(
+            "{} text rows, expected {all} (all prompts, class after class) or {} (one per class)",
+            texts.len(),
+            ends.len()
+        );
+        return Err(EvalError::Features(reason));
+    }
+    images.check_finite("image")?;
+    texts.check_finite("text")?;
+    let classifier = ensemble(texts, &ends)?;
+    let mut outcome = classify(images, &classifier, &data.labels, &prompts.classes)?;
+    let notes = &mut outcome.details.notes;
+    notes.splice(0..0, data.notes.iter().cloned());
     Ok(outcome)
 }
 
@@ -121,9 +155,7 @@ fn check_classes(data: &ClassificationData, classes: usize) -> Result<()> {
     if fits {
         return Ok(());
     }
-    let reason =
-        format!("labels need {needed} classes, {classes} class names were given; see --classnames");
-    Err(EvalError::dataset(&data.name, reason))
+    Err(EvalError::too_few_names(&data.name, needed, classes))
 }
 
 fn confusions(predictions: &Predictions, classes: &[ClassName]) -> Vec<Confusion> {

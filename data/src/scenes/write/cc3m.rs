@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{Draft, ImageFormat, at, for_each_encoded, text_file};
-use crate::scenes::{Scenes, ScenesError, Split, captions::RewriteStyle};
+use super::{Draft, ImageFormat, at, text_file};
+use crate::scenes::{SceneSample, Scenes, ScenesError, Split, captions::RewriteStyle};
 
 /// Writes a new folder with `images/`, `cc3m_original.csv` (no header; path, web caption, URL), one line-aligned
 /// `cc3m_{chatgpt,bard,mscoco,human}.txt` for each style of rewrite, and `cc3m_synthetic.txt`.
@@ -18,15 +18,13 @@ pub fn write_cc3m(
     format: ImageFormat,
 ) -> Result<(), ScenesError> {
     let draft = Draft::new(folder)?;
-    draft.create_dir("images")?;
     let mut rows = csv::WriterBuilder::new()
         .has_headers(false)
         .from_writer(Vec::new());
     let mut rewrites: [Vec<String>; 4] = Default::default();
     let mut synthetic = Vec::new();
-    for_each_encoded(world, split, format, |sample, image| {
-        let path = format!("images/{}.{}", sample.key, format.extension());
-        draft.write(&path, image)?;
+    let name = |sample: &SceneSample| sample.key.clone();
+    draft.write_images((world, split), format, name, |sample, path| {
         let url = format!("https://example.com/{path}");
         rows.write_record([&path, &sample.captions.web, &url])
             .map_err(|error| at(&draft.path("cc3m_original.csv"))(error.into()))?;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::{Draft, ImageFormat, for_each_encoded, text_file};
-use crate::scenes::{Scenes, ScenesError, Split, TEMPLATES, Words};
+use super::{Draft, ImageFormat, text_file};
+use crate::scenes::{SceneSample, Scenes, ScenesError, Split, TEMPLATES, Words};
 
-/// Writes a new folder with `images/`, a folder in it per class (`c000`, `c001`, ...: their order is that of the labels), `classnames.txt`
-/// (synonyms), `classnames_web.txt`, `classnames_unseen.txt` (one name per line, in order) and `templates.txt`.
+/// Writes a new folder with `images/`, a folder in it per class (`c000`, `c001`, ...: their order is that of the
+/// labels), `classnames.txt` (synonyms), `classnames_web.txt`, `classnames_unseen.txt` (one name per line, in order) and
+/// `templates.txt`.
 ///
 /// # Errors
 ///
@@ -22,15 +23,8 @@ pub fn write_imagenet(
     for label in 0..world.num_classes() {
         draft.create_dir(&format!("images/{}", class_folder(label)))?;
     }
-    for_each_encoded(world, split, format, |sample, image| {
-        let path = format!(
-            "images/{}/{}.{}",
-            class_folder(sample.label),
-            sample.key,
-            format.extension()
-        );
-        draft.write(path, image)
-    })?;
+    let name = |sample: &SceneSample| format!("{}/{}", class_folder(sample.label), sample.key);
+    draft.write_images((world, split), format, name, |_, _| Ok(()))?;
     let lists = [
         ("classnames.txt", Words::Synonyms),
         ("classnames_web.txt", Words::Web),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Draft, ImageFormat, for_each_encoded};
-use crate::scenes::{Scenes, ScenesError, Split};
+use super::{Draft, ImageFormat};
+use crate::scenes::{SceneSample, Scenes, ScenesError, Split};
 
 /// Writes a new folder with `images/` and `dataset_scenes.json`, which holds the five test captions of each image.
 ///
@@ -19,7 +19,6 @@ pub fn write_karpathy(
     format: ImageFormat,
 ) -> Result<(), ScenesError> {
     let draft = Draft::new(folder)?;
-    draft.create_dir("images")?;
     // Karpathy's files call the validation split "val".
     let split_name = if split == Split::Validation {
         "val"
@@ -27,9 +26,9 @@ pub fn write_karpathy(
         split.name()
     };
     let mut images: Vec<Value> = Vec::new();
-    for_each_encoded(world, split, format, |sample, image| {
-        let filename = format!("{}.{}", sample.key, format.extension());
-        draft.write(Path::new("images").join(&filename), image)?;
+    let name = |sample: &SceneSample| sample.key.clone();
+    draft.write_images((world, split), format, name, |sample, path| {
+        let filename = path.trim_start_matches("images/");
         let imgid = images.len();
         let captions = sample.captions.test.iter().enumerate();
         let sentences: Vec<Value> = captions

@@ -140,6 +140,22 @@ impl Draft {
         fs::create_dir_all(&path).map_err(at(&path))
     }
 
+    /// Stores every image of a split as `images/NAME.EXTENSION` and gives its sample with this path to `each`, in order.
+    fn write_images(
+        &self,
+        (world, split): (&Scenes, Split),
+        format: ImageFormat,
+        name: impl Fn(&SceneSample) -> String,
+        mut each: impl FnMut(SceneSample, String) -> Result<(), ScenesError>,
+    ) -> Result<(), ScenesError> {
+        self.create_dir("images")?;
+        for_each_encoded(world, split, format, |sample, image| {
+            let path = format!("images/{}.{}", name(&sample), format.extension());
+            self.write(&path, image)?;
+            each(sample, path)
+        })
+    }
+
     fn write(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<(), ScenesError> {
         let path = self.path(name);
         fs::write(&path, content).map_err(at(&path))

@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path, dir: &Path, builder: &mut RetrievalBuilder) -> R
     let Annotations {
         mut images,
         mut annotations,
-    } = read_json(path)?;
+    } = read_json(path, "COCO's captions file")?;
     images.sort_by_key(|image| image.id);
     for image in &images {
         builder.image(&image.id.to_string(), file(dir, &image.file_name))?;

@@ -37,7 +37,7 @@ pub(super) fn read(
     split: &str,
     builder: &mut RetrievalBuilder,
 ) -> Result<()> {
-    let annotations: Annotations = read_json(path)?;
+    let annotations: Annotations = read_json(path, "an annotation file of Karpathy's schema")?;
     let mut splits: BTreeMap<&str, usize> = BTreeMap::new();
     for image in &annotations.images {
         *splits.entry(&image.split).or_default() += 1;

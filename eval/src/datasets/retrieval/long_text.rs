@@ -82,7 +82,7 @@ struct Turn {
 
 /// `share-captioner_coco_lcs_sam_1246k_1107.json` (Chen et al., 2023): the caption is the second turn.
 pub(super) fn sharegpt4v(path: &Path, images: &Path, builder: &mut RetrievalBuilder) -> Result<()> {
-    let entries: Vec<Shared> = read_json(path)?;
+    let entries: Vec<Shared> = read_json(path, "ShareGPT4V's list of conversations")?;
     for entry in entries.iter().take(SHAREGPT4V) {
         let [_, caption, ..] = entry.conversations.as_slice() else {
             let reason = format!("`{}` has no second turn with the caption", entry.image);

@@ -59,7 +59,7 @@ impl RetrievalData {
 }
 
 /// Formats that [`retrieval`] reads.
-pub const FORMATS: [&str; 11] = [
+pub const FORMATS: [&str; 12] = [
     "karpathy",
     "coco",
     "flickr",
@@ -68,6 +68,7 @@ pub const FORMATS: [&str; 11] = [
     "docci",
     "sharegpt4v",
     "xm3600",
+    "xtd",
     "chinese-clip",
     "wds",
     "jsonl",
@@ -97,7 +98,7 @@ impl Default for RetrievalOptions {
     }
 }
 
-/// Opens a retrieval data set. `annotations` is the file that the format names (for `wds` and `urban1k` its folder),
+/// Opens a retrieval data set. `annotations` is the file that the format names (for `wds`, `xtd` and `urban1k` its folder),
 /// `images` the folder that image paths are relative to.
 pub fn retrieval(
     format: &str,
@@ -116,6 +117,7 @@ pub fn retrieval(
         "docci" => long_text::docci(annotations, images, &options.split, &mut builder)?,
         "sharegpt4v" => long_text::sharegpt4v(annotations, images, &mut builder)?,
         "xm3600" => captioned::xm3600(annotations, images, &options.language, &mut builder)?,
+        "xtd" => captioned::xtd(annotations, images, &options.language, &mut builder)?,
         "chinese-clip" => chinese_clip::read(annotations, images, &mut builder)?,
         "wds" => {
             return match webdataset("wds", annotations, &options.split)? {

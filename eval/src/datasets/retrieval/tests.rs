@@ -259,3 +259,55 @@ fn unusable_images_take_their_captions_with_them() {
     assert_eq!((rest.texts, texts), (vec!["A dog.".to_string()], vec![2]));
     assert_eq!(rest.matches.images_of(0), [0]);
 }
+
+#[test]
+fn chinese_clips_table_holds_its_images_in_base64() {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let dir = tempfile::tempdir().unwrap();
+    let (texts, table) = (dir.path().join("t.jsonl"), dir.path().join("i.tsv"));
+    std::fs::write(
+        &texts,
+        r#"{"text_id": 1, "text": "猫", "image_ids": [12, 7]}"#,
+    )
+    .unwrap();
+    let cells = [("7", "seven"), ("12", "twelve")];
+    let lines = cells.map(|(id, image)| format!("{id}\t{}\n", STANDARD.encode(image)));
+    std::fs::write(&table, lines.concat()).unwrap();
+    let read = || retrieval("chinese-clip", &texts, &table, &RetrievalOptions::default());
+    let data = read().unwrap();
+    assert_eq!(data.images[0].read().unwrap(), b"twelve");
+    assert_eq!(data.images[1].read().unwrap(), b"seven");
+    assert_eq!(owners(&data), [[0, 1]]);
+    std::fs::write(&table, &lines[0]).unwrap();
+    let error = read().unwrap_err().to_string();
+    assert!(error.contains("i.tsv: no image 12"), "{error}");
+    std::fs::write(&table, "7 no tab\n").unwrap();
+    let error = read().unwrap_err().to_string();
+    assert!(error.contains("line 1: no tab"), "{error}");
+}
+
+#[test]
+fn xtd_pairs_names_and_captions_by_line() {
+    let set = Set::new();
+    let folder = set.dir.path();
+    std::fs::write(folder.join("test_image_names.txt"), "b.jpg\na.jpg\n").unwrap();
+    std::fs::write(
+        folder.join("test_1kcaptions_de.txt"),
+        "ein Hund\neine Katze\n",
+    )
+    .unwrap();
+    std::fs::write(folder.join("fra_Latn.txt"), "un chien\n").unwrap();
+    let read = |language: &str| {
+        let options = RetrievalOptions {
+            language: language.into(),
+            ..RetrievalOptions::default()
+        };
+        retrieval("xtd", folder, Path::new("images"), &options)
+    };
+    let data = read("de").unwrap();
+    assert_eq!(data.texts, ["ein Hund", "eine Katze"]);
+    assert_eq!(names(&data), ["images/b.jpg", "images/a.jpg"]);
+    let error = read("fra_Latn").unwrap_err().to_string();
+    assert!(error.contains("1 captions for the 2 images"), "{error}");
+    assert!(read("it").unwrap_err().to_string().contains("_it.txt"));
+}

@@ -1,0 +1,238 @@
+//! What all tasks share: their options, and running every model on every data set.
+
+use anyhow::Result;
+use burn::backend::Autodiff;
+use burn::prelude::*;
+use burn::tensor::backend::AutodiffBackend;
+use clap::Args;
+use clip_burn::backend::{Job, with_backend};
+use clip_burn::cli::ComputeArgs;
+use clip_burn::clip::{LoadOptions, Pretrained};
+use clip_burn::eval::datasets::{ClassificationData, classification};
+use clip_burn::eval::grid::{self, DEFAULT_OUTPUT, GridOutcome, expand_list, run_grid};
+use clip_burn::eval::results::{RunResult, metric_names};
+use clip_burn::eval::{EvalError, Extraction};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Options of every task.
+#[derive(Args, Clone)]
+pub struct Run {
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// For bare checkpoint files: their config (a JSON file or a preset name)
+    #[arg(long)]
+    pub config: Option<String>,
+    /// Seed of random weights, of the choice of shots and of a probe
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Images or texts at a time
+    #[arg(long, default_value_t = 64)]
+    pub batch_size: usize,
+    /// Unreadable images that are skipped before a run fails
+    #[arg(long, default_value_t = 0)]
+    pub max_bad: usize,
+    /// Result file; {dataset}, {model}, {pretrained}, {language} and {task} are filled in
+    #[arg(long, default_value = DEFAULT_OUTPUT)]
+    pub output: String,
+    /// Leave out runs whose result file exists
+    #[arg(long)]
+    pub skip_existing: bool,
+    /// Data set language(s): en, cn, ar, it, jp for prompts; any that the captions have
+    #[arg(long, default_value = "en")]
+    pub language: Vec<String>,
+}
+
+impl Run {
+    pub fn extraction(&self) -> Extraction {
+        Extraction {
+            batch_size: self.batch_size,
+            max_bad: self.max_bad,
+            progress: std::io::stderr().is_terminal(),
+        }
+    }
+}
+
+/// Which labelled images.
+#[derive(Args, Clone)]
+pub struct DataArgs {
+    /// imagenet, imagenetv2, imagenet_sketch, imagenet-a, imagenet-r, imagenet-o, objectnet, folder[/NAME], wds/NAME
+    #[arg(long, required = true)]
+    dataset: Vec<String>,
+    /// Folder of the data set; {dataset} is its name and {dataset_cleaned} its name with - for /
+    #[arg(long)]
+    root: String,
+    /// Split to score [default: val, and test for wds]
+    #[arg(long)]
+    split: Option<String>,
+}
+
+impl DataArgs {
+    pub fn names(&self) -> Result<Vec<String>, EvalError> {
+        expand_list(&self.dataset)
+    }
+
+    pub fn open(&self, dataset: &str, split: &str) -> Result<ClassificationData, EvalError> {
+        let short = dataset
+            .trim_start_matches("wds/")
+            .trim_start_matches("folder/");
+        let cleaned = short.replace('/', "-");
+        let root = self.root.replace("{dataset_cleaned}", &cleaned);
+        classification(dataset, Path::new(&root.replace("{dataset}", short)), split)
+    }
+
+    pub fn split(&self, dataset: &str) -> String {
+        let default = if dataset.starts_with("wds") {
+            "test"
+        } else {
+            "val"
+        };
+        self.split.clone().unwrap_or_else(|| default.into())
+    }
+}
+
+/// A sub-command that runs models on data sets.
+pub trait Task {
+    /// Its name in results.
+    fn name(&self) -> &'static str;
+
+    fn run(&self) -> &Run;
+
+    fn models(&self) -> &[String];
+
+    fn datasets(&self) -> Result<Vec<String>, EvalError>;
+
+    /// One run. Names of model and weights are filled in afterwards.
+    fn evaluate<B: Backend>(
+        &self,
+        encoder: &Pretrained<B>,
+        job: &grid::Job,
+        device: &B::Device,
+    ) -> Result<RunResult, EvalError>;
+}
+
+/// Runs all models of a task on all its data sets.
+pub fn on_backend(task: impl Task) -> Result<ExitCode> {
+    let compute = &task.run().compute;
+    compute.check()?;
+    with_backend(compute.backend, compute.precision, Grid(task))
+}
+
+struct Grid<T>(T);
+
+impl<T: Task> Job for Grid<T> {
+    type Out = Result<ExitCode>;
+
+    fn run<B: Backend>(self, device: B::Device) -> Self::Out
+    where
+        Autodiff<B>: AutodiffBackend<InnerBackend = B>,
+    {
+        let Self(task) = self;
+        let run = task.run();
+        let (models, datasets) = (expand_list(task.models())?, task.datasets()?);
+        let languages = expand_list(&run.language)?;
+        let name = |model: &str| names(model, &run.config);
+        let jobs = grid::jobs(
+            &models,
+            &datasets,
+            &languages,
+            task.name(),
+            &run.output,
+            name,
+        )?;
+        let mut loaded: Option<(String, Pretrained<B>)> = None;
+        let evaluate = |job: &grid::Job| {
+            if loaded.as_ref().is_none_or(|(model, _)| *model != job.model) {
+                loaded = None; // two models never share the memory
+                let options = LoadOptions {
+                    config: run.config.clone(),
+                    precision: run.compute.precision,
+                    seed: run.seed,
+                    ..LoadOptions::default()
+                };
+                let model = Pretrained::load(&job.model, &options, &device)
+                    .map_err(|e| EvalError::Encoder(e.to_string()))?;
+                loaded = Some((job.model.clone(), model));
+            }
+            let Some((_, encoder)) = &loaded else {
+                unreachable!("loaded above")
+            };
+            let mut result = task.evaluate(encoder, job, &device)?;
+            (result.model, result.pretrained) = name(&job.model);
+            Ok(result)
+        };
+        let outcome = run_grid(&jobs, run.skip_existing, evaluate, print);
+        Ok(summary(&outcome))
+    }
+}
+
+/// Names of architecture and weights for results.
+fn names(model: &str, config: &Option<String>) -> (String, String) {
+    let path = Path::new(model.trim_start_matches("local-dir:"));
+    if let Some(name) = model.strip_prefix("hf-hub:") {
+        (name.into(), "hf-hub".into())
+    } else if path.is_dir() {
+        (
+            path.file_name()
+                .map_or(model.into(), |n| n.to_string_lossy().into_owned()),
+            "local".into(),
+        )
+    } else if path.is_file() {
+        (
+            config
+                .as_deref()
+                .map_or("checkpoint".into(), |c| stem(Path::new(c))),
+            stem(path),
+        )
+    } else {
+        (model.into(), "random".into())
+    }
+}
+
+/// A file name without its extension, for names in results.
+pub fn stem(path: &Path) -> String {
+    path.file_stem()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Tells what a run found.
+pub fn print(result: &RunResult, output: &Path) {
+    println!(
+        "{} · {} · {}",
+        result.dataset,
+        result.model_fullname(),
+        result.task
+    );
+    for name in metric_names(std::slice::from_ref(result)) {
+        println!("  {name:<28} {}", result.metrics[&name]);
+    }
+    if let Some(details) = &result.details {
+        for note in &details.notes {
+            println!("  note: {note}");
+        }
+        for bad in &details.bad_images {
+            println!("  skipped: {}", bad.reason);
+        }
+    }
+    println!("  → {}", output.display());
+}
+
+/// Tells what was left out and what failed.
+pub fn summary(outcome: &GridOutcome) -> ExitCode {
+    let runs = |n: usize| format!("{n} run{}", if n == 1 { "" } else { "s" });
+    if !outcome.skipped.is_empty() {
+        let runs = runs(outcome.skipped.len());
+        eprintln!("{runs} left out because the result exists");
+    }
+    for (job, reason) in &outcome.failed {
+        eprintln!("failed: {} on {}: {reason}", job.model, job.dataset);
+    }
+    if outcome.failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

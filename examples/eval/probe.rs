@@ -1,0 +1,143 @@
+//! `eval linear-probe`.
+
+use burn::prelude::*;
+use clap::{ArgAction, Args, ValueEnum};
+use clip_burn::clip::Pretrained;
+use clip_burn::eval::grid::Job;
+use clip_burn::eval::probe::{
+    FeatureCache, NearestOptions, ProbeOptions, linear_probe, nearest_probe, weights_digest,
+};
+use clip_burn::eval::results::RunResult;
+use clip_burn::eval::{EvalError, probe::Labelled};
+use std::path::{Path, PathBuf};
+
+use crate::grid::{DataArgs, Run, Task};
+
+#[derive(Args, Clone)]
+pub struct Probe {
+    /// Model directories, checkpoint files (with --config), presets (random weights) or hf-hub:ORG/NAME
+    #[arg(long, required = true)]
+    model: Vec<String>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// What classifies the embeddings
+    #[arg(long, value_enum, default_value_t = Method::Linear)]
+    method: Method,
+    /// Split to learn from
+    #[arg(long, default_value = "train")]
+    train_split: String,
+    /// Split on which the weight decay is chosen
+    #[arg(long, conflicts_with = "val_proportion")]
+    val_split: Option<String>,
+    /// Share of the training split on which the weight decay is chosen
+    #[arg(long, default_value_t = 0.0)]
+    val_proportion: f64,
+    /// Training images per class [default: all]
+    #[arg(long)]
+    fewshot_k: Option<usize>,
+    /// Passes over the training images
+    #[arg(long, default_value_t = 10)]
+    epochs: usize,
+    /// Learning rate at the start
+    #[arg(long, default_value_t = 0.1)]
+    lr: f64,
+    /// Scale embeddings to unit length before the linear layer
+    #[arg(long, action = ArgAction::Set, default_value_t = true)]
+    normalize: bool,
+    /// Images that vote, for knn
+    #[arg(long, default_value_t = 20)]
+    neighbours: usize,
+    /// Folder where embeddings are kept
+    #[arg(long, default_value = "features")]
+    feature_root: PathBuf,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Method {
+    /// A linear layer, trained as CLIP_benchmark does
+    Linear,
+    /// A vote of the nearest training images: nothing is trained
+    Knn,
+}
+
+impl Task for Probe {
+    fn name(&self) -> &'static str {
+        match self.method {
+            Method::Linear => "linear_probe",
+            Method::Knn => "knn_probe",
+        }
+    }
+
+    fn run(&self) -> &Run {
+        &self.run
+    }
+
+    fn models(&self) -> &[String] {
+        &self.model
+    }
+
+    fn datasets(&self) -> Result<Vec<String>, EvalError> {
+        self.data.names()
+    }
+
+    fn evaluate<B: Backend>(
+        &self,
+        encoder: &Pretrained<B>,
+        job: &Job,
+        device: &B::Device,
+    ) -> Result<RunResult, EvalError> {
+        let model = match Path::new(&job.model) {
+            path if path.exists() => weights_digest(path)?,
+            _ => format!("{} {}", job.model, self.run.seed),
+        };
+        let cache = FeatureCache {
+            dir: self.feature_root.clone(),
+            model: format!("{model} {}", self.run.compute.precision),
+        };
+        let mut bad = Vec::new();
+        let mut split = |name: &str| {
+            let data = self.data.open(&job.dataset, name)?;
+            let (features, unreadable) =
+                cache.features(encoder, &data, &self.run.extraction(), device)?;
+            bad.extend(unreadable);
+            Ok::<Labelled, EvalError>(features)
+        };
+        let test_split = self.data.split(&job.dataset);
+        let (train, test) = (split(&self.train_split)?, split(&test_split)?);
+        let mut outcome = match self.method {
+            Method::Linear => {
+                let val = self.val_split.as_deref().map(split).transpose()?;
+                linear_probe::<B>(&train, val.as_ref(), &test, &self.linear(), device)?
+            }
+            Method::Knn => nearest_probe(&train, &test, &self.nearest())?,
+        };
+        outcome.details.split = test_split;
+        outcome.details.bad_images = bad;
+        Ok(outcome.named(&job.dataset, "", "", &job.language))
+    }
+}
+
+impl Probe {
+    fn linear(&self) -> ProbeOptions {
+        ProbeOptions {
+            fewshot_k: self.fewshot_k,
+            epochs: self.epochs,
+            lr: self.lr,
+            batch_size: self.run.batch_size,
+            seed: self.run.seed,
+            val_proportion: self.val_proportion,
+            normalize: self.normalize,
+        }
+    }
+
+    fn nearest(&self) -> NearestOptions {
+        NearestOptions {
+            neighbours: self.neighbours,
+            fewshot_k: self.fewshot_k,
+            seed: self.run.seed,
+            ..NearestOptions::default()
+        }
+    }
+}

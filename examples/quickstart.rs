@@ -5,13 +5,11 @@
 
 use anyhow::{Context, Result};
 use burn::backend::Autodiff;
-use burn::module::AutodiffModule;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{BackendArg, Job, with_backend};
-use clip_burn::clip::preprocess::Augment;
-use clip_burn::clip::{LoadOptions, Precision, Pretrained};
+use clip_burn::clip::{Precision, Pretrained};
 use clip_burn::data::scenes::{
     Scenes, ScenesConfig, Split, TEMPLATES, Words, contact_sheet,
     write::{ImageFormat, write_imagenet, write_karpathy, write_webdataset},
@@ -21,11 +19,10 @@ use clip_burn::eval::datasets::retrieval::{RetrievalOptions, retrieval as read_r
 use clip_burn::eval::prompts::{ClassName, Prompts, Templates};
 use clip_burn::eval::tasks::{retrieval::retrieval, zero_shot::zero_shot};
 use clip_burn::eval::{Extraction, RunResult, report};
-use clip_burn::train::collective::Single;
+use clip_burn::methods;
 use clip_burn::train::logs::read_metrics;
-use clip_burn::train::pairs::{DataConfig, Pairs};
 use clip_burn::train::report::Report;
-use clip_burn::train::{Contrastive, Recipe, Resume, Run, run};
+use clip_burn::train::{Recipe, Resume};
 use maud::{Markup, html};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -91,7 +88,7 @@ impl Job for Quickstart {
 
         let steps = arguments.steps.map(|steps| format!("run.steps={steps}"));
         let recipe = recipe(&out, steps)?;
-        let model = train::<Autodiff<B>>(&recipe, device.clone())?;
+        let model = methods::train::<Autodiff<B>>(&recipe, Resume::No, device.clone())?.model;
         clock.lap("training");
 
         let results = evaluate(&model, &world, &out, &device)?;
@@ -163,45 +160,6 @@ fn recipe(out: &Path, steps: Option<String>) -> Result<Recipe> {
         .replace("../runs/scenes", "clip");
     std::fs::write(&path, shards).with_context(|| path.display().to_string())?;
     Ok(Recipe::load(&path, &steps.into_iter().collect::<Vec<_>>())?)
-}
-
-/// The same steps as the `train` example takes.
-fn train<B: AutodiffBackend>(
-    recipe: &Recipe,
-    device: Device<B::InnerBackend>,
-) -> Result<Pretrained<B::InnerBackend>> {
-    let name = recipe.model["name"]
-        .as_str()
-        .context("the recipe names no model")?;
-    let options = LoadOptions {
-        seed: recipe.run.seed,
-        ..LoadOptions::default()
-    };
-    let start = Pretrained::<B>::load(name, &options, &device)?;
-    let data = recipe
-        .section::<DataConfig>("data")?
-        .relative_to(&recipe.resolve(""));
-    let (source, sampler) = data.open(recipe.run.seed, 0, 1)?;
-    let pairs = Pairs {
-        augment: Augment::new(data.augment.clone(), start.preprocess.config().size)?,
-        tokenizer: start.tokenizer.clone(),
-        captions: data.captions,
-    };
-    let task = Contrastive::new(&start);
-    let mut batches = pairs.batches(source, sampler, data.loader.clone());
-    let outcome = run(Run {
-        task: &task,
-        model: start.model,
-        recipe,
-        batches: &mut batches,
-        collective: &Single,
-        validate: None,
-        resume: Resume::No,
-        device,
-    })?;
-    let trained = task.pretrained(outcome.model.valid());
-    trained.write_into(&recipe.out().join("model"))?;
-    Ok(trained)
 }
 
 fn evaluate<B: Backend>(

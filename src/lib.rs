@@ -6,7 +6,8 @@
 //! * [`data`]: images and captions on disk, and the built-in captioned world
 //! * [`train`]: the training engine
 //! * [`llm`]: a Llama decoder that generates text
-//! * [`laclip`]: rewriting of captions (LaCLIP)
+//! * [`laclip`]: rewriting of captions, and training on them (LaCLIP)
+//! * [`methods`]: the training methods by the name that a recipe gives
 //! * [`eval`]: zero-shot classification and retrieval
 //!
 //! ```no_run
@@ -28,6 +29,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod methods;
 
 pub use clip;
 pub use data;

@@ -11,6 +11,9 @@ use crate::problem::Problem;
 /// An error of this crate. Every message names the file, the place inside it and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
+    /// The built-in world cannot be made.
+    #[error(transparent)]
+    Scenes(#[from] crate::scenes::ScenesError),
     /// The operating system refused to open or read a file.
     #[error("{}: {source}; check that the path is right and readable", path.display())]
     Io {

@@ -1,9 +1,14 @@
 //! LaCLIP: CLIP with rewritten captions (Fan et al., 2023, arXiv 2305.20088).
 //!
 //! * [`rewrite`]: every caption of a file, said in other words by a language model that sees three examples
+//! * [`texts`]: one of an image's texts per visit, or all of them
+//! * [`multi_text`]: the loss when all texts of an image take part in a step
 
 mod error;
 
+pub mod multi_text;
 pub mod rewrite;
+pub mod texts;
 
 pub use error::{Error, Result};
+pub use multi_text::{MultiText, MultiTextTask};

@@ -12,13 +12,13 @@ use clip::tokenizer::{TokenBatch, Tokenizer};
 use clip::{Clip, ModelConfig, Pretrained, loss};
 use std::path::Path;
 
-/// Images and one text for each.
+/// Images with the same number of texts for each.
 #[derive(Clone, Debug)]
 pub struct ImageTextBatch {
     /// Preprocessed images.
     pub pixels: PixelBatch,
-    /// Their texts, in the same order.
-    pub texts: TokenBatch,
+    /// The first texts of all images in their order, then the second ones, and so on.
+    pub texts: Vec<TokenBatch>,
 }
 
 /// Which pairs a text is told apart from, and how.
@@ -76,17 +76,26 @@ impl<B: AutodiffBackend> Task<B> for Contrastive {
             .pixels
             .clone()
             .to_tensor(self.preprocess.config(), pass.device());
-        let ids = batch.texts.clone().to_tensor(pass.device());
-        let image = embed_images(&model.visual, images, self.patch_dropout, pass);
-        let text = embed_texts(&model.text, ids, pass);
+        let mut embeddings = vec![embed_images(
+            &model.visual,
+            images,
+            self.patch_dropout,
+            pass,
+        )];
+        for texts in &batch.texts {
+            let ids = texts.clone().to_tensor(pass.device());
+            embeddings.push(embed_texts(&model.text, ids, pass));
+        }
         Embedded {
-            embeddings: vec![image, text],
+            embeddings,
             means: Vec::new(),
         }
     }
 
     fn loss(&self, model: &Clip<B>, embeddings: Vec<Tensor<B, 2>>) -> Losses<B> {
-        let [image, text] = embeddings.try_into().expect("embed gives images and texts");
+        let [image, text] = embeddings
+            .try_into()
+            .expect("a batch has one text per image");
         let total = match (self.loss, &model.logit_bias) {
             (ContrastiveLoss::Softmax, _) => loss::contrastive(image, text, model.scale()),
             (ContrastiveLoss::Sigmoid, Some(bias)) => {

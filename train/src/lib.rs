@@ -8,6 +8,7 @@ pub mod batches;
 pub mod checkpoint;
 pub mod collective;
 pub mod contrastive;
+pub mod data_table;
 pub mod ema;
 pub mod error;
 pub mod fault;
@@ -22,6 +23,7 @@ pub mod optimizer;
 pub mod pairs;
 pub mod parameters;
 mod position;
+pub mod pretrained;
 pub mod recipe;
 pub mod replay;
 pub mod report;
@@ -33,14 +35,18 @@ pub mod step;
 pub mod task;
 pub mod tensors;
 pub mod towers;
+pub mod validation;
 
 #[cfg(test)]
 mod toy;
 
 pub use batches::Batches;
 pub use contrastive::{Contrastive, ImageTextBatch};
+pub use data_table::{DataTable, SourceConfig};
 pub use error::{BoxError, Result, TrainError};
 pub use fault::{device_faulted, watch_device};
+pub use pairs::TextChoice;
+pub use pretrained::{ModelTable, train_clip};
 pub use recipe::Recipe;
 pub use run::{Outcome, Resume, Run, run};
 pub use task::{Embedded, Losses, MeanLoss, Pass, Task};

@@ -84,6 +84,19 @@ pub struct Outcome<M> {
     pub waited: f64,
 }
 
+impl<M> Outcome<M> {
+    /// The same outcome with its models in another form.
+    pub fn map<N>(self, form: impl Fn(M) -> N) -> Outcome<N> {
+        Outcome {
+            model: form(self.model),
+            ema: self.ema.map(form),
+            progress: self.progress,
+            seconds: self.seconds,
+            waited: self.waited,
+        }
+    }
+}
+
 /// Trains a model as the recipe says.
 ///
 /// # Errors

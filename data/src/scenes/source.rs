@@ -5,8 +5,8 @@ use std::io::Cursor;
 use image::ImageFormat;
 use serde::{Deserialize, Serialize};
 
-use super::{Scenes, ScenesConfig, Split};
-use crate::error::{DataError, Place};
+use super::{Scenes, ScenesConfig, ScenesError, Split};
+use crate::error::DataError;
 use crate::sample::{CaptionKind, Captions, Sample};
 use crate::source::{Source, out_of_range};
 
@@ -48,14 +48,17 @@ impl ScenesSource {
     ///
     /// When a setting is out of its range, or the split has no images.
     pub fn open(config: ScenesSourceConfig) -> Result<Self, DataError> {
-        let refused = |what: String| DataError::malformed("scenes", Place::Whole, what);
-        let world = Scenes::new(config.world).map_err(|error| refused(error.to_string()))?;
+        let world = Scenes::new(config.world)?;
+        let refused = |field, value: usize, allowed: &str| ScenesError::Setting {
+            field,
+            value: value.to_string(),
+            allowed: allowed.into(),
+        };
         if world.is_empty(config.split) {
-            let split = config.split.name();
-            return Err(refused(format!("the {split} split has no images; set {split}_size")));
+            return Err(refused("the size of the split", 0, "at least 1").into());
         }
         if config.rewrites > 4 {
-            return Err(refused(format!("rewrites is {}, but there are 4", config.rewrites)));
+            return Err(refused("rewrites", config.rewrites, "0 to 4").into());
         }
         Ok(Self {
             world,
@@ -79,7 +82,10 @@ impl Source for ScenesSource {
         sample
             .image
             .write_to(&mut image, ImageFormat::Bmp) // the cheapest to write and to read
-            .map_err(|error| DataError::malformed(&sample.key, Place::Whole, error.to_string()))?;
+            .map_err(|source| ScenesError::Encode {
+                key: sample.key.clone(),
+                source,
+            })?;
         let mut captions = Captions::default();
         captions.push(CaptionKind::Web, sample.captions.web);
         for rewrite in sample.captions.rewrites.into_iter().take(self.rewrites) {
@@ -137,9 +143,9 @@ mod tests {
             change(&mut config);
             ScenesSource::open(config).unwrap_err().to_string()
         };
-        assert!(with(|c| c.rewrites = 5).contains("there are 4"));
+        assert!(with(|c| c.rewrites = 5).contains("rewrites is 5"));
         assert!(with(|c| c.world.image_size = 8).contains("image_size is 8"));
         let empty = with(|c| (c.split, c.world.test_size) = (Split::Test, 0));
-        assert!(empty.contains("set test_size"), "{empty}");
+        assert!(empty.contains("size of the split is 0"), "{empty}");
     }
 }

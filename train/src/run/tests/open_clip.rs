@@ -77,11 +77,11 @@ impl Batches<ImageTextBatch> for Recorded {
                 height: 16,
                 width: 16,
             },
-            texts: TokenBatch {
+            texts: vec![TokenBatch {
                 ids,
                 n: self.rows,
                 context_length: 8,
-            },
+            }],
         })
     }
 }

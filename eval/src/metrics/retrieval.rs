@@ -4,7 +4,8 @@
 //! equal score and lower index. A first pass scores the right pairs; a second pass streams tiles of all scores and
 //! counts, for texts and images at once. Memory is one block of tiles plus a few numbers per item.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+mod count;
+mod matches;
 
 use rayon::prelude::*;
 
@@ -12,107 +13,11 @@ use crate::error::{EvalError, Result};
 use crate::features::Features;
 use crate::metrics::scores::{TILE, Tile, blocks, scores};
 
+use self::count::{Best, Counts, Table};
+pub use self::matches::Matches;
+
 /// Tiles of images kept at once; 16 tiles of 768 floats are 25 MB.
 const GROUP: usize = 16;
-
-/// Which texts and images belong together. Any number on either side.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Matches {
-    by_text: Lists,
-    by_image: Lists,
-}
-
-/// Sorted lists of items, one list per owner.
-#[derive(Clone, Debug, PartialEq)]
-struct Lists {
-    ends: Vec<usize>,
-    items: Vec<u32>,
-}
-
-impl Lists {
-    /// From pairs sorted by owner, then by item.
-    fn from_sorted(owners: usize, pairs: impl Iterator<Item = (u32, u32)>) -> Self {
-        let mut lists = Self {
-            ends: vec![0; owners],
-            items: Vec::new(),
-        };
-        for (owner, item) in pairs {
-            lists.items.push(item);
-            lists.ends[owner as usize] = lists.items.len();
-        }
-        let mut end = 0;
-        for e in &mut lists.ends {
-            end = end.max(*e);
-            *e = end;
-        }
-        lists
-    }
-
-    fn of(&self, owner: usize) -> &[u32] {
-        let start = owner
-            .checked_sub(1)
-            .map_or(0, |previous| self.ends[previous]);
-        &self.items[start..self.ends[owner]]
-    }
-
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-}
-
-impl Matches {
-    /// From (text, image) pairs in any order. Fails if a pair names an item that does not exist.
-    pub fn new(texts: usize, images: usize, mut pairs: Vec<(u32, u32)>) -> Result<Self> {
-        if let Some((t, i)) = pairs
-            .iter()
-            .find(|(t, i)| *t as usize >= texts || *i as usize >= images)
-        {
-            let reason =
-                format!("text {t} is matched to image {i}, but there are {texts} and {images}");
-            return Err(EvalError::Features(reason));
-        }
-        pairs.sort_unstable();
-        pairs.dedup();
-        let by_text = Lists::from_sorted(texts, pairs.iter().copied());
-        pairs.sort_unstable_by_key(|&(text, image)| (image, text));
-        let by_image = Lists::from_sorted(images, pairs.iter().map(|&(text, image)| (image, text)));
-        Ok(Self { by_text, by_image })
-    }
-
-    /// One owner image per text: `owners[text]` is an image.
-    pub fn of_owners(owners: &[usize], images: usize) -> Result<Self> {
-        let pairs = owners
-            .iter()
-            .enumerate()
-            .map(|(text, &image)| (text as u32, image as u32));
-        Self::new(owners.len(), images, pairs.collect())
-    }
-
-    /// Number of texts.
-    pub fn texts(&self) -> usize {
-        self.by_text.len()
-    }
-
-    /// Number of images.
-    pub fn images(&self) -> usize {
-        self.by_image.len()
-    }
-
-    /// Images of a text, ascending.
-    pub fn images_of(&self, text: usize) -> &[u32] {
-        self.by_text.of(text)
-    }
-
-    /// Texts of an image, ascending.
-    pub fn texts_of(&self, image: usize) -> &[u32] {
-        self.by_image.of(image)
-    }
-
-    /// All (text, image) pairs, by text.
-    pub fn pairs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        (0..self.texts()).flat_map(|t| self.images_of(t).iter().map(move |&i| (t as u32, i)))
-    }
-}
 
 /// Where the best right item of a query stands in its gallery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -252,27 +157,6 @@ fn check(texts: &Features, images: &Features, matches: &Matches) -> Result<()> {
     Err(EvalError::Features(problem))
 }
 
-/// The right item with the highest score; the lowest index among equals. Infinite if there is no right item.
-#[derive(Clone, Copy)]
-struct Best {
-    score: f32,
-    item: usize,
-}
-
-impl Best {
-    const NONE: Self = Self {
-        score: f32::INFINITY,
-        item: 0,
-    };
-
-    /// Items arrive in ascending order, so that of equal scores the first stays.
-    fn offer(&mut self, score: f32, item: usize) {
-        if self.score == f32::INFINITY || score > self.score {
-            *self = Self { score, item };
-        }
-    }
-}
-
 /// Scores the right pairs through the same tiles as everything else, so that they equal themselves later.
 fn best_right_items(
     texts: &Features,
@@ -302,107 +186,6 @@ fn best_right_items(
         of_image[image as usize].offer(score, text as usize);
     }
     (of_text, of_image)
-}
-
-/// Shared between threads; sums of integers come out the same in any order.
-#[derive(Default)]
-struct Counts {
-    greater: AtomicU32,
-    before: AtomicU32,
-    tied: AtomicU32,
-}
-
-impl Counts {
-    fn into_rank(self) -> Rank {
-        let [greater, before, tied] =
-            [self.greater, self.before, self.tied].map(AtomicU32::into_inner);
-        Rank {
-            greater,
-            before,
-            tied,
-        }
-    }
-
-    /// Adds a wrong item of equal score.
-    fn add_tie(&self, item: usize, best: usize) {
-        self.tied.fetch_add(1, Relaxed);
-        self.before.fetch_add(u32::from(item < best), Relaxed);
-    }
-}
-
-/// The filled part of one tile of scores.
-struct Table<'a> {
-    scores: &'a [f32],
-    rows: usize,
-    columns: usize,
-}
-
-impl Table<'_> {
-    fn row(&self, row: usize) -> &[f32] {
-        &self.scores[row * TILE..row * TILE + self.columns]
-    }
-
-    /// Rows are queries, column `c` is the item `first + c`.
-    fn count_rows(
-        &self,
-        best: &[Best],
-        first: usize,
-        counts: &[Counts],
-        is_right: impl Fn(usize, usize) -> bool,
-    ) {
-        for row in 0..self.rows {
-            let Best { score, item } = best[row];
-            let (mut greater, mut equal) = (0u32, 0u32);
-            for &s in self.row(row) {
-                greater += u32::from(s > score);
-                equal += u32::from(s == score);
-            }
-            counts[row].greater.fetch_add(greater, Relaxed);
-            if equal > 0 {
-                let ties = self
-                    .row(row)
-                    .iter()
-                    .zip(first..)
-                    .filter(|(s, _)| **s == score);
-                for (_, tied) in ties.filter(|&(_, tied)| !is_right(row, tied)) {
-                    counts[row].add_tie(tied, item);
-                }
-            }
-        }
-    }
-
-    /// Columns are queries, row `r` is the item `first + r`.
-    fn count_columns(
-        &self,
-        best: &[Best],
-        first: usize,
-        counts: &[Counts],
-        is_right: impl Fn(usize, usize) -> bool,
-    ) {
-        let (mut greater, mut equal, mut limits) = ([0u32; TILE], [0u32; TILE], [0f32; TILE]);
-        for (limit, best) in limits.iter_mut().zip(best) {
-            *limit = best.score;
-        }
-        for row in 0..self.rows {
-            let columns = greater.iter_mut().zip(&mut equal).zip(&limits);
-            for (&s, ((greater, equal), &limit)) in self.row(row).iter().zip(columns) {
-                *greater += u32::from(s > limit);
-                *equal += u32::from(s == limit);
-            }
-        }
-        for column in 0..self.columns {
-            counts[column].greater.fetch_add(greater[column], Relaxed);
-            if equal[column] > 0 {
-                let ties = (0..self.rows).filter(|&r| self.row(r)[column] == limits[column]);
-                for tied in ties
-                    .map(|r| first + r)
-                    .filter(|&tied| !is_right(column, tied))
-                {
-                    counts[column].add_tie(tied, best[column].item);
-                }
-            }
-        }
-    }
 }
 
 /// Share of queries whose right item is among the `k` best. `None` if no query has a right item.

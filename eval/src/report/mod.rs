@@ -224,6 +224,31 @@ mod tests {
     }
 
     #[test]
+    fn the_overview_tells_a_probe_with_few_shots_from_one_with_all_images() {
+        let probe = |shots: i32, accuracy: f64| {
+            let metrics = json!({"lp_acc1": accuracy, "fewshot_k": shots});
+            run("cifar10", "mine", "linear_probe", metrics)
+        };
+        let zero_shot = run(
+            "cifar10",
+            "mine",
+            "zeroshot_classification",
+            json!({"acc1": 0.11}),
+        );
+        let page = page(&[probe(-1, 0.33), probe(16, 0.22), zero_shot], &[]).into_string();
+        let overview = &page[page.find("Overview").unwrap()..page.find("<h2>Zero-shot").unwrap()];
+        for part in [
+            "linear probe, 16 shots, top-1",
+            "linear probe, top-1",
+            "11.00",
+            "22.00",
+            "33.00",
+        ] {
+            assert!(overview.contains(part), "{part}");
+        }
+    }
+
+    #[test]
     fn numbers_are_written_for_people() {
         assert_eq!(value("acc1", 0.63321), "63.32");
         assert_eq!(value("image_retrieval_mean_rank", 12.5), "12.5");

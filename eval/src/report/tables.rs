@@ -9,7 +9,7 @@ use crate::results::{RunResult, metric_names};
 
 /// Models against data sets, one number each, the best of a column marked.
 pub(super) fn overview(results: &[RunResult]) -> Markup {
-    let column = |run: &RunResult| (run.dataset.clone(), run.task.clone(), run.language.clone());
+    let column = |run: &RunResult| (run.dataset.clone(), kind(run), run.language.clone());
     let columns: BTreeSet<_> = results.iter().map(column).collect();
     let models: BTreeSet<_> = results.iter().map(RunResult::model_fullname).collect();
     if models.len() * columns.len() < 3 {
@@ -36,11 +36,11 @@ pub(super) fn overview(results: &[RunResult]) -> Markup {
             div.scroll { table {
                 thead { tr {
                     th { "model" }
-                    @for key @ (dataset, _, language) in &columns {
+                    @for key @ (dataset, kind, language) in &columns {
                         @let metric = models.iter().find_map(|m| cell(m, key)).map(|c| c.0).unwrap_or_default();
                         th.number {
                             (dataset) @if language != "en" { " (" (language) ")" }
-                            small { (label(metric)) }
+                            small { (kind) @if !kind.is_empty() { ", " } (label(metric)) }
                         }
                     }
                 } }
@@ -55,6 +55,19 @@ pub(super) fn overview(results: &[RunResult]) -> Markup {
                 } } }
             } }
         }
+    }
+}
+
+/// What tells runs on the same data set apart, beside the metric's name.
+fn kind(run: &RunResult) -> String {
+    let probe = match run.task.as_str() {
+        "linear_probe" => "linear probe",
+        "knn_probe" => "kNN",
+        _ => return String::new(),
+    };
+    match run.metric("fewshot_k") {
+        Some(shots) if shots > 0.0 => format!("{probe}, {shots} shots"),
+        _ => probe.into(),
     }
 }
 

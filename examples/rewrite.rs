@@ -210,16 +210,16 @@ fn tell(summary: &Summary, output: &Path) {
         rate(new, progress),
         rate(progress.tokens, progress)
     );
-    for (count, what) in [
+    for (what, count) in [
         (
+            "captions too long for --max-seq-len, cut at their end",
             summary.shortened,
-            "captions were too long for --max-seq-len and lost their end",
         ),
-        (summary.blank, "captions were blank and stay so"),
-        (summary.empty, "rewrites were empty; see --on-empty"),
+        ("blank captions, left blank", summary.blank),
+        ("empty rewrites (see --on-empty)", summary.empty),
     ] {
         if count > 0 {
-            eprintln!("{count} {what}");
+            eprintln!("  {what}: {count}");
         }
     }
 }

@@ -54,8 +54,8 @@ fn every_line_of_any_kind_has_its_line() {
         "llama2",
         "9 lines",
         "tokens/s",
-        "1 captions were too long",
-        "2 captions were blank",
+        "too long for --max-seq-len, cut at their end: 1",
+        "blank captions, left blank: 2",
     ]);
     let output = read(&folder, "out.txt");
     assert_eq!(output.matches('\n').count(), 9, "{output:?}");

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, progress};
+use clip_burn::cli::{ComputeArgs, check_writable, progress};
 use clip_burn::clip::Precision;
 use clip_burn::laclip::rewrite::{
     Empty, HEADER, LlamaWriter, Pool, Progress, PromptForm, Run, RunRecord, Settings, Summary, run,
@@ -82,6 +82,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     arguments.compute.check()?;
     let pool = Pool::open(&arguments.mode)?;
+    check_writable(&arguments.output)?;
     let compute = arguments.compute.clone();
     with_backend(compute.backend, compute.precision, Rewrite(arguments, pool))
 }

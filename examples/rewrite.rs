@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, progress};
+use clip_burn::cli::{ComputeArgs, check_writable, progress};
 use clip_burn::clip::Precision;
 use clip_burn::laclip::rewrite::{
     Empty, HEADER, LlamaWriter, Pool, Progress, PromptForm, Run, RunRecord, Settings, Summary, run,
@@ -82,6 +82,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     arguments.compute.check()?;
     let pool = Pool::open(&arguments.mode)?;
+    check_writable(&arguments.output)?;
     let compute = arguments.compute.clone();
     with_backend(compute.backend, compute.precision, Rewrite(arguments, pool))
 }
@@ -210,16 +211,16 @@ fn tell(summary: &Summary, output: &Path) {
         rate(new, progress),
         rate(progress.tokens, progress)
     );
-    for (count, what) in [
+    for (what, count) in [
         (
+            "captions too long for --max-seq-len, cut at their end",
             summary.shortened,
-            "captions were too long for --max-seq-len and lost their end",
         ),
-        (summary.blank, "captions were blank and stay so"),
-        (summary.empty, "rewrites were empty; see --on-empty"),
+        ("blank captions, left blank", summary.blank),
+        ("empty rewrites (see --on-empty)", summary.empty),
     ] {
         if count > 0 {
-            eprintln!("{count} {what}");
+            eprintln!("  {what}: {count}");
         }
     }
 }

@@ -169,7 +169,9 @@ impl LlamaConfig {
             num_key_value_heads: fields.num_key_value_heads.unwrap_or(heads),
             head_dim: match fields.head_dim {
                 Some(head_dim) => head_dim,
-                None if heads > 0 && fields.hidden_size % heads == 0 => fields.hidden_size / heads,
+                None if heads > 0 && fields.hidden_size.is_multiple_of(heads) => {
+                    fields.hidden_size / heads
+                }
                 None => {
                     return Err(format!(
                         "`hidden_size` {} is no multiple of `num_attention_heads` {heads}",
@@ -217,13 +219,16 @@ impl LlamaConfig {
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(format!("`{name}` is 0"));
         }
-        if self.num_attention_heads % self.num_key_value_heads != 0 {
+        if !self
+            .num_attention_heads
+            .is_multiple_of(self.num_key_value_heads)
+        {
             return Err(format!(
                 "`num_attention_heads` {} is no multiple of `num_key_value_heads` {}",
                 self.num_attention_heads, self.num_key_value_heads
             ));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Err(format!("`head_dim` {} is odd", self.head_dim));
         }
         let positive = |x: f64| x.is_finite() && x > 0.0;

@@ -54,8 +54,8 @@ fn every_line_of_any_kind_has_its_line() {
         "llama2",
         "9 lines",
         "tokens/s",
-        "1 captions were too long",
-        "2 captions were blank",
+        "too long for --max-seq-len, cut at their end: 1",
+        "blank captions, left blank: 2",
     ]);
     let output = read(&folder, "out.txt");
     assert_eq!(output.matches('\n').count(), 9, "{output:?}");
@@ -196,7 +196,10 @@ fn inputs_and_flags_that_are_wrong() {
     run("in.txt", "gone.txt").refused(&["gone.txt"]);
     run("in.txt", "latin1.txt").refused(&["latin1.txt", "line 2", "UTF-8"]);
     run("in.txt", "llama2").refused(&["llama2", "directory"]);
-    run("out.txt", "no/such/folder/out.txt").refused(&["no/such/folder"]);
+    run("out.txt", "llama2").refused(&["llama2", "directory"]);
+    // Found out before the model is loaded, here before it is missed.
+    let elsewhere = BASE.replace("out.txt", "no/such/folder/out.txt");
+    rewrite(&folder, &elsewhere.replace("llama2", "gone")).refused(&["no/such/folder"]);
     run("coco", "poetry").refused(&["poetry", "chatgpt, bard, coco, human"]);
     run("coco", "pool.json").refused(&["pool.json", "1 examples"]);
     run("coco", "in.txt").refused(&["in.txt", "pairs"]);

@@ -14,10 +14,12 @@ mod output;
 mod pool;
 pub mod prompt;
 mod record;
+mod settings;
 mod stream;
 
 pub use llama::LlamaWriter;
 pub use pool::{Example, Pool, STYLES};
 pub use prompt::{EXAMPLES, HEADER, PromptForm};
 pub use record::RunRecord;
-pub use stream::{Empty, Progress, Run, Settings, Summary, Writer, Written, run};
+pub use settings::{Empty, Settings};
+pub use stream::{Progress, Run, Summary, Writer, Written, run};

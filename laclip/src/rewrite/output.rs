@@ -42,7 +42,7 @@ pub fn find_place(path: &Path, batch: u64, total: u64) -> Result<Place> {
         }
         at.lines += 1;
         at.bytes += read as u64;
-        if at.lines % batch == 0 || at.lines == total {
+        if at.lines.is_multiple_of(batch) || at.lines == total {
             place = at;
         }
     }

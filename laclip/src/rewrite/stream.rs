@@ -4,13 +4,10 @@
 
 use super::input::{Lines, Scan, scan};
 use super::output::{Output, Place, find_place};
-use super::pool::Pool;
-use super::prompt::{PromptForm, answer, one_line, prompt, shorten};
+use super::prompt::{answer, one_line};
 use super::record::RunRecord;
+use super::settings::{Empty, Settings};
 use crate::error::{Error, Result};
-use llm::{Limits, Sampling};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -42,56 +39,6 @@ pub struct Written {
     pub text: String,
     /// New tokens.
     pub tokens: usize,
-}
-
-/// What takes the place of an empty rewrite.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Empty {
-    /// The caption itself.
-    #[default]
-    Original,
-    /// An empty line, as the released code writes it; training on it then uses the caption.
-    Blank,
-}
-
-impl std::str::FromStr for Empty {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "original" => Ok(Self::Original),
-            "blank" => Ok(Self::Blank),
-            _ => Err(format!("`{name}` is unknown; choose original or blank")),
-        }
-    }
-}
-
-impl std::fmt::Display for Empty {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Original => "original",
-            Self::Blank => "blank",
-        })
-    }
-}
-
-/// What decides a rewrite.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Examples of the style.
-    pub pool: Pool,
-    /// First line of the prompts.
-    pub header: String,
-    /// Layout of the prompts.
-    pub form: PromptForm,
-    /// How tokens are drawn.
-    pub sampling: Sampling,
-    /// Lengths in tokens.
-    pub limits: Limits,
-    /// Of the examples and the draws.
-    pub seed: u64,
-    /// In place of an empty rewrite.
-    pub empty: Empty,
 }
 
 /// One run over a file.
@@ -137,67 +84,6 @@ pub struct Summary {
     pub blank: u64,
     /// Lines for which the model wrote nothing.
     pub empty: u64,
-}
-
-impl Settings {
-    fn record(&self, input: &Scan) -> RunRecord {
-        let empty = self.empty.to_string();
-        RunRecord::default()
-            .with("version", 1)
-            .with("input_lines", input.lines)
-            .with("input_bytes", input.bytes)
-            .with("input_sha256", input.sha256.as_str())
-            .with("mode", self.pool.name.as_str())
-            .with("mode_examples", self.pool.fingerprint())
-            .with("header", self.header.as_str())
-            .with("prompt", self.form.to_string())
-            .with("temperature", self.sampling.temperature)
-            .with("top_p", self.sampling.top_p)
-            .with("max_seq_len", self.limits.max_seq_len)
-            .with("max_gen_len", self.limits.max_gen_len)
-            .with("seed", self.seed)
-            .with("on_empty", empty)
-    }
-
-    /// The prompt of a line, and the seed of its draws.
-    pub fn prompt(&self, line: u64, caption: &str) -> (String, u64) {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(line);
-        let examples = self.pool.draw(&mut rng);
-        (
-            prompt(&self.header, &examples, caption, self.form),
-            rng.random(),
-        )
-    }
-
-    fn check(&self, writer: &impl Writer) -> Result<()> {
-        let without = prompt(&self.header, &self.pool.longest(), "", self.form);
-        let (tokens, most) = (writer.encode(&without)?.len(), self.limits.max_seq_len);
-        if tokens + 10 > most {
-            return Err(Error::Options(format!(
-                "max-seq-len {most} is too short: the examples alone take up to {tokens} tokens, and the \
-                 caption and its rewrite come on top; give {} or more",
-                tokens + 10 + 2 * self.limits.max_gen_len
-            )));
-        }
-        Ok(())
-    }
-
-    /// A prompt that leaves room for a few tokens, and whether it had to be cut for that.
-    fn fit(&self, text: String, writer: &impl Writer) -> Result<(String, bool)> {
-        let most = self.limits.max_seq_len;
-        let ids = writer.encode(&text)?;
-        let Some(mut shorter) = shorten(&ids, most, |ids| writer.decode(ids)) else {
-            return Ok((text, false));
-        };
-        // Half a character at the cut may have become several tokens.
-        let mut room = most;
-        while room > 10 && writer.encode(&shorter)?.len() >= most {
-            room -= 10;
-            shorter = shorten(&ids, room, |ids| writer.decode(ids)).unwrap_or(shorter);
-        }
-        Ok((shorter, true))
-    }
 }
 
 /// Rewrites a file. All that can be wrong with the input, the output and the settings is found out before `load` is

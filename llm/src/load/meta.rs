@@ -184,7 +184,7 @@ impl Params {
             -1 => tokenizer.vocab_size(),
             size => usize::try_from(size).map_err(|_| format!("`vocab_size` is {size}"))?,
         };
-        if self.n_heads == 0 || self.dim % self.n_heads != 0 {
+        if self.n_heads == 0 || !self.dim.is_multiple_of(self.n_heads) {
             return Err(format!(
                 "`dim` {} is no multiple of `n_heads` {}",
                 self.dim, self.n_heads
@@ -245,7 +245,7 @@ fn reorder(weights: StateDict, config: &LlamaConfig) -> StateDict {
             let turned = [".q_proj.weight", ".k_proj.weight"];
             let rows = tensor.shape().first().copied().unwrap_or(0);
             // Rows that are no whole number of heads are left to the strict load to complain about.
-            if turned.iter().any(|end| name.ends_with(end)) && rows % dim == 0 {
+            if turned.iter().any(|end| name.ends_with(end)) && rows.is_multiple_of(dim) {
                 (name, tensor.reorder_rows(order(rows)))
             } else {
                 (name, tensor)

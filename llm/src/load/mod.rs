@@ -1,6 +1,7 @@
 //! Model directories → a model with its tokenizer.
 
 mod hugging_face;
+mod layout;
 mod meta;
 
 use crate::config::LlamaConfig;
@@ -60,7 +61,10 @@ impl<B: Backend> Pretrained<B> {
         } = open(directory)?;
         let skeleton = config.build(Init::Zeros, options.precision, device);
         let dtype = options.weights.compute();
-        let model = apply_as(skeleton, weights, directory, dtype, device)?;
+        let mut model = apply_as(skeleton, weights, directory, dtype, device)?;
+        if options.weights == options.precision {
+            model = layout::store_by_input(model);
+        }
         Ok(Self {
             model,
             tokenizer,

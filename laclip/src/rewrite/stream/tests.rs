@@ -1,7 +1,9 @@
 //! The stream with a writer that needs no model.
 
 use super::*;
-use crate::rewrite::prompt::HEADER;
+use crate::rewrite::pool::Pool;
+use crate::rewrite::prompt::{HEADER, PromptForm};
+use llm::{Limits, Sampling};
 use std::path::Path;
 
 /// Answers with what it was asked, scrambled by the seed; breaks after a given number of batches.

@@ -1,0 +1,58 @@
+//! Tiny Llamas against transformers. Reference: `tests/reference/llm.py` (transformers 5.23, float32, CPU).
+
+mod files;
+mod generation;
+mod logits;
+mod tokenizer;
+
+use burn::prelude::*;
+use burn::tensor::TensorData;
+use clip_burn::clip::checkpoint::{StateDict, read_state_dict};
+use clip_burn::llm::{LoadOptions, Pretrained, Prompt};
+use std::path::{Path, PathBuf};
+
+/// The logits reach 15; two layers round to about 1e-5 of that.
+const TOLERANCE: f32 = 1e-4;
+const VARIANTS: [&str; 5] = ["llama1", "llama2", "llama3", "llama3_tied", "linear"];
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/llm")
+        .join(name)
+}
+
+fn load<B: Backend>(name: &str) -> Pretrained<B> {
+    Pretrained::load(&path(name), &LoadOptions::default(), &Default::default()).unwrap()
+}
+
+struct Fixture(StateDict);
+
+impl Fixture {
+    fn read(name: &str) -> Self {
+        Self(read_state_dict(&path(&format!("{name}.safetensors"))).unwrap())
+    }
+
+    fn values(&self, name: &str) -> Vec<f32> {
+        self.0.get(name).unwrap().values()
+    }
+
+    fn list(&self, name: &str) -> Vec<u32> {
+        self.values(name).iter().map(|id| *id as u32).collect()
+    }
+
+    fn prompts(&self) -> Vec<Prompt> {
+        (0..4)
+            .map(|i| Prompt {
+                ids: self.list(&format!("prompt.{i}")),
+                seed: 0,
+            })
+            .collect()
+    }
+
+    fn ids<B: Backend>(&self) -> Tensor<B, 2, Int> {
+        let tensor = self.0.get("ids").unwrap();
+        let shape: [usize; 2] = tensor.shape().try_into().unwrap();
+        let ids: Vec<i32> = tensor.values().iter().map(|id| *id as i32).collect();
+        Tensor::from_data(TensorData::new(ids, shape), &Default::default())
+    }
+}

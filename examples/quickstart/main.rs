@@ -1,0 +1,241 @@
+//! From nothing to trained and evaluated CLIPs in minutes on two CPU cores, with no download.
+//!
+//! Makes a small captioned world, trains each method on it with the same budget, evaluates zero-shot classification and
+//! retrieval, prints a table and writes a report.
+
+mod table;
+
+use anyhow::{Context, Result};
+use burn::backend::Autodiff;
+use burn::prelude::*;
+use burn::tensor::backend::AutodiffBackend;
+use clap::Parser;
+use clip_burn::backend::{BackendArg, Job, with_backend};
+use clip_burn::clip::{Precision, Pretrained};
+use clip_burn::data::scenes::{
+    Scenes, Split, TEMPLATES, Words, contact_sheet,
+    write::{ImageFormat, write_imagenet, write_karpathy},
+};
+use clip_burn::eval::datasets::image_folder;
+use clip_burn::eval::datasets::retrieval::{RetrievalOptions, retrieval as read_retrieval};
+use clip_burn::eval::prompts::{ClassName, Prompts, Templates};
+use clip_burn::eval::tasks::{Outcome, retrieval::retrieval, zero_shot::zero_shot};
+use clip_burn::eval::{Extraction, RunResult, report};
+use clip_burn::methods;
+use clip_burn::train::logs::read_metrics;
+use clip_burn::train::report::Report;
+use clip_burn::train::{DataTable, Recipe, Resume, SourceConfig};
+use maud::html;
+use std::path::{Path, PathBuf};
+use table::{Clock, RECALL_AT, Table};
+
+#[global_allocator]
+static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
+
+/// Train and evaluate small CLIPs on a built-in captioned world; needs no arguments and no download
+#[derive(Parser)]
+#[command(after_help = "Example:
+  cargo run --release --example quickstart
+
+Writes runs/quickstart/: data/ (images, annotations), a folder for each method (checkpoints, logs, the trained model
+directory), results/ and report.html.")]
+struct Arguments {
+    /// Where to write; an earlier run there is replaced
+    #[arg(long, default_value = "runs/quickstart")]
+    out: PathBuf,
+    /// Optimizer steps of each method [default: the recipes']
+    #[arg(long)]
+    steps: Option<u64>,
+    /// flex, ndarray, wgpu, cuda or cuda:N, as far as compiled in
+    #[arg(long, default_value_t)]
+    backend: BackendArg,
+}
+
+/// Name, folder and recipe of each method; users copy the recipes.
+const METHODS: [(&str, &str, &str); 2] = [
+    ("CLIP", "clip", include_str!("../../recipes/scenes.toml")),
+    (
+        "LaCLIP",
+        "laclip",
+        include_str!("../../laclip/recipes/scenes.toml"),
+    ),
+];
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    with_backend(arguments.backend, Precision::F32, Quickstart(arguments))
+}
+
+struct Quickstart(Arguments);
+
+/// What is kept of a trained method.
+struct Trained {
+    name: &'static str,
+    recipe: Recipe,
+    results: Vec<RunResult>,
+}
+
+impl Job for Quickstart {
+    type Out = Result<()>;
+
+    fn run<B: Backend>(self, device: B::Device) -> Result<()>
+    where
+        Autodiff<B>: AutodiffBackend<InnerBackend = B>,
+    {
+        let Self(arguments) = self;
+        let out = fresh_folder(&arguments.out)?;
+        let recipes = METHODS.map(|(_, folder, text)| recipe(&out, folder, text, arguments.steps));
+        let recipes = recipes.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut clock = Clock::start();
+
+        let world = world(&recipes[0])?;
+        write_world(&world, &out.join("data"))?;
+        clock.lap("making the data".into());
+
+        let mut methods = Vec::new();
+        for ((name, folder, _), recipe) in METHODS.into_iter().zip(recipes) {
+            eprintln!("training {name}");
+            let model = methods::train::<Autodiff<B>>(&recipe, Resume::No, device.clone())?.model;
+            clock.lap(format!("training {name}"));
+            let results = evaluate(&model, folder, &world, &out, &device)?;
+            for result in &results {
+                let file = format!("{folder}_{}.json", result.dataset);
+                result.save(&out.join("results").join(file))?;
+            }
+            clock.lap(format!("evaluating {name}"));
+            methods.push(Trained {
+                name,
+                recipe,
+                results,
+            });
+        }
+
+        let table = Table::new(&methods, &world);
+        table.print(&clock);
+        let page = out.join("report.html");
+        write_report(&page, &table, &clock, &methods, &out)?;
+        println!("\nreport: {}", page.display());
+        for method in &methods {
+            let model = method.recipe.out().join("model");
+            println!("model directory, {}: {}", method.name, model.display());
+        }
+        Ok(())
+    }
+}
+
+/// Removes what an earlier run left, and only that: any other folder is refused.
+fn fresh_folder(out: &Path) -> Result<PathBuf> {
+    const MARK: &str = ".quickstart";
+    if out.exists() {
+        let ours = out.join(MARK).is_file();
+        let empty = out
+            .read_dir()
+            .is_ok_and(|mut entries| entries.next().is_none());
+        anyhow::ensure!(
+            ours || empty,
+            "{}: not written by this example; remove it or choose another --out",
+            out.display()
+        );
+        std::fs::remove_dir_all(out).with_context(|| out.display().to_string())?;
+    }
+    std::fs::create_dir_all(out.join("results")).with_context(|| out.display().to_string())?;
+    std::fs::write(out.join(MARK), "").with_context(|| out.display().to_string())?;
+    Ok(out.canonicalize()?)
+}
+
+/// The recipe as a file in the output folder, with its run beside it.
+fn recipe(out: &Path, folder: &str, text: &str, steps: Option<u64>) -> Result<Recipe> {
+    let path = out.join(format!("{folder}.toml"));
+    std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+    let mut settings = vec![format!("run.out={folder}")];
+    settings.extend(steps.map(|steps| format!("run.steps={steps}")));
+    Ok(Recipe::load(&path, &settings)?)
+}
+
+/// The world that a recipe trains on.
+fn world(recipe: &Recipe) -> Result<Scenes> {
+    let sources = recipe.section::<DataTable>("data")?.sources;
+    let scenes = sources.into_iter().find_map(|source| match source {
+        SourceConfig::Scenes(config) => Some(config.world),
+        _ => None,
+    });
+    Ok(Scenes::new(scenes.context("the recipe has no scenes")?)?)
+}
+
+/// The test images of the world in the formats that real data sets have.
+fn write_world(world: &Scenes, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let (test, png) = (Split::Test, ImageFormat::Png);
+    write_karpathy(world, test, &folder.join("retrieval"), png)?;
+    write_imagenet(world, test, &folder.join("classes"), png)?;
+    contact_sheet(world, Split::Train, 12, 3).save(folder.join("sheet.png"))?;
+    Ok(())
+}
+
+fn evaluate<B: Backend>(
+    model: &Pretrained<B>,
+    method: &str,
+    world: &Scenes,
+    out: &Path,
+    device: &Device<B>,
+) -> Result<Vec<RunResult>> {
+    let options = Extraction::default();
+    let named = |outcome: Outcome, dataset: &str| outcome.named(dataset, "scenes", method, "en");
+    let mut results = Vec::new();
+    let images = image_folder("scenes", &out.join("data/classes"), "images")?;
+    for (dataset, words) in [("web_words", Words::Web), ("synonyms", Words::Synonyms)] {
+        let prompts = Prompts {
+            classes: world
+                .class_names(words)
+                .into_iter()
+                .map(ClassName::from)
+                .collect(),
+            templates: Templates::Shared(TEMPLATES.iter().map(|t| t.to_string()).collect()),
+        };
+        let outcome = zero_shot(model, &images, &prompts, &options, device)?;
+        results.push(named(outcome, dataset));
+    }
+    let folder = out.join("data/retrieval");
+    let pairs = read_retrieval(
+        "karpathy",
+        &folder.join("dataset_scenes.json"),
+        &folder.join("images"),
+        &RetrievalOptions {
+            split: "test".into(),
+            ..RetrievalOptions::default()
+        },
+    )?;
+    let outcome = retrieval(model, &pairs, &RECALL_AT, &options, device)?;
+    results.push(named(outcome, "retrieval"));
+    Ok(results)
+}
+
+fn write_report(
+    page: &Path,
+    table: &Table,
+    clock: &Clock,
+    methods: &[Trained],
+    out: &Path,
+) -> Result<()> {
+    let sheet = report::data_uri(&out.join("data/sheet.png"), "image/png")?;
+    let mut report = Report::new("Quickstart: CLIP on a small captioned world")
+        .section("Result", table.html(clock))
+        .section(
+            "Images and captions",
+            html! { img src=(sheet) alt="training images with their captions"; },
+        );
+    for method in methods {
+        let metrics = read_metrics(&method.recipe.out().join("metrics.jsonl"))?;
+        report = report.curves(&format!("Training {}", method.name), &metrics);
+    }
+    for method in methods {
+        let title = format!("Retrieval by {}", method.name);
+        report = report.section(&title, report::gallery(&method.results));
+    }
+    for method in methods {
+        let title = format!("Recipe of {}", method.name);
+        report = report.section(&title, html! { pre { (method.recipe.to_toml()) } });
+    }
+    report.write(page)?;
+    Ok(())
+}

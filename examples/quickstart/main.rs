@@ -84,31 +84,51 @@ impl Job for Quickstart {
     {
         let Self(arguments) = self;
         let out = fresh_folder(&arguments.out)?;
-        let recipes = METHODS.map(|(_, folder, text)| recipe(&out, folder, text, arguments.steps));
-        let recipes = recipes.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut recipes = Vec::new();
+        for (_, folder, text) in METHODS {
+            recipes.push(recipe(&out, folder, text, arguments.steps)?);
+        }
         let mut clock = Clock::start();
 
         let world = world(&recipes[0])?;
         write_world(&world, &out.join("data"))?;
         clock.lap("making the data".into());
 
+        // Each method keeps one core busy; on a device of its own they take turns.
+        let side_by_side = matches!(arguments.backend, BackendArg::Flex | BackendArg::NdArray);
+        let train = |recipe: &Recipe| {
+            methods::train::<Autodiff<B>>(recipe, Resume::No, device.clone())
+                .map(|outcome| outcome.model)
+        };
+        let models: Vec<_> = if side_by_side {
+            std::thread::scope(|scope| {
+                let runs: Vec<_> = recipes
+                    .iter()
+                    .map(|recipe| scope.spawn(|| train(recipe)))
+                    .collect();
+                runs.into_iter()
+                    .map(|run| run.join().expect("training panicked"))
+                    .collect()
+            })
+        } else {
+            recipes.iter().map(train).collect()
+        };
+        clock.lap("training".into());
+
         let mut methods = Vec::new();
-        for ((name, folder, _), recipe) in METHODS.into_iter().zip(recipes) {
-            eprintln!("training {name}");
-            let model = methods::train::<Autodiff<B>>(&recipe, Resume::No, device.clone())?.model;
-            clock.lap(format!("training {name}"));
-            let results = evaluate(&model, folder, &world, &out, &device)?;
+        for (((name, folder, _), recipe), model) in METHODS.into_iter().zip(recipes).zip(models) {
+            let results = evaluate(&model?, folder, &world, &out, &device)?;
             for result in &results {
                 let file = format!("{folder}_{}.json", result.dataset);
                 result.save(&out.join("results").join(file))?;
             }
-            clock.lap(format!("evaluating {name}"));
             methods.push(Trained {
                 name,
                 recipe,
                 results,
             });
         }
+        clock.lap("evaluating".into());
 
         let table = Table::new(&methods, &world);
         table.print(&clock);

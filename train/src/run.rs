@@ -264,7 +264,13 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
             let export = |dir: &std::path::Path| task.export(&state.model, dir);
             match checkpoints.save(&state.snapshot(), recipe, export) {
                 Ok(dir) => logs.note(&format!("saved {}", dir.display())),
-                Err(error) if last => return Err(error),
+                Err(error) if last => {
+                    return Err(TrainError::Task {
+                        what: "writing the last checkpoint; earlier ones are intact, so that after making \
+                               room --resume latest goes on from there",
+                        source: error.into(),
+                    });
+                }
                 Err(error) => logs.note(&format!(
                     "a checkpoint could not be written: {error}; earlier ones are intact, training goes on"
                 )),

@@ -93,3 +93,34 @@ pub fn train<B: AutodiffBackend>(
 fn dropout(prob: f64) -> Option<PatchDropout> {
     (prob > 0.0).then_some(PatchDropout { prob })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use train::validation::ValidationTable;
+
+    #[test]
+    fn every_table_of_the_recipes_in_this_repository_is_understood() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut read = 0;
+        for folder in ["recipes", "laclip/recipes"] {
+            for entry in root.join(folder).read_dir().unwrap() {
+                let path = entry.unwrap().path();
+                let understood = || -> Result<()> {
+                    let recipe = Recipe::load(&path, &[])?;
+                    recipe.section::<Method>("method")?;
+                    recipe.section::<DataTable>("data")?;
+                    recipe.section::<ValidationTable>("validation")?;
+                    let model: ModelTable = recipe.section("model")?;
+                    model.precision()?;
+                    assert!(clip::ModelConfig::preset(&model.name).is_ok(), "{path:?}");
+                    Ok(())
+                };
+                understood().unwrap_or_else(|error| panic!("{error}"));
+                read += 1;
+            }
+        }
+        assert!(read >= 4, "{read} recipes");
+    }
+}

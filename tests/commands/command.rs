@@ -3,7 +3,8 @@
 use image::{Rgb, RgbImage};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// What a command said and how it ended.
@@ -13,14 +14,19 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-/// Runs an example in `folder`. `cargo test` builds examples beside the tests.
-#[track_caller]
-pub fn run_in<I: AsRef<OsStr>>(folder: &Path, example: &str, arguments: &[I]) -> Outcome {
+/// The binary of an example. `cargo test` builds examples beside the tests.
+fn binary(example: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
-    let binary = profile
+    profile
         .join("examples")
-        .join(format!("{example}{}", std::env::consts::EXE_SUFFIX));
+        .join(format!("{example}{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// Runs an example in `folder`.
+#[track_caller]
+pub fn run_in<I: AsRef<OsStr>>(folder: &Path, example: &str, arguments: &[I]) -> Outcome {
+    let binary = binary(example);
     let output = Command::new(&binary)
         .args(arguments)
         .current_dir(folder)
@@ -88,6 +94,34 @@ impl Folder {
     #[track_caller]
     pub fn run<I: AsRef<OsStr>>(&self, example: &str, arguments: &[I]) -> Outcome {
         run_in(self.0.path(), example, arguments)
+    }
+
+    /// Starts an example here and kills it (SIGKILL) as soon as `ready`.
+    #[track_caller]
+    pub fn kill_when<I: AsRef<OsStr>>(
+        &self,
+        example: &str,
+        arguments: &[I],
+        ready: impl Fn() -> bool,
+    ) {
+        let mut child: Child = Command::new(binary(example))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        while !ready() {
+            assert!(
+                start.elapsed() < Duration::from_secs(120),
+                "it never was ready"
+            );
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "it ended before it was killed");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {

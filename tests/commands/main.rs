@@ -18,3 +18,4 @@ mod features;
 mod python;
 mod rewrite;
 mod scenes;
+mod train;

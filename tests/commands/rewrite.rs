@@ -1,9 +1,7 @@
 //! `rewrite`: one line for every line, through kills, and what it refuses.
 
 use crate::command::{Folder, Outcome, words};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 /// Llamas in their folders below a tokenizer, made by `tests/reference/llm.py`.
 fn with_llama() -> Folder {
@@ -88,35 +86,10 @@ fn every_line_of_any_kind_has_its_line() {
 
 /// Starts a run and kills it as soon as its output has `lines` lines.
 fn kill_at(folder: &Folder, flags: &str, lines: usize) {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let binary: PathBuf = profile
-        .join("examples")
-        .join(format!("rewrite{}", std::env::consts::EXE_SUFFIX));
-    let mut child: Child = Command::new(binary)
-        .args(words(flags))
-        .current_dir(folder.path("."))
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
-    loop {
+    folder.kill_when("rewrite", &words(flags), || {
         let written = std::fs::read_to_string(folder.path("out.txt")).unwrap_or_default();
-        if written.matches('\n').count() >= lines {
-            break;
-        }
-        assert!(
-            start.elapsed() < Duration::from_secs(120),
-            "nothing is written"
-        );
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "ended before it was killed"
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+        written.matches('\n').count() >= lines
+    });
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub struct Progress {
     pub samples: u64,
     /// Steps skipped because a loss or gradient was not finite.
     pub skipped: u64,
-    /// Latest validation metrics.
+    /// Metrics of these weights, if they were validated at this step.
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -163,8 +163,8 @@ impl Checkpoints {
             return Err(TrainError::checkpoint(
                 dir,
                 format!(
-                    "it was made by another recipe:\n  {list}\nResume with the recipe that is in the \
-                     checkpoint, or start a new run in another folder."
+                    "it was made by another recipe (its value → yours):\n  {list}\nPut its values back to \
+                     continue, or start anew with another run.out."
                 ),
             ));
         }
@@ -185,6 +185,60 @@ impl Checkpoints {
         })
     }
 
+    /// Refuses to start anew where checkpoints of an earlier run are: its later ones would displace those of
+    /// the new run and be resumed in their stead.
+    ///
+    /// # Errors
+    ///
+    /// When there is a checkpoint.
+    pub fn refuse_any(&self) -> Result<()> {
+        match self.all().last() {
+            None => Ok(()),
+            Some(dir) => Err(TrainError::checkpoint(
+                dir,
+                "it belongs to an earlier run in the same folder: continue that run with --resume latest, \
+                 choose another run.out, or remove the folder",
+            )),
+        }
+    }
+
+    /// Checks that the metric that rates checkpoints was measured.
+    ///
+    /// # Errors
+    ///
+    /// When it is not among the metrics, with those that are.
+    pub fn check_metrics(&self, metrics: &BTreeMap<String, f64>) -> Result<()> {
+        match &self.config.best {
+            Some(best) if !metrics.contains_key(best) => {
+                let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
+                Err(TrainError::Config(format!(
+                    "checkpoint.best = \"{best}\" is no metric of this validation; it has {}",
+                    known.join(", ")
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// True if the weights were just validated and are better than those of every checkpoint.
+    pub fn improves(&self, progress: &Progress) -> bool {
+        self.value(progress).is_some_and(|value| {
+            let all = self.all();
+            let mut rated = all.iter().filter_map(|dir| self.rating(dir));
+            rated.all(|before| value > before)
+        })
+    }
+
+    /// The metric by which weights are rated.
+    fn value(&self, progress: &Progress) -> Option<f64> {
+        progress.metrics.get(self.config.best.as_ref()?).copied()
+    }
+
+    fn rating(&self, dir: &Path) -> Option<f64> {
+        let text = fs::read_to_string(dir.join("state.json")).ok()?;
+        self.value(&serde_json::from_str(&text).ok()?)
+    }
+
     /// Folders of complete checkpoints, oldest first.
     fn all(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
@@ -199,17 +253,10 @@ impl Checkpoints {
     /// Removes what is neither among the last ones nor the best. A folder that cannot be removed stays.
     fn prune(&self) {
         let all = self.all();
-        let best = self.config.best.as_ref().and_then(|metric| {
-            let value = |dir: &PathBuf| {
-                let text = fs::read_to_string(dir.join("state.json")).ok()?;
-                let progress: Progress = serde_json::from_str(&text).ok()?;
-                progress.metrics.get(metric).copied()
-            };
-            let rated = all.iter().filter_map(|dir| Some((value(dir)?, dir)));
-            rated
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .map(|(_, dir)| dir.clone())
-        });
+        let rated = all
+            .iter()
+            .filter_map(|dir| Some((self.rating(dir)?, dir.clone())));
+        let best = rated.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, dir)| dir);
         let old = all.len().saturating_sub(self.config.keep.max(1));
         for dir in all
             .into_iter()

@@ -17,6 +17,7 @@ pub struct Loaded<T> {
     next: u64,
     /// Time waited for loaders that are gone.
     waited: Duration,
+    /// Replaced samples that were told, of this loader.
     told: usize,
 }
 
@@ -79,23 +80,20 @@ impl<T: Send + 'static> Batches<T> for Loaded<T> {
         self.waited + self.loader.as_ref().map_or(Duration::ZERO, wait)
     }
 
+    /// Names every sample that was replaced, the first hundred where one batch has more.
     fn notes(&mut self) -> Vec<String> {
-        let Some(report) = self.loader.as_ref().map(Loader::report) else {
+        let Some(loader) = &mut self.loader else {
             return Vec::new();
         };
-        if report.skipped == self.told {
-            return Vec::new();
+        let named = loader.take_untold();
+        let mut notes: Vec<String> = named.iter().map(|s| format!("replaced {s}")).collect();
+        let skipped = loader.report().skipped;
+        let more = skipped - self.told - named.len();
+        if more > 0 {
+            notes.push(format!("replaced {more} more, {skipped} so far"));
         }
-        self.told = report.skipped;
-        let latest = report
-            .latest
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        vec![format!(
-            "{} samples replaced so far, the latest: {latest}",
-            report.skipped
-        )]
+        self.told = skipped;
+        notes
     }
 }
 

@@ -95,6 +95,9 @@ where
         .section::<DataTable>("data")?
         .relative_to(&recipe.resolve(""));
     let validation = Validation::open(recipe)?;
+    if let Some(best) = &recipe.checkpoint.best {
+        validation.check_best(best)?;
+    }
     let (source, sampler) = data.open(recipe.run.seed, 0, 1)?;
     let augment = Augment::new(data.augment.clone(), start.preprocess.config().size)
         .map_err(|error| TrainError::Config(format!("data.augment: {error}")))?;

@@ -281,11 +281,11 @@ impl Recipe {
 }
 
 fn is_incidental(key: &str) -> bool {
-    ["run.out", "run.max_skipped"].contains(&key)
+    ["run.out", "run.max_skipped", "data.loader.max_bad"].contains(&key)
         || ["checkpoint.", "log.", "validation."]
             .iter()
             .any(|table| key.starts_with(table))
-        || ["threads", "workers", "prefetch"]
+        || ["threads", "workers", "prefetch", "ahead"]
             .iter()
             .any(|name| key.ends_with(name))
 }

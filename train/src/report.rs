@@ -86,7 +86,7 @@ pub fn last_values(entries: &[Entry]) -> Markup {
     let last = |kind| entries.iter().rev().find(|e| e.kind == kind);
     html! {
         table {
-            tr { th { "after step" } th { "value" } th {} }
+            tr { th { "after step" } th {} th.number { "value" } }
             @for entry in [last(Kind::Train), last(Kind::Validation)].into_iter().flatten() {
                 @for (name, value) in entry.values.iter().chain(&entry.speed) {
                     tr { td { (entry.step) } td { (name) } td.number { (number(*value)) } }
@@ -106,7 +106,7 @@ svg { width: 100%; height: auto } svg text { font-size: 11px; fill: #57606a }\n\
 .grid { stroke: #e4e8ec } .raw { fill: none; stroke: #9cc2f0 } \
 .line { fill: none; stroke: #1f6feb; stroke-width: 2; stroke-linejoin: round } .dot { fill: #1f6feb }\n\
 table { border-collapse: collapse } th, td { padding: .2rem .9rem .2rem 0; text-align: left } \
-td.number { text-align: right; font-variant-numeric: tabular-nums }\n\
+.number { text-align: right; font-variant-numeric: tabular-nums }\n\
 pre { background: #f4f6f8; padding: 1rem; overflow-x: auto; border-radius: 6px }\n\
 img { max-width: 100% }\n";
 
@@ -183,7 +183,7 @@ impl Chart<'_> {
                     @for value in ticks {
                         @let y = place(&(x0, value)).1;
                         line.grid x1=(LEFT) x2=(WIDTH - MARGIN) y1=(y) y2=(y) {}
-                        text x=(LEFT - 6.0) y=(y + 4.0) text-anchor="end" { (number(value)) }
+                        text x=(LEFT - 6.0) y=(y + 4.0) text-anchor="end" { (tick(value, y0, y1)) }
                     }
                     text x=(LEFT) y=(HEIGHT - 6.0) { (x0) }
                     text x=(WIDTH - MARGIN) y=(HEIGHT - 6.0) text-anchor="end" { "step " (x1) }
@@ -243,6 +243,16 @@ fn number(value: f64) -> String {
     }
 }
 
+/// A value on an axis from `low` to `high`, with enough digits to tell its neighbours apart.
+fn tick(value: f64, low: f64, high: f64) -> String {
+    let size = low.abs().max(high.abs());
+    if !(1e-3..1e5).contains(&size) {
+        return number(value);
+    }
+    let digits = 1.0 - ((high - low) / 4.0).log10().floor();
+    format!("{value:.*}", digits.clamp(0.0, 6.0) as usize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +284,13 @@ mod tests {
         let page = std::fs::read_to_string(path).unwrap();
         assert!(page.contains("a &lt; b") && page.contains("<polyline"));
         assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("src="));
+    }
+
+    #[test]
+    fn the_marks_of_an_axis_can_be_told_apart() {
+        assert_eq!(tick(2.6593, 2.6589, 2.6601), "2.6593");
+        assert_eq!(tick(41.69, 3.07, 54.57), "42");
+        assert_eq!(tick(2.5e-4, 0.0, 5e-4), "2.50e-4");
     }
 
     #[test]

@@ -120,10 +120,19 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
     let model = with_stable_ids(model)?;
     let groups = Groups::new(&recipe.groups, parameters(&model))?;
     let checkpoints = Checkpoints::new(recipe.out().join("checkpoints"), recipe.checkpoint.clone());
+    let chief = collective.rank() == 0;
+    if chief && resume == Resume::No {
+        checkpoints.refuse_any()?;
+    }
+    if let (true, None, Some(best)) = (chief, &validate, &recipe.checkpoint.best) {
+        return Err(TrainError::Config(format!(
+            "checkpoint.best = \"{best}\", but nothing is validated: add [[validation.zero_shot]] or \
+             [[validation.retrieval]], or remove checkpoint.best"
+        )));
+    }
     let mut state = State::new(model, recipe, &groups);
     let notes = state.resume(&resume, &checkpoints, recipe, &groups, &device)?;
 
-    let chief = collective.rank() == 0;
     let mut logs = match chief {
         true => Some(Logs::open(
             &recipe.out(),
@@ -181,6 +190,7 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
         }
 
         state.progress.step += 1;
+        state.progress.metrics.clear();
         state.progress.samples += (samples * collective.world()) as u64;
         if finite {
             if let Some(max) = recipe.optimizer.clip_norm {
@@ -234,10 +244,14 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
                 source,
             })?;
             logs.record(&entry(Kind::Validation, metrics.clone(), BTreeMap::new()));
+            match checkpoints.check_metrics(&metrics) {
+                Err(error) if last => logs.note(&error.to_string()),
+                checked => checked?,
+            }
             state.progress.metrics = metrics;
             meter.pause(batches.waited());
         }
-        if every(recipe.checkpoint.every)
+        if (every(recipe.checkpoint.every) || checkpoints.improves(&state.progress))
             && let Some(logs) = &mut logs
         {
             if device_faulted() {
@@ -250,7 +264,13 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
             let export = |dir: &std::path::Path| task.export(&state.model, dir);
             match checkpoints.save(&state.snapshot(), recipe, export) {
                 Ok(dir) => logs.note(&format!("saved {}", dir.display())),
-                Err(error) if last => return Err(error),
+                Err(error) if last => {
+                    return Err(TrainError::Task {
+                        what: "writing the last checkpoint; earlier ones are intact, so that after making \
+                               room --resume latest goes on from there",
+                        source: error.into(),
+                    });
+                }
                 Err(error) => logs.note(&format!(
                     "a checkpoint could not be written: {error}; earlier ones are intact, training goes on"
                 )),

@@ -120,6 +120,27 @@ impl Validation {
         self.zero_shot.is_empty() && self.retrieval.is_empty()
     }
 
+    /// Checks that the metric that rates checkpoints can be one of these data sets.
+    ///
+    /// # Errors
+    ///
+    /// When it begins with none of their names.
+    pub fn check_best(&self, best: &str) -> Result<()> {
+        let zero_shot = self.zero_shot.iter().map(|(name, ..)| name.as_str());
+        let retrieval = self.retrieval.iter().map(|(name, ..)| name.as_str());
+        let names: Vec<&str> = zero_shot.chain(retrieval).collect();
+        let rest = |name: &&str| best.strip_prefix(*name).is_some_and(|m| m.starts_with('_'));
+        if names.is_empty() || names.iter().any(rest) {
+            return Ok(());
+        }
+        let names = names.join(", ");
+        Err(TrainError::Config(format!(
+            "checkpoint.best = \"{best}\" should read NAME_METRIC, such as {}_acc1; the data sets of \
+             [validation] are {names}",
+            names.split(", ").next().unwrap_or_default()
+        )))
+    }
+
     /// Metrics of a model, named `NAME_METRIC`, such as `imagenet_acc1`.
     ///
     /// # Errors

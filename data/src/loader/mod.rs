@@ -223,6 +223,11 @@ impl<B: Send + 'static> Loader<B> {
         &self.report
     }
 
+    /// Takes the samples skipped since the last call, the first [`LoaderReport::KEPT`] of them.
+    pub fn take_untold(&mut self) -> Vec<Skipped> {
+        std::mem::take(&mut self.report.untold)
+    }
+
     /// Batches an epoch has when it is loaded from its beginning.
     pub fn batches_per_epoch(&self) -> usize {
         let (len, size) = (self.sampler.len(), self.options.batch_size);

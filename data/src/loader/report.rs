@@ -50,8 +50,7 @@ pub struct LoaderReport {
     pub skipped: usize,
     /// The latest of them.
     pub latest: Option<Skipped>,
-    /// Skipped samples that were not told yet, the first [`LoaderReport::KEPT`]; the caller logs
-    /// and clears them.
+    /// Skipped samples that were not taken yet, the first [`LoaderReport::KEPT`].
     pub untold: Vec<Skipped>,
 }
 

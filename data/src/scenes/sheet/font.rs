@@ -1,21 +1,25 @@
-//! A tiny font: 5 x 7 dots per letter, enough for captions under pictures.
+//! A tiny font: 5 x 7 dots per letter and two more rows for tails, enough for captions under pictures.
 
 /// Columns of a letter.
 pub(super) const WIDTH: u32 = 5;
-/// Rows of a letter.
-pub(super) const HEIGHT: u32 = 7;
+/// Rows of a letter: seven above the line, two below.
+pub(super) const HEIGHT: u32 = ABOVE + BELOW;
+const ABOVE: u32 = 7;
+const BELOW: u32 = 2;
 
 /// Whether a dot of a letter is set. Letters outside the table show as a box.
 pub(super) fn dot(letter: char, x: u32, y: u32) -> bool {
     const BOX: [u8; 7] = [31, 17, 17, 17, 17, 17, 31];
     let number = (letter as usize).wrapping_sub(' ' as usize);
     let rows = GLYPHS.get(number).unwrap_or(&BOX);
-    rows[y as usize] >> (WIDTH - 1 - x) & 1 == 1
+    let lowered = if "gpqy".contains(letter) { BELOW } else { 0 };
+    let row = y.checked_sub(lowered).and_then(|y| rows.get(y as usize));
+    row.is_some_and(|row| row >> (WIDTH - 1 - x) & 1 == 1)
 }
 
 /// Rows of each letter from ' ' to '~', top to bottom; the highest of five bits is the left dot.
 #[rustfmt::skip]
-const GLYPHS: [[u8; 7]; 95] = [
+const GLYPHS: [[u8; ABOVE as usize]; 95] = [
     [0, 0, 0, 0, 0, 0, 0], // space
     [4, 4, 4, 4, 4, 0, 4], // !
     [10, 10, 0, 0, 0, 0, 0], // "
@@ -87,7 +91,7 @@ const GLYPHS: [[u8; 7]; 95] = [
     [1, 1, 15, 17, 17, 17, 15], // d
     [0, 0, 14, 17, 31, 16, 14], // e
     [6, 9, 8, 28, 8, 8, 8], // f
-    [0, 15, 17, 17, 15, 1, 14], // g
+    [15, 17, 17, 17, 15, 1, 14], // g
     [16, 16, 22, 25, 17, 17, 17], // h
     [4, 0, 12, 4, 4, 4, 14], // i
     [2, 0, 6, 2, 2, 18, 12], // j
@@ -96,8 +100,8 @@ const GLYPHS: [[u8; 7]; 95] = [
     [0, 0, 26, 21, 21, 17, 17], // m
     [0, 0, 22, 25, 17, 17, 17], // n
     [0, 0, 14, 17, 17, 17, 14], // o
-    [0, 30, 17, 17, 30, 16, 16], // p
-    [0, 13, 19, 17, 15, 1, 1], // q
+    [30, 17, 17, 17, 30, 16, 16], // p
+    [15, 17, 17, 17, 15, 1, 1], // q
     [0, 0, 22, 25, 16, 16, 16], // r
     [0, 0, 15, 16, 14, 1, 30], // s
     [8, 8, 28, 8, 8, 9, 6], // t
@@ -105,7 +109,7 @@ const GLYPHS: [[u8; 7]; 95] = [
     [0, 0, 17, 17, 17, 10, 4], // v
     [0, 0, 17, 17, 21, 21, 10], // w
     [0, 0, 17, 10, 4, 10, 17], // x
-    [0, 17, 17, 17, 15, 1, 14], // y
+    [17, 17, 17, 17, 15, 1, 14], // y
     [0, 0, 31, 2, 4, 8, 31], // z
     [2, 4, 4, 8, 4, 4, 2], // {
     [4, 4, 4, 4, 4, 4, 4], // |
@@ -129,5 +133,10 @@ mod tests {
     fn the_letter_l_has_a_foot_to_the_right() {
         assert!(dot('L', 0, 0) && !dot('L', 4, 0) && dot('L', 4, 6));
         assert!(dot('é', 0, 0), "letters outside the table are boxes");
+    }
+
+    #[test]
+    fn tails_reach_below_the_line() {
+        assert!(dot('p', 0, 8) && !dot('P', 0, 7) && !dot('p', 0, 1));
     }
 }

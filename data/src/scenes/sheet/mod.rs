@@ -11,7 +11,7 @@ const PICTURE: u32 = 192;
 /// Letters per line.
 const COLUMNS: usize = 52;
 const LETTER: u32 = font::WIDTH + 1;
-const LINE: u32 = font::HEIGHT + 3;
+const LINE: u32 = font::HEIGHT + 1;
 const GAP: u32 = 14;
 const PAPER: Rgb<u8> = Rgb([250, 250, 248]);
 const INK: Rgb<u8> = Rgb([30, 30, 34]);

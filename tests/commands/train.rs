@@ -1,0 +1,380 @@
+//! `train`: killed and resumed, validated on the way, and what it refuses before a step is made.
+
+use crate::command::{Folder, Outcome, words};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// LaCLIP on 40 scenes with every feature that could break a resume: five steps of two batches make an epoch.
+const RECIPE: &str = r#"
+[run]
+out = "whole"
+steps = 16
+accumulate = 2
+replay = true
+ema = 0.9
+[model]
+name = "tiny"
+[method]
+name = "laclip"
+rewrites = 4
+patch_dropout = 0.2
+[optimizer]
+lr = 1e-3
+[schedule]
+warmup = 3
+[data.loader]
+batch_size = 4
+workers = 2
+[data.augment]
+scale = [0.6, 1.0]
+color_jitter = [0.3, 0.3, 0.3, 0.1]
+color_jitter_prob = 0.5
+[[data.sources]]
+kind = "scenes"
+world = { image_size = 32, train_size = 41, shapes = 2, colours = 3, max_objects = 1 }
+[checkpoint]
+every = 3
+[log]
+every = 1
+"#;
+
+fn with_recipe() -> Folder {
+    let folder = Folder::new();
+    folder.write("recipe.toml", RECIPE);
+    folder
+}
+
+/// Trains; `changes` are overrides of the recipe, separated by spaces.
+fn train(folder: &Folder, changes: &str) -> Outcome {
+    folder.run("train", &arguments(changes))
+}
+
+fn arguments(changes: &str) -> Vec<String> {
+    let mut line = words("--recipe recipe.toml");
+    for change in changes.split_whitespace() {
+        if change.contains('=') {
+            line.push("--set".into());
+        }
+        line.push(change.into());
+    }
+    line
+}
+
+fn read(folder: &Folder, name: &str) -> Vec<u8> {
+    let path = folder.path(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The entries of a run's log, without what depends on the clock.
+fn log(folder: &Folder, out: &str) -> Vec<Value> {
+    let text = String::from_utf8(read(folder, &format!("{out}/metrics.jsonl"))).unwrap();
+    let entry = |line: &str| {
+        let mut entry: Value = serde_json::from_str(line).unwrap();
+        entry.as_object_mut().unwrap().remove("speed");
+        entry
+    };
+    text.lines().map(entry).collect()
+}
+
+/// Steps of a run's checkpoints, in order.
+fn checkpoints(folder: &Folder, out: &str) -> Vec<u64> {
+    let entries = folder.path(out).join("checkpoints").read_dir();
+    let names = entries.into_iter().flatten().map(|e| e.unwrap().path());
+    let step = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?.strip_prefix("step_")?;
+        name.parse().ok()
+    };
+    let mut steps: Vec<u64> = names.filter_map(step).collect();
+    steps.sort();
+    steps
+}
+
+/// Kills a run at a random step after its first checkpoint.
+fn kill_after(folder: &Folder, changes: &str, out: &str, steps: u64) {
+    folder.kill_when("train", &arguments(changes), || {
+        let log = std::fs::read_to_string(folder.path(out).join("metrics.jsonl"));
+        let entries = log.unwrap_or_default().lines().count() as u64;
+        entries >= steps && !checkpoints(folder, out).is_empty()
+    });
+    let entries = String::from_utf8(read(folder, &format!("{out}/metrics.jsonl"))).unwrap();
+    println!(
+        "killed after {} entries, with checkpoints of steps {:?}",
+        entries.lines().count(),
+        checkpoints(folder, out)
+    );
+}
+
+fn assert_killed_equals_whole(more: &str) {
+    let folder = with_recipe();
+    train(&folder, more).succeeded();
+    let whole = log(&folder, "whole");
+    assert_eq!(whole.len(), 16);
+
+    let random = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .subsec_nanos() as u64;
+    let killed = format!("{more} run.out=killed");
+    let resume = format!("{killed} --resume latest");
+    let first = 3 + random % 4;
+    kill_after(&folder, &killed, "killed", first);
+    kill_after(&folder, &resume, "killed", first + 2 + random / 7 % 4);
+    train(&folder, &resume)
+        .succeeded()
+        .said(&["resumed from", "at step"]);
+
+    assert_eq!(log(&folder, "killed"), whole);
+    for file in [
+        "model/open_clip_model.safetensors",
+        "model_ema/open_clip_model.safetensors",
+        "checkpoints/step_00000016/weights.safetensors",
+        "checkpoints/step_00000016/optimizer.safetensors",
+        "checkpoints/step_00000016/ema.safetensors",
+        "checkpoints/step_00000016/state.json",
+    ] {
+        let of = |out: &str| read(&folder, &format!("{out}/{file}"));
+        assert!(of("killed") == of("whole"), "{file} differs");
+    }
+    let lines = String::from_utf8(read(&folder, "killed/log.txt")).unwrap();
+    assert_eq!(lines.matches("resumed from").count(), 2, "{lines}");
+}
+
+#[test]
+fn a_run_that_is_killed_twice_equals_an_uninterrupted_one() {
+    assert_killed_equals_whole("");
+}
+
+#[test]
+fn plain_clip_without_cache_and_replay_resumes_alike() {
+    assert_killed_equals_whole(
+        "method={name=\"clip\"} run.accumulate=1 run.replay=false data.captions.rewrites=1",
+    );
+}
+
+#[test]
+fn all_texts_at_every_visit_resume_alike() {
+    assert_killed_equals_whole("method.multi_text=\"per-slot\"");
+}
+
+#[test]
+fn averaged_weights_are_a_model_of_their_own() {
+    let folder = with_recipe();
+    train(&folder, "run.steps=4").succeeded();
+    let image = folder.image("image.png", [40, 40], 1);
+    let mut answers = Vec::new();
+    for model in ["whole/model", "whole/model_ema"] {
+        let line = format!("--model {model} --labels dog cat --images {}", image.display());
+        answers.push(folder.run("classify", &words(&line)).succeeded().stdout);
+    }
+    assert_ne!(answers[0], answers[1]);
+    train(&folder, "run.steps=4 run.ema=0.9 run.out=again").succeeded();
+    let average = |out: &str| {
+        read(
+            &folder,
+            &format!("{out}/model_ema/open_clip_model.safetensors"),
+        )
+    };
+    assert_eq!(average("whole"), average("again"));
+}
+
+/// Validation sets as `scenes` writes them, and a recipe that names them.
+fn with_validation() -> Folder {
+    let folder = Folder::new();
+    let small = "--split validation --images 24 --image-size 32 --shapes 2 --colours 3 --max-objects 1";
+    for (format, out) in [("imagenet", "classes"), ("karpathy", "pairs")] {
+        let line = format!("--format {format} --out {out} {small}");
+        folder.run("scenes", &words(&line)).succeeded();
+    }
+    folder.write(
+        "recipe.toml",
+        format!(
+            r#"{RECIPE}
+validate_every = 4
+[[validation.zero_shot]]
+name = "classes"
+dataset = "folder"
+root = "classes/images"
+classnames = "classes/classnames.txt"
+templates = "classes/templates.txt"
+[[validation.retrieval]]
+name = "pairs"
+format = "karpathy"
+annotations = "pairs/dataset_scenes.json"
+images = "pairs/images"
+recall_k = [1, 5]
+"#
+        ),
+    );
+    folder
+}
+
+#[test]
+fn a_run_is_validated_on_the_way_and_its_best_checkpoint_kept() {
+    let folder = with_validation();
+    let changes = "checkpoint.best=pairs_image_retrieval_recall@5 checkpoint.keep=1";
+    train(&folder, changes).succeeded();
+    let log = log(&folder, "whole");
+    let validated: Vec<&Value> = log.iter().filter(|e| e["kind"] == "validation").collect();
+    let steps: Vec<u64> = validated
+        .iter()
+        .map(|e| e["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, [4, 8, 12, 16]);
+    for name in [
+        "classes_acc1",
+        "classes_acc5",
+        "classes_mean_per_class_recall",
+        "pairs_image_retrieval_recall@1",
+        "pairs_text_retrieval_recall@5",
+    ] {
+        for entry in &validated {
+            let value = entry["values"][name].as_f64();
+            assert!(
+                value.is_some_and(|v| (0.0..=1.0).contains(&v)),
+                "{name} in {entry}"
+            );
+        }
+    }
+    // The best validation has its checkpoint although checkpoint.every leaves its step out.
+    let value = |e: &&&Value| {
+        e["values"]["pairs_image_retrieval_recall@5"]
+            .as_f64()
+            .unwrap()
+    };
+    let most = validated
+        .iter()
+        .map(|e| value(&e))
+        .fold(f64::MIN, f64::max);
+    let best = validated.iter().find(|e| value(e) == most).unwrap();
+    let best = best["step"].as_u64().unwrap();
+    let mut expected = vec![best, 16];
+    expected.dedup();
+    let kept = checkpoints(&folder, "whole");
+    // At the end a checkpoint that is as good as the best takes its place.
+    assert!(
+        kept == expected || (kept == [16] && value(&validated.last().unwrap()) == most),
+        "{kept:?} in {validated:?}"
+    );
+    // The same numbers as by the `eval` example on the model that was written.
+    let line = "retrieval --model whole/model --format karpathy --annotations pairs/dataset_scenes.json \
+                --images pairs/images --split val --recall-k 1,5 --output result.json";
+    folder.run("eval", &words(line)).succeeded();
+    let result: Value = serde_json::from_slice(&read(&folder, "result.json")).unwrap();
+    let last = &validated.last().unwrap()["values"];
+    for name in ["image_retrieval_recall@1", "text_retrieval_recall@5"] {
+        assert_eq!(last[format!("pairs_{name}")], result["metrics"][name]);
+    }
+}
+
+#[test]
+fn what_cannot_be_validated_is_refused_before_the_first_step() {
+    let folder = with_validation();
+    let refused = |changes: &str, said: &[&str]| {
+        train(&folder, changes).refused(said);
+        assert!(!folder.path("whole").exists(), "{changes}");
+    };
+    refused("checkpoint.best=acc1", &["`acc1`", "classes, pairs"]);
+    refused("validation.batchsize=3", &["[validation]", "batchsize"]);
+    let zero_shot = |root: &str| {
+        format!("validation={{zero_shot=[{{dataset=\"folder\",root=\"{root}\"}}]}}")
+    };
+    refused(&zero_shot("gone"), &["[validation]", "gone"]);
+    refused(&zero_shot("pairs"), &["[validation]", "pairs"]);
+    let pairs = "validation={retrieval=[{format=\"karpathy\",annotations=\"gone.json\"}]}";
+    refused(pairs, &["[validation]", "gone.json"]);
+    refused(
+        "validation={} checkpoint.best=classes_acc1",
+        &["checkpoint.best", "[[validation.zero_shot]]"],
+    );
+
+    // A metric that no data set gives is found at the first validation.
+    train(&folder, "checkpoint.best=classes_top1").refused(&["classes_top1", "classes_acc1"]);
+    assert_eq!(log(&folder, "whole").last().unwrap()["step"], 4);
+    // If that is the last step, the model is written all the same.
+    let late = "checkpoint.best=classes_top1 run.steps=4 run.out=late";
+    train(&folder, late).succeeded().said(&["classes_top1"]);
+    assert!(folder.path("late/model").exists());
+}
+
+#[test]
+fn recipes_that_contradict_themselves_are_refused() {
+    let folder = with_recipe();
+    let refused = |changes: &str, said: &[&str]| {
+        train(&folder, changes).refused(said);
+        assert!(!folder.path("whole").exists(), "{changes}");
+    };
+    refused(
+        "data.captions.rewrites=1",
+        &["method.rewrites", "[data.captions]"],
+    );
+    refused("method.name=blip", &["blip", "laclip"]);
+    refused("method.rewrite=4", &["[method]", "rewrite"]);
+    refused("model.name=gone", &["[model]", "gone"]);
+    refused("data.loader.batchsize=4", &["[data]", "batchsize"]);
+    refused(
+        "data.loader.batch_size=64",
+        &["batches", "run.accumulate = 2"],
+    );
+    refused("schedule.warmup=99", &["warmup"]);
+    refused("--resume nowhere", &["nowhere"]);
+}
+
+#[test]
+fn a_run_goes_on_only_as_it_began() {
+    let folder = with_recipe();
+    train(&folder, "run.steps=6").succeeded();
+    let before = log(&folder, "whole");
+    // A new run would mix its checkpoints with those that are there.
+    train(&folder, "run.steps=6").refused(&["step_00000006", "--resume latest", "run.out"]);
+    train(&folder, "run.steps=6 optimizer.lr=0.5 --resume latest").refused(&[
+        "optimizer.lr: 0.001 → 0.5",
+        "Put its values back",
+        "another run.out",
+    ]);
+    let other = "run.steps=6 data.loader.workers=1 data.loader.ahead=2 log.tensorboard=false";
+    train(&folder, &format!("{other} --resume latest")).succeeded();
+    assert_eq!(log(&folder, "whole"), before);
+
+    let weights = folder.path("whole/checkpoints/step_00000006/weights.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    train(&folder, "run.steps=6 --resume latest")
+        .succeeded()
+        .said(&[
+            "step_00000006 is damaged",
+            "weights.safetensors",
+            "step_00000003 at step 3",
+        ]);
+    assert_eq!(log(&folder, "whole"), before);
+    assert_eq!(std::fs::read(&weights).unwrap(), bytes);
+}
+
+#[test]
+fn samples_that_cannot_be_read_are_named_in_the_log() {
+    let folder = with_recipe();
+    let mut table = String::from("filepath\ttitle\n");
+    for i in 0..24 {
+        folder.image(&format!("images/{i}.png"), [32, 32], i);
+        table += &format!("images/{i}.png\ta photo of {i} dogs\n");
+    }
+    folder.write("images/7.png", "no image");
+    folder.write("table.tsv", table);
+    let source = "data.sources=[{kind=\"csv\",path=\"table.tsv\"}] method={name=\"clip\"}";
+    train(
+        &folder,
+        &format!("{source} run.steps=3 data.loader.max_bad=0.2"),
+    )
+    .succeeded();
+    let text = String::from_utf8(read(&folder, "whole/log.txt")).unwrap();
+    let named: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("replaced"))
+        .collect();
+    assert_eq!(named.len(), 1, "{text}");
+    assert!(
+        named[0].contains("7.png") && named[0].contains("table.tsv"),
+        "{named:?}"
+    );
+    train(&folder, &format!("{source} run.steps=3 run.out=strict data.loader.max_bad=0.0")).refused(&["7.png"]);
+}

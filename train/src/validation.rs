@@ -140,8 +140,13 @@ impl Validation {
             note(name, &outcome.metrics);
         }
         for (name, data, recall_k) in &self.retrieval {
-            let outcome =
-                tasks::retrieval::retrieval(model, data, recall_k.as_slice(), &self.options, device)?;
+            let outcome = tasks::retrieval::retrieval(
+                model,
+                data,
+                recall_k.as_slice(),
+                &self.options,
+                device,
+            )?;
             note(name, &outcome.metrics);
         }
         Ok(rated)

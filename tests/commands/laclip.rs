@@ -27,7 +27,11 @@ fn recipes_of_the_papers_data_sets_are_complete() {
         let method: Method = recipe.section("method").unwrap();
         assert!(matches!(
             method,
-            Method::Laclip { rewrites: 4, multi_text: None, .. }
+            Method::Laclip {
+                rewrites: 4,
+                multi_text: None,
+                ..
+            }
         ));
         assert_eq!(recipe.section::<ModelTable>("model").unwrap().name, model);
         let data: DataTable = recipe.section("data").unwrap();
@@ -35,7 +39,8 @@ fn recipes_of_the_papers_data_sets_are_complete() {
         if let SourceConfig::Csv(csv) = &data.sources[0] {
             let style = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
             let data_set = name.split('_').next().unwrap();
-            let expected = ["chatgpt", "bard", "mscoco", "human"].map(|s| format!("{data_set}_{s}"));
+            let expected =
+                ["chatgpt", "bard", "mscoco", "human"].map(|s| format!("{data_set}_{s}"));
             assert_eq!(csv.rewrites.iter().map(style).collect::<Vec<_>>(), expected);
         }
     }

@@ -1,7 +1,7 @@
 //! LaCLIP's recipes: they say what the release does, and stop at the data that is not there.
 
 use crate::command::Folder;
-use burn::backend::Flex;
+use burn::backend::{Autodiff, Flex};
 use clip_burn::clip::{ModelConfig, Precision};
 use clip_burn::methods::Method;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ fn weight_decay_falls_on_the_tensors_of_the_release() {
     let mut config = ModelConfig::preset("CLIP_VITB16").unwrap();
     (config.vision_cfg.width, config.vision_cfg.head_width) = (8, 4);
     (config.text_cfg.width, config.text_cfg.vocab_size) = (8, 100);
-    let model = config.init::<Flex>(0, Precision::F32, &Default::default());
+    let model = config.init::<Autodiff<Flex>>(0, Precision::F32, &Default::default());
     let recipe = Recipe::load(&recipe("cc12m_vit_b_16.toml"), &[]).unwrap();
     let groups = Groups::new(&recipe.groups, parameters(&model)).unwrap();
     let decayed = groups.0.iter().filter(|rule| rule.decay).count();

@@ -230,7 +230,7 @@ class Checks:
         ]
         done = subprocess.run(command, capture_output=True, text=True)
         good = done.returncode != 0 and all(word in done.stderr for word in words)
-        self.say(good, f"{label} is refused: {' '.join(done.stderr.split())[:400]}")
+        self.say(good, f"{label} is refused: {' '.join(done.stderr.split('Stack backtrace')[0].split())[:400]}")
 
     def say(self, good, what):
         self.results.append(good)

@@ -362,3 +362,22 @@ fn tokenizer(config: &ModelConfig, directory: Option<&Path>) -> Result<Tokenizer
     let directory = directory.unwrap_or(Path::new("."));
     Ok(Tokenizer::from_config(&text_cfg, directory)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preprocess::{IMAGENET_MEAN, IMAGENET_STD, Interpolation};
+
+    #[test]
+    fn a_preset_brings_its_preprocessing() {
+        let (config, preprocess) = read_preset("CLIP_VITS16").unwrap();
+        let preprocess = fitted(preprocess, &config);
+        assert_eq!(
+            (preprocess.mean, preprocess.std),
+            (IMAGENET_MEAN, IMAGENET_STD)
+        );
+        assert_eq!(preprocess.interpolation, Interpolation::Bilinear);
+        let (config, preprocess) = read_preset("ViT-B-16").unwrap();
+        assert_eq!(fitted(preprocess, &config), PreprocessConfig::default());
+    }
+}

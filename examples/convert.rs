@@ -23,7 +23,7 @@ struct Arguments {
     /// A checkpoint file, a model directory or hf-hub:ORG/NAME
     #[arg(long)]
     from: String,
-    /// For a bare checkpoint file: its config (a JSON file in open_clip's schema, or a preset name)
+    /// For a bare checkpoint file that is not LaCLIP's: its config (a JSON file in open_clip's schema, or a preset name)
     #[arg(long)]
     config: Option<String>,
     /// The directory to write; must not exist or be empty

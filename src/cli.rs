@@ -34,7 +34,7 @@ pub struct ModelArgs {
     /// Model directory, checkpoint file (with --config), preset name (random weights) or hf-hub:ORG/NAME
     #[arg(long)]
     pub model: String,
-    /// For a bare checkpoint file: its config (a JSON file in open_clip's schema, or a preset name)
+    /// For a bare checkpoint file that is not LaCLIP's: its config (a JSON file in open_clip's schema, or a preset name)
     #[arg(long)]
     pub config: Option<String>,
     /// Seed of random weights

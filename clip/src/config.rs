@@ -90,7 +90,7 @@ pub struct VisionConfig {
     /// Activation of this tower alone (ours).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub act: Option<Activation>,
-    /// Bias of the patch projection (ours).
+    /// Bias of the patch projection (ours). The tower then also starts as LaCLIP's do.
     #[serde(skip_serializing_if = "is_default")]
     pub patch_bias: bool,
 }
@@ -381,6 +381,11 @@ impl ModelConfig {
     ///
     /// An unknown name is refused with the list of those that exist.
     pub fn preset(name: &str) -> Result<Self> {
+        Self::from_json(&Self::preset_json(name)?)
+    }
+
+    /// What the file of a preset says: a `model_cfg`, or one with its `preprocess_cfg`.
+    pub(crate) fn preset_json(name: &str) -> Result<Value> {
         let (_, text) = PRESETS
             .iter()
             .find(|(preset, _)| *preset == name)
@@ -391,8 +396,7 @@ impl ModelConfig {
                     names.join(", ")
                 ))
             })?;
-        let value = serde_json::from_str(text).map_err(|error| Error::Config(error.to_string()))?;
-        Self::from_json(&value)
+        serde_json::from_str(text).map_err(|error| Error::Config(error.to_string()))
     }
 
     /// Names that [`ModelConfig::preset`] knows.
@@ -665,6 +669,9 @@ const PRESETS: &[(&str, &str)] = presets![
     "ViT-H-14",
     "ViT-g-14",
     "ViT-bigG-14",
+    "CLIP_VITS16",
+    "CLIP_VITB16",
+    "CLIP_VITL16",
 ];
 
 #[cfg(test)]

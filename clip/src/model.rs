@@ -107,3 +107,6 @@ impl<B: Backend> Clip<B> {
         self.logit_scale.val().cast(DType::F32).exp()
     }
 }
+
+#[cfg(test)]
+mod tests;

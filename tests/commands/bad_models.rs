@@ -108,6 +108,53 @@ fn a_bare_checkpoint_without_a_config() {
     assert_refused(&folder, bare, None, &[bare, "--config"]);
 }
 
+/// What a SLIP file has not told: a config for it, and what that must say.
+#[test]
+fn slip_and_laclip_checkpoints_with_no_config_or_the_wrong_one() {
+    let folder = Folder::new();
+    for name in ["slip", "laclip"] {
+        std::fs::copy(
+            fixture(&format!("{name}.pt")),
+            folder.path(&format!("{name}.pt")),
+        )
+        .unwrap();
+    }
+    let said = ["slip.pt", "--config", "CLIP_VIT", "qk_norm"];
+    assert_refused(&folder, "slip.pt", None, &said);
+    assert_refused(
+        &folder,
+        "laclip.pt",
+        None,
+        &["laclip.pt", "other shapes", "--config"],
+    );
+    let plain = Some(Path::new("ViT-B-16"));
+    assert_refused(&folder, "laclip.pt", plain, &["patch_bias", "CLIP_VITB16"]);
+    let without_preprocessing = fixture("laclip.json");
+    let said = ["laclip.pt", "preprocess_cfg"];
+    assert_refused(&folder, "laclip.pt", Some(&without_preprocessing), &said);
+
+    // Each with the config of the other.
+    for (name, other, said) in [
+        (
+            "slip",
+            "laclip",
+            "missing (4): visual.transformer.resblocks.0.attn.ln_q",
+        ),
+        (
+            "laclip",
+            "slip",
+            "not in the model (4): visual.transformer.resblocks.0.attn.ln_k",
+        ),
+    ] {
+        let text = std::fs::read_to_string(fixture(&format!("{other}.json"))).unwrap();
+        let config: Value = serde_json::from_str(&text).unwrap();
+        let json = json!({ "model_cfg": config, "preprocess_cfg": {} });
+        let path = folder.path("config.json");
+        std::fs::write(&path, json.to_string()).unwrap();
+        assert_refused(&folder, &format!("{name}.pt"), Some(&path), &[said]);
+    }
+}
+
 #[test]
 fn a_config_with_a_field_or_value_that_is_not_built() {
     let folder = Folder::new();

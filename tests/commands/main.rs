@@ -15,6 +15,7 @@ mod convert;
 mod embed;
 mod eval;
 mod features;
+mod laclip;
 mod python;
 mod rewrite;
 mod scenes;

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::config::{ImageSize, ModelConfig};
 use crate::error::{Error, Result};
+use crate::infer::fitting_presets;
 use crate::model::Clip;
 use crate::nn::init::Init;
 use crate::precision::Precision;
@@ -32,7 +33,7 @@ pub struct Pretrained<B: Backend> {
 /// What may be said when a model is loaded.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// For a bare checkpoint file: a config file, or the name of a preset.
+    /// For a bare checkpoint file: a config file, or the name of a preset. LaCLIP's need none.
     pub config: Option<String>,
     /// Dtype of the activations.
     pub precision: Precision,
@@ -77,7 +78,8 @@ impl<B: Backend> Pretrained<B> {
         } else if path.is_file() {
             Self::load_file(path, options, device)
         } else if ModelConfig::preset_names().any(|name| name == model) {
-            Self::random(ModelConfig::preset(model)?, options, device)
+            let (config, preprocess) = read_preset(model)?;
+            Self::start(config, preprocess, options, device)
         } else {
             Err(Error::NotFound(format!(
                 "`{model}` is no directory, no file and no preset ({}); \
@@ -93,10 +95,19 @@ impl<B: Backend> Pretrained<B> {
     ///
     /// If the tokenizer that the configuration names cannot be built.
     pub fn random(config: ModelConfig, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        Self::start(config, None, options, device)
+    }
+
+    fn start(
+        config: ModelConfig,
+        preprocess: Option<PreprocessConfig>,
+        options: &LoadOptions,
+        device: &Device<B>,
+    ) -> Result<Self> {
         let config = resized(config, options);
         Ok(Self {
             model: config.init(options.seed, options.precision, device),
-            preprocess: Preprocess::new(default_preprocess(&config)),
+            preprocess: Preprocess::new(fitted(preprocess, &config)),
             tokenizer: tokenizer(&config, None)?,
             config,
         })
@@ -128,29 +139,19 @@ impl<B: Backend> Pretrained<B> {
     }
 
     fn load_file(path: &Path, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
-        let dict = read_state_dict(path)?;
-        let Some(config) = &options.config else {
-            let guess = ModelConfig::infer(&dict)
-                .map(|guess| format!("; its tensors have the shapes of {guess}"))
-                .unwrap_or_default();
-            return Err(Error::format(
-                path,
-                format!(
-                    "a bare checkpoint says nothing of its activation and preprocessing: \
-                     name them with --config (a JSON file or a preset){guess}"
-                ),
-            ));
+        let (scheme, dict) = canonical(read_state_dict(path)?, path)?;
+        let (config, preprocess) = match &options.config {
+            Some(config) => read_config_argument(config)?,
+            None => configs_of_bare(&dict, scheme, path)?,
         };
-        let (config, preprocess) = read_config_argument(config)?;
-        let config = resized(config, options);
-        let (scheme, dict) = canonical(dict, path)?;
-        if scheme == Scheme::Slip && !config.vision_cfg.patch_bias {
+        if scheme == Scheme::Slip && !(config.vision_cfg.patch_bias && preprocess.is_some()) {
             return Err(Error::format(
                 path,
-                "a SLIP or LaCLIP checkpoint: its configuration needs `patch_bias`, ImageNet statistics and \
-                 QuickGELU in the text tower only; a plain preset does not describe it",
+                "a SLIP or LaCLIP checkpoint: its config needs `patch_bias` and `preprocess_cfg`, as the presets \
+                 CLIP_VITS16, CLIP_VITB16 and CLIP_VITL16 have them",
             ));
         }
+        let config = resized(config, options);
         Self::assemble(config, preprocess, dict, path, None, options, device)
     }
 
@@ -169,11 +170,9 @@ impl<B: Backend> Pretrained<B> {
             dict.insert("logit_bias", HostTensor::from_values(vec![0.0], [1]));
         }
         let skeleton = config.build(Init::Zeros, options.precision, device);
-        let mut preprocess = preprocess.unwrap_or_else(|| default_preprocess(&config));
-        preprocess.size = config.vision_cfg.image_size.sides();
         Ok(Self {
             model: apply(skeleton, dict, weights, device)?,
-            preprocess: Preprocess::new(preprocess),
+            preprocess: Preprocess::new(fitted(preprocess, &config)),
             tokenizer: tokenizer(&config, directory).map_err(|error| match error {
                 Error::Tokenizer(error @ TokenizerError::Unsupported { .. }) => {
                     Error::format(directory.unwrap_or(weights), error.to_string())
@@ -271,17 +270,57 @@ fn read_configs(path: &Path) -> Result<(ModelConfig, Option<PreprocessConfig>)> 
 }
 
 fn read_open_clip_config(path: &Path) -> Result<(ModelConfig, Option<PreprocessConfig>)> {
-    let json = read_json(path)?;
-    let config =
-        ModelConfig::from_json(&json).map_err(|error| Error::format(path, error.to_string()))?;
+    configs(&read_json(path)?).map_err(|error| Error::format(path, error.to_string()))
+}
+
+fn configs(json: &Value) -> Result<(ModelConfig, Option<PreprocessConfig>)> {
     let preprocess = match json.get("preprocess_cfg") {
         None | Some(Value::Null) => None,
         Some(value) => Some(
             serde_json::from_value(value.clone())
-                .map_err(|error| Error::format(path, error.to_string()))?,
+                .map_err(|error| Error::Config(error.to_string()))?,
         ),
     };
-    Ok((config, preprocess))
+    Ok((ModelConfig::from_json(json)?, preprocess))
+}
+
+fn read_preset(name: &str) -> Result<(ModelConfig, Option<PreprocessConfig>)> {
+    configs(&ModelConfig::preset_json(name)?)
+}
+
+/// The configs of a checkpoint file that nothing was said about, where its tensors leave no choice: LaCLIP's models.
+fn configs_of_bare(
+    dict: &StateDict,
+    scheme: Scheme,
+    path: &Path,
+) -> Result<(ModelConfig, Option<PreprocessConfig>)> {
+    let fitting = fitting_presets(dict);
+    if let (Scheme::Slip, [preset]) = (scheme, fitting.as_slice()) {
+        return read_preset(preset);
+    }
+    let what = if scheme == Scheme::Slip {
+        "a SLIP checkpoint, or one like LaCLIP's with other shapes: write its config with --config FILE, beginning \
+         from that of a CLIP_VIT preset (without `qk_norm` if there is no norm of queries and keys)"
+            .to_string()
+    } else {
+        let choices = fitting.iter().map(|name| {
+            let activation = match ModelConfig::preset(name) {
+                Ok(config) if config.quick_gelu => "QuickGELU",
+                _ => "GELU",
+            };
+            format!("{name} ({activation})")
+        });
+        let choices = choices.collect::<Vec<_>>().join(" or ");
+        format!(
+            "a bare checkpoint says nothing of its activation and preprocessing: name them with --config (a JSON \
+             file or a preset){}",
+            match fitting.is_empty() {
+                true => String::new(),
+                false => format!("; its tensors have the shapes of {choices}"),
+            }
+        )
+    };
+    Err(Error::format(path, what))
 }
 
 /// A file, or the name of a preset.
@@ -290,8 +329,7 @@ fn read_config_argument(argument: &str) -> Result<(ModelConfig, Option<Preproces
     if path.is_file() {
         return read_open_clip_config(path);
     }
-    ModelConfig::preset(argument)
-        .map(|config| (config, None))
+    read_preset(argument)
         .map_err(|error| Error::NotFound(format!("`{argument}` is no config file, and {error}")))
 }
 
@@ -308,11 +346,11 @@ fn resized(mut config: ModelConfig, options: &LoadOptions) -> ModelConfig {
     config
 }
 
-/// open_clip's defaults at the model's image size.
-fn default_preprocess(config: &ModelConfig) -> PreprocessConfig {
+/// What was given, or open_clip's defaults, at the model's image size.
+fn fitted(preprocess: Option<PreprocessConfig>, config: &ModelConfig) -> PreprocessConfig {
     PreprocessConfig {
         size: config.vision_cfg.image_size.sides(),
-        ..PreprocessConfig::default()
+        ..preprocess.unwrap_or_default()
     }
 }
 
@@ -323,4 +361,23 @@ fn tokenizer(config: &ModelConfig, directory: Option<&Path>) -> Result<Tokenizer
         .map_err(|error| Error::Config(format!("text_cfg: {error}")))?;
     let directory = directory.unwrap_or(Path::new("."));
     Ok(Tokenizer::from_config(&text_cfg, directory)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preprocess::{IMAGENET_MEAN, IMAGENET_STD, Interpolation};
+
+    #[test]
+    fn a_preset_brings_its_preprocessing() {
+        let (config, preprocess) = read_preset("CLIP_VITS16").unwrap();
+        let preprocess = fitted(preprocess, &config);
+        assert_eq!(
+            (preprocess.mean, preprocess.std),
+            (IMAGENET_MEAN, IMAGENET_STD)
+        );
+        assert_eq!(preprocess.interpolation, Interpolation::Bilinear);
+        let (config, preprocess) = read_preset("ViT-B-16").unwrap();
+        assert_eq!(fitted(preprocess, &config), PreprocessConfig::default());
+    }
 }

@@ -32,6 +32,8 @@ pub enum BlockInit {
     },
     /// PyTorch's defaults for `MultiheadAttention` and `Linear` (vision tower of open_clip).
     PyTorch,
+    /// PyTorch's defaults for `Linear` in the attention too, biases included (vision tower of LaCLIP).
+    Linear,
 }
 
 impl BlockConfig {
@@ -74,6 +76,12 @@ impl BlockConfig {
                     Linear::new(hidden, width, init, device),
                 )
             }
+            BlockInit::Linear => (
+                Linear::new(width, 3 * width, init, device),
+                Linear::new(width, width, init, device),
+                Linear::new(width, hidden, init, device),
+                Linear::new(hidden, width, init, device),
+            ),
         };
         let norm = |init: &Init| LayerNorm::new(width, self.norm_eps, init, device);
         let layer_scale = |init: &Init| {

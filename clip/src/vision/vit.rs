@@ -24,7 +24,7 @@ pub struct VitConfig {
     pub image_size: [usize; 2],
     /// Side of a patch in pixels.
     pub patch_size: usize,
-    /// Whether the patch projection has a bias.
+    /// Whether the patch projection has a bias, as timm's has. Such a tower also starts as LaCLIP's do.
     pub patch_bias: bool,
     /// The residual blocks; not causal.
     pub transformer: TransformerConfig,
@@ -48,7 +48,7 @@ impl VitConfig {
         self.image_size.map(|side| side / self.patch_size)
     }
 
-    /// A tower with initial weights, distributed as open_clip's.
+    /// A tower with initial weights, distributed as open_clip's, or as LaCLIP's with `patch_bias`.
     pub fn init<B: Backend>(&self, init: &mut Init, device: &Device<B>) -> Vit<B> {
         let block = &self.transformer.block;
         let width = block.width;
@@ -59,15 +59,24 @@ impl VitConfig {
         let positional_embedding = if self.sin_cos_positions {
             let table = TensorData::new(sin_cos_2d(width, rows), [positions, width]);
             Param::from_tensor(Tensor::from_data(table, device)).set_require_grad(false)
+        } else if self.patch_bias {
+            init.truncated_normal([positions, width], TIMM_STD, device)
         } else {
             init.normal([positions, width], scale, device)
         };
+        let blocks = match self.patch_bias {
+            true => BlockInit::Linear,
+            false => BlockInit::PyTorch,
+        };
         Vit {
             conv1: PatchEmbed::new(width, self.patch_size, self.patch_bias, init, device),
-            class_embedding: init.normal([width], scale, device),
+            class_embedding: match self.patch_bias {
+                true => init.truncated_normal([width], TIMM_STD, device),
+                false => init.normal([width], scale, device),
+            },
             positional_embedding,
             ln_pre: self.ln_pre.then(|| norm(init)),
-            transformer: self.transformer.init(BlockInit::PyTorch, init, device),
+            transformer: self.transformer.init(blocks, init, device),
             ln_post: norm(init),
             proj: init.normal([width, self.embed_dim], scale, device),
             pool: self.pool,
@@ -76,6 +85,9 @@ impl VitConfig {
         }
     }
 }
+
+/// Deviation of the class token and the positions in timm's vision transformers.
+const TIMM_STD: f64 = 0.02;
 
 /// Encodes images into the shared space.
 #[derive(Module, Debug)]

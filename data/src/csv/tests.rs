@@ -234,6 +234,22 @@ fn a_lone_carriage_return_is_a_line_end_only_if_the_counts_need_it() {
 }
 
 #[test]
+fn a_caption_of_two_lines_is_one_row_and_further_columns_do_not_count() {
+    let folder = folder("0.jpg,\"two\nlines\",http://x,y\n1.jpg,b,http://x\n2.jpg,c\n");
+    let source = CsvSource::open(laclip(&folder, &[("b.txt", "r0\nr1\nr2\n")])).unwrap();
+    assert_eq!(captions(&source), ["two\nlines", "b", "c"]);
+    assert_eq!(source.get(2).unwrap().captions.rewrites, ["r2"]);
+}
+
+#[test]
+fn counts_by_both_line_ends_are_told() {
+    let folder = folder("0.jpg,a\n1.jpg,b\n2.jpg,c\n3.jpg,d\n4.jpg,e\n");
+    let error = CsvSource::open(laclip(&folder, &[("b.txt", "x\ry\nz\n")])).unwrap_err();
+    let said = "2 lines (3 if a lone \\r ends a line)";
+    assert!(error.to_string().contains(said), "{error}");
+}
+
+#[test]
 fn caption_columns_have_kinds_and_labels_are_numbers() {
     let folder =
         folder("Image Path,raw_caption,longSV_captions,class\n0.jpg,w,s,3\n1.jpg,w,s,cat\n");

@@ -1,0 +1,99 @@
+//! The presets of LaCLIP's models: their size, and how they start.
+
+use super::*;
+use crate::checkpoint::collect;
+use burn::module::ModuleVisitor;
+use burn_flex::Flex;
+
+/// Tensors and values, counted without drawing them.
+fn size(model: &Clip<Flex>) -> (usize, usize) {
+    #[derive(Default)]
+    struct Count(usize, usize);
+    impl ModuleVisitor<Flex> for Count {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Flex, D>>) {
+            self.0 += 1;
+            self.1 += param.lazy_shape().num_elements();
+        }
+    }
+    let mut count = Count::default();
+    model.visit(&mut count);
+    (count.0, count.1)
+}
+
+/// LaCLIP's configuration with few blocks and words, so that it is quick to draw.
+fn small() -> ModelConfig {
+    let mut config = ModelConfig::preset("CLIP_VITS16").unwrap();
+    config.vision_cfg.layers = 1;
+    config.text_cfg.layers = 1;
+    config.text_cfg.vocab_size = 100;
+    config
+}
+
+#[test]
+fn laclip_presets_have_the_released_size() {
+    for (name, expected) in [
+        ("CLIP_VITS16", (349, 85_291_905)),
+        ("CLIP_VITB16", (349, 149_623_041)),
+        ("CLIP_VITL16", (541, 367_260_161)),
+    ] {
+        let config = ModelConfig::preset(name).unwrap();
+        let model = config.build(Init::Zeros, Precision::F32, &Default::default());
+        assert_eq!(size(&model), expected, "{name}");
+    }
+}
+
+/// LaCLIP's `models.py`: timm's class token and positions, PyTorch's `Linear` in the rebuilt blocks, SLIP's text tower.
+#[test]
+fn laclip_models_start_as_in_the_release() {
+    let dict = collect(&small().init::<Flex>(1, Precision::F32, &Default::default()));
+    let [w, t] = [384f32, 512.];
+    let uniform = |inputs: f32| inputs.powf(-0.5) / 3f32.sqrt();
+    let (vision, text) = (
+        "visual.transformer.resblocks.0.",
+        "text.transformer.resblocks.0.",
+    );
+    for (name, deviation) in [
+        ("visual.class_embedding".to_string(), 0.02),
+        ("visual.positional_embedding".into(), 0.02),
+        ("visual.conv1.weight".into(), uniform(3. * 16. * 16.)),
+        ("visual.conv1.bias".into(), uniform(3. * 16. * 16.)),
+        ("visual.proj".into(), w.powf(-0.5)),
+        (format!("{vision}attn.in_proj_weight"), uniform(w)),
+        (format!("{vision}attn.in_proj_bias"), uniform(w)),
+        (format!("{vision}attn.out_proj.weight"), uniform(w)),
+        (format!("{vision}attn.out_proj.bias"), uniform(w)),
+        (format!("{vision}mlp.c_fc.weight"), uniform(w)),
+        (format!("{vision}mlp.c_proj.weight"), uniform(4. * w)),
+        ("text.token_embedding.weight".into(), 0.02),
+        ("text.positional_embedding".into(), 0.01),
+        (format!("{text}attn.in_proj_weight"), t.powf(-0.5)),
+        // One block here, twelve in the release: 2 · layers.
+        (
+            format!("{text}attn.out_proj.weight"),
+            t.powf(-0.5) * 2f32.powf(-0.5),
+        ),
+        (
+            format!("{text}mlp.c_proj.weight"),
+            t.powf(-0.5) * 2f32.powf(-0.5),
+        ),
+        (format!("{text}mlp.c_fc.weight"), (2. * t).powf(-0.5)),
+        (format!("{text}mlp.c_fc.bias"), uniform(t)),
+        (format!("{text}mlp.c_proj.bias"), uniform(4. * t)),
+        ("text.text_projection".into(), t.powf(-0.5)),
+    ] {
+        let values = dict.get(&name).unwrap().values();
+        let square: f32 = values.iter().map(|x| x * x).sum();
+        let got = (square / values.len() as f32).sqrt();
+        let error = (got / deviation - 1.0).abs() * (values.len() as f32).sqrt();
+        assert!(error < 5.0, "{name}: {got} against {deviation}"); // five standard errors at least
+    }
+    for bias in ["attn.in_proj_bias", "attn.out_proj.bias"] {
+        let values = dict.get(&format!("{text}{bias}")).unwrap().values();
+        assert!(values.iter().all(|x| *x == 0.0), "{bias}");
+    }
+    let gain = dict
+        .get(&format!("{vision}attn.ln_q.weight"))
+        .unwrap()
+        .values();
+    assert_eq!(gain, [1.0; 32]); // twelve heads, not timm's six
+}

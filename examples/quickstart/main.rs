@@ -246,7 +246,7 @@ fn write_report(
         );
     for method in methods {
         let metrics = read_metrics(&method.recipe.out().join("metrics.jsonl"))?;
-        report = report.curves(&format!("Training {}", method.name), &metrics);
+        report = report.curves(format!("Training {}", method.name), &metrics);
     }
     for method in methods {
         let title = format!("Retrieval by {}", method.name);

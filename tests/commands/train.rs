@@ -164,7 +164,10 @@ fn averaged_weights_are_a_model_of_their_own() {
     let image = folder.image("image.png", [40, 40], 1);
     let mut answers = Vec::new();
     for model in ["whole/model", "whole/model_ema"] {
-        let line = format!("--model {model} --labels dog cat --images {}", image.display());
+        let line = format!(
+            "--model {model} --labels dog cat --images {}",
+            image.display()
+        );
         answers.push(folder.run("classify", &words(&line)).succeeded().stdout);
     }
     assert_ne!(answers[0], answers[1]);
@@ -181,7 +184,8 @@ fn averaged_weights_are_a_model_of_their_own() {
 /// Validation sets as `scenes` writes them, and a recipe that names them.
 fn with_validation() -> Folder {
     let folder = Folder::new();
-    let small = "--split validation --images 24 --image-size 32 --shapes 2 --colours 3 --max-objects 1";
+    let small =
+        "--split validation --images 24 --image-size 32 --shapes 2 --colours 3 --max-objects 1";
     for (format, out) in [("imagenet", "classes"), ("karpathy", "pairs")] {
         let line = format!("--format {format} --out {out} {small}");
         folder.run("scenes", &words(&line)).succeeded();
@@ -242,10 +246,7 @@ fn a_run_is_validated_on_the_way_and_its_best_checkpoint_kept() {
             .as_f64()
             .unwrap()
     };
-    let most = validated
-        .iter()
-        .map(|e| value(&e))
-        .fold(f64::MIN, f64::max);
+    let most = validated.iter().map(|e| value(&e)).fold(f64::MIN, f64::max);
     let best = validated.iter().find(|e| value(e) == most).unwrap();
     let best = best["step"].as_u64().unwrap();
     let mut expected = vec![best, 16];
@@ -276,9 +277,8 @@ fn what_cannot_be_validated_is_refused_before_the_first_step() {
     };
     refused("checkpoint.best=acc1", &["`acc1`", "classes, pairs"]);
     refused("validation.batchsize=3", &["[validation]", "batchsize"]);
-    let zero_shot = |root: &str| {
-        format!("validation={{zero_shot=[{{dataset=\"folder\",root=\"{root}\"}}]}}")
-    };
+    let zero_shot =
+        |root: &str| format!("validation={{zero_shot=[{{dataset=\"folder\",root=\"{root}\"}}]}}");
     refused(&zero_shot("gone"), &["[validation]", "gone"]);
     refused(&zero_shot("pairs"), &["[validation]", "pairs"]);
     let pairs = "validation={retrieval=[{format=\"karpathy\",annotations=\"gone.json\"}]}";
@@ -376,5 +376,9 @@ fn samples_that_cannot_be_read_are_named_in_the_log() {
         named[0].contains("7.png") && named[0].contains("table.tsv"),
         "{named:?}"
     );
-    train(&folder, &format!("{source} run.steps=3 run.out=strict data.loader.max_bad=0.0")).refused(&["7.png"]);
+    train(
+        &folder,
+        &format!("{source} run.steps=3 run.out=strict data.loader.max_bad=0.0"),
+    )
+    .refused(&["7.png"]);
 }

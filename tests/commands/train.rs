@@ -275,7 +275,7 @@ fn what_cannot_be_validated_is_refused_before_the_first_step() {
         train(&folder, changes).refused(said);
         assert!(!folder.path("whole").exists(), "{changes}");
     };
-    refused("checkpoint.best=acc1", &["`acc1`", "classes, pairs"]);
+    refused("checkpoint.best=acc1", &["= \"acc1\"", "classes, pairs"]);
     refused("validation.batchsize=3", &["[validation]", "batchsize"]);
     let zero_shot =
         |root: &str| format!("validation={{zero_shot=[{{dataset=\"folder\",root=\"{root}\"}}]}}");

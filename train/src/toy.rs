@@ -148,15 +148,35 @@ fn vector<B: Backend>(n: usize, rng: &mut ChaCha8Rng, device: &B::Device) -> Par
     Param::from_data(TensorData::new(data, [n]), device)
 }
 
-/// Contrastive training of [`Towers`], with or without a loss per token as a captioner has.
-#[derive(Clone, Debug, Default)]
+/// Contrastive training of [`Towers`], with or without a loss per token as a captioner has, and with one text per
+/// image or several.
+#[derive(Clone, Debug)]
 pub struct ToyTask {
     caption_loss: bool,
+    texts: i32,
+}
+
+impl Default for ToyTask {
+    fn default() -> Self {
+        Self {
+            caption_loss: false,
+            texts: 1,
+        }
+    }
 }
 
 impl ToyTask {
+    /// Every kind of task there is.
+    pub fn all() -> [Self; 3] {
+        let (plain, captions) = (Self::default(), Self::with_caption_loss());
+        [plain.clone(), captions, Self { texts: 5, ..plain }]
+    }
+
     pub fn with_caption_loss() -> Self {
-        Self { caption_loss: true }
+        Self {
+            caption_loss: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -207,12 +227,9 @@ impl<B: AutodiffBackend> Task<B> for ToyTask {
         let n = batch.len();
         let images = TensorData::new(batch.images.clone(), [n, SEQ, INPUT]);
         let images = Tensor::from_data(images, pass.device());
-        let ids = TensorData::new(batch.ids.clone(), [n, SEQ]);
-        let ids = Tensor::<B, 2, Int>::from_data(ids, pass.device());
         let visual = model.visual();
         let tokens = pass.blocks(&visual.transformer.resblocks, visual.embed(images), block);
         let image = unit(visual.head(tokens.clone()));
-        let words = model.text.embed(ids);
         let mut means = Vec::new();
         if self.caption_loss {
             // Reads the image tokens, and counts another number of tokens in every batch.
@@ -225,16 +242,26 @@ impl<B: AutodiffBackend> Task<B> for ToyTask {
                 weight: 0.5,
             });
         }
-        let words = pass.blocks(&model.text.transformer.resblocks, words, block);
-        Embedded {
-            embeddings: vec![image, unit(model.text.head(words))],
-            means,
+        let mut embeddings = vec![image];
+        for shift in 0..self.texts {
+            let ids = batch.ids.iter().map(|id| (id + shift) % VOCAB as i32);
+            let ids = TensorData::new(ids.collect::<Vec<_>>(), [n, SEQ]);
+            let words = model.text.embed(Tensor::from_data(ids, pass.device()));
+            let words = pass.blocks(&model.text.transformer.resblocks, words, block);
+            embeddings.push(unit(model.text.head(words)));
         }
+        Embedded { embeddings, means }
     }
 
     fn loss(&self, model: &Towers<B>, embeddings: Vec<Tensor<B, 2>>) -> Losses<B> {
-        let [image, text] = embeddings.try_into().unwrap();
-        let logits = image.matmul(text.transpose()) * model.logit_scale.val().exp().unsqueeze();
+        let [image, texts @ ..] = embeddings.as_slice() else {
+            panic!("there are no embeddings")
+        };
+        let text = Tensor::stack::<3>(texts.to_vec(), 0)
+            .mean_dim(0)
+            .squeeze_dim(0);
+        let scale = model.logit_scale.val().exp().unsqueeze();
+        let logits = image.clone().matmul(text.transpose()) * scale;
         let nll = |logits: Tensor<B, 2>| {
             let n = logits.dims()[0];
             let own = Tensor::<B, 2>::eye(n, &logits.device());

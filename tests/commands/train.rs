@@ -280,7 +280,10 @@ fn what_cannot_be_validated_is_refused_before_the_first_step() {
     let zero_shot =
         |root: &str| format!("validation={{zero_shot=[{{dataset=\"folder\",root=\"{root}\"}}]}}");
     refused(&zero_shot("gone"), &["[validation]", "gone"]);
-    refused(&zero_shot("pairs"), &["[validation]", "pairs"]);
+    refused(
+        &zero_shot("pairs/images"),
+        &["[validation]", "pairs/images"],
+    );
     let pairs = "validation={retrieval=[{format=\"karpathy\",annotations=\"gone.json\"}]}";
     refused(pairs, &["[validation]", "gone.json"]);
     refused(

@@ -249,7 +249,7 @@ fn tick(value: f64, low: f64, high: f64) -> String {
     if !(1e-3..1e5).contains(&size) {
         return number(value);
     }
-    let digits = 1.0 - ((high - low) / 4.0).log10().floor();
+    let digits = -((high - low) / 4.0).log10().floor();
     format!("{value:.*}", digits.clamp(0.0, 6.0) as usize)
 }
 

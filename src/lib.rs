@@ -40,3 +40,11 @@ pub use train;
 
 /// Allocator of the binaries; many short-lived tensors make the system's a bottleneck.
 pub use mimalloc::MiMalloc;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/write-a-method.md")]
+struct WriteAMethod;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

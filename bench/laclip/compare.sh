@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out="$(mkdir -p "$1" && cd "$1" && pwd)"
-steps="${2:-200}"
+steps="${2:-250}"
 jobs="${3:-2}"
 cargo build --release --example scenes --example train
 bin="${CARGO_TARGET_DIR:-target}/release/examples"

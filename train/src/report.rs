@@ -146,6 +146,7 @@ fn charts(entries: &[Entry]) -> Vec<Chart<'_>> {
     }
     by_name
         .into_iter()
+        .filter(|(_, points)| points.len() > 1) // one value says no more than the table of results
         .map(|((order, name), points)| {
             let smoothed = order != 1 && !["lr", "logit_scale"].contains(&name);
             Chart {
@@ -294,9 +295,10 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_value_and_an_empty_log_are_drawn_too() {
-        let constant: Vec<Entry> = entries(1);
-        assert!(charts(&constant)[0].draw().into_string().contains("circle"));
+    fn a_constant_value_is_drawn_and_a_single_one_is_not() {
+        let twice = [entries(1), entries(1)].concat();
+        assert!(charts(&twice)[0].draw().into_string().contains("circle"));
+        assert!(charts(&entries(1)).is_empty());
         let folder = tempfile::tempdir().unwrap();
         Report::new("x")
             .curves("Curves", &[])

@@ -1,6 +1,7 @@
 //! One file: where its columns lie, and the decoding of a row group.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -177,7 +178,7 @@ impl Columns {
             true => None,
             false => Some(Column::read(file, &image, rows)?),
         };
-        let (mut usable, mut dropped) = (Vec::with_capacity(rows), Vec::new());
+        let (mut usable, mut dropped) = (Vec::new(), Vec::new());
         for row in 0..rows {
             let no_image = match &images {
                 Some(images) => images.row(row).is_empty(),
@@ -313,6 +314,12 @@ impl Rows {
 
 impl Column {
     fn read(file: &Arc<File>, chunk: &ColumnChunkMetaData, rows: usize) -> ParquetResult<Self> {
+        // The decoders rely on some of what a damaged page may say, and panic where it is untrue.
+        catch_unwind(AssertUnwindSafe(|| Self::decode(file, chunk, rows)))
+            .unwrap_or_else(|_| Err(ParquetError::General("a page contradicts itself".into())))
+    }
+
+    fn decode(file: &Arc<File>, chunk: &ColumnChunkMetaData, rows: usize) -> ParquetResult<Self> {
         let pages = SerializedPageReader::new(file.clone(), chunk, rows, None)?;
         let descriptor = chunk.column_descr_ptr();
         let present = descriptor.max_def_level();

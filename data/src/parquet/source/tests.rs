@@ -6,6 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::captions::CaptionField;
 use crate::sample::CaptionKind;
+use ::parquet::file::metadata::ParquetMetaDataReader;
 use serde_json::Value;
 
 fn fixtures() -> PathBuf {
@@ -197,4 +198,26 @@ fn truncated_damaged_and_missing_files_are_named() {
 
     assert!(refusal(config("none.parquet")).contains("none.parquet"));
     assert!(refusal(config("http://host/0.parquet")).contains("not a local file"));
+}
+
+#[test]
+fn images_are_not_read_at_opening_where_the_status_tells_which_are_missing() {
+    let mut bytes = fs::read(fixtures().join("0.parquet")).unwrap();
+    let file = fs::File::open(fixtures().join("0.parquet")).unwrap();
+    let metadata = ParquetMetaDataReader::new()
+        .parse_and_finish(&file)
+        .unwrap();
+    let (start, length) = metadata.row_group(0).column(5).byte_range();
+    bytes[start as usize..][..length as usize].fill(0xff);
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("0.parquet"), bytes).unwrap();
+    let damaged = ParquetConfig {
+        root: Some(folder.path().into()),
+        ..config("0.parquet")
+    };
+    let source = ParquetSource::open(damaged).unwrap();
+    assert_eq!(source.len(), 4);
+    let error = source.get(0).unwrap_err().to_string();
+    assert!(error.contains("0.parquet, row 0: the row group"), "{error}");
+    assert_eq!(source.get(3).unwrap().key, "000000007");
 }

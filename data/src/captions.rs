@@ -1,18 +1,33 @@
 //! Captions in the fields of JSON objects, as DreamLIP and img2dataset store them.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
 use crate::sample::{CaptionKind, Captions};
 
 /// A named field, or column, that holds captions of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaptionField {
     /// Name of the JSON field or of the column.
     pub field: String,
     /// What kind of caption it holds.
     pub kind: CaptionKind,
+    /// How often the field is drawn among the fields of its kind that are not empty; its captions
+    /// share that alike, as with open_clip's `--json-text-key-probs`. If absent, every caption of
+    /// the field weighs 1.
+    #[serde(default, deserialize_with = "weight")]
+    pub weight: Option<f64>,
+}
+
+/// Reads a weight: a finite number, not negative.
+pub(crate) fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    match Option::<f64>::deserialize(deserializer)? {
+        Some(weight) if !(weight.is_finite() && weight >= 0.0) => Err(de::Error::custom(format!(
+            "the weight {weight} of captions must be a finite number of at least 0"
+        ))),
+        weight => Ok(weight),
+    }
 }
 
 impl CaptionField {
@@ -21,6 +36,25 @@ impl CaptionField {
         Self {
             field: field.into(),
             kind,
+            weight: None,
+        }
+    }
+
+    /// Adds the captions that stand in this field of a sample.
+    pub(crate) fn add<'a>(
+        &self,
+        texts: impl IntoIterator<Item = &'a str>,
+        captions: &mut Captions,
+    ) {
+        let texts: Vec<_> = texts
+            .into_iter()
+            .filter(|text| !text.trim().is_empty())
+            .collect();
+        let weight = self
+            .weight
+            .map_or(1.0, |weight| weight / texts.len() as f64);
+        for text in texts {
+            captions.push_weighted(self.kind, text, weight);
         }
     }
 
@@ -48,14 +82,10 @@ pub(crate) fn read_fields(
     fields: &[CaptionField],
     captions: &mut Captions,
 ) {
-    for CaptionField { field, kind } in fields {
-        match object.get(field) {
-            Some(Value::String(caption)) => captions.push(*kind, caption),
-            Some(Value::Array(list)) => {
-                list.iter()
-                    .filter_map(Value::as_str)
-                    .for_each(|caption| captions.push(*kind, caption));
-            }
+    for field in fields {
+        match object.get(&field.field) {
+            Some(Value::String(caption)) => field.add([caption.as_str()], captions),
+            Some(Value::Array(list)) => field.add(list.iter().filter_map(Value::as_str), captions),
             _ => {}
         }
     }
@@ -74,5 +104,33 @@ mod tests {
         assert_eq!(captions.web, ["w"]);
         assert_eq!(captions.synthetic, ["s", "t"]);
         assert!(captions.rewrites.is_empty());
+    }
+
+    #[test]
+    fn the_captions_of_a_field_share_its_weight() {
+        let fields: Vec<CaptionField> = serde_json::from_str(
+            r#"[{"field": "a", "kind": "web", "weight": 3},
+                {"field": "b", "kind": "synthetic"},
+                {"field": "c", "kind": "synthetic", "weight": 0.5}]"#,
+        )
+        .unwrap();
+        let object = r#"{"a": ["x", " ", "y"], "b": ["s", "t"], "c": "u"}"#;
+        let mut captions = Captions::default();
+        read_fields(
+            &serde_json::from_str(object).unwrap(),
+            &fields,
+            &mut captions,
+        );
+        assert_eq!(captions.web, ["x", "y"]);
+        assert_eq!(captions.synthetic, ["s", "t", "u"]);
+        let expected = [vec![1.5, 1.5], vec![], vec![1.0, 1.0, 0.5]];
+        assert_eq!(captions.weights, expected);
+    }
+
+    #[test]
+    fn a_negative_weight_is_refused() {
+        let field = r#"{"field": "a", "kind": "web", "weight": -1}"#;
+        let error = serde_json::from_str::<CaptionField>(field).unwrap_err();
+        assert!(error.to_string().contains("weight -1"), "{error}");
     }
 }

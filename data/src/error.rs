@@ -131,6 +131,8 @@ pub enum Place {
     Member(String),
     /// A line of a text file, from 1.
     Line(u64),
+    /// A row of a file of columns, from 0.
+    Row(u64),
     /// A byte offset, from 0.
     Byte(u64),
 }
@@ -141,6 +143,7 @@ impl fmt::Display for Place {
             Self::Whole => Ok(()),
             Self::Member(name) => write!(f, ", member {name}"),
             Self::Line(line) => write!(f, ", line {line}"),
+            Self::Row(row) => write!(f, ", row {row}"),
             Self::Byte(byte) => write!(f, ", byte {byte}"),
         }
     }

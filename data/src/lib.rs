@@ -1,7 +1,7 @@
 //! Images and captions on disk, read as batches in host memory. No tensor in here.
 //!
 //! A [`Source`] gives [`Sample`]s by index: [`webdataset`] shards, [`csv`] tables (with LaCLIP's
-//! rewrites), [`jsonl`] annotations, image [`folder`]s. A [`Sampler`] decides their order as a pure
+//! rewrites), [`jsonl`] annotations, image [`folder`]s, [`parquet`] files. A [`Sampler`] decides their order as a pure
 //! function of (seed, epoch, position), and a [`Loader`] reads, decodes and collates them on
 //! threads of its own.
 
@@ -13,6 +13,7 @@ pub mod jsonl;
 mod lines;
 mod loader;
 pub mod npy;
+pub mod parquet;
 mod permutation;
 mod problem;
 mod sample;

@@ -66,6 +66,14 @@ impl Problems {
         }
     }
 
+    /// Adds the problems of another part of the source.
+    #[cfg(feature = "parquet")]
+    pub(crate) fn append(&mut self, other: Self) {
+        self.count += other.count;
+        let room = Self::KEPT - self.kept.len();
+        self.kept.extend(other.kept.into_iter().take(room));
+    }
+
     /// Fails if `bad` of `total` is a larger share than `max_bad`.
     pub(crate) fn check(
         &self,

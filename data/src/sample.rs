@@ -20,7 +20,7 @@ pub struct Sample {
 }
 
 /// The captions of an image, by where they came from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Captions {
     /// What stood beside the image on the web, or what a person wrote.
@@ -29,6 +29,10 @@ pub struct Captions {
     pub rewrites: Vec<String>,
     /// Descriptions by a model that saw the image (Recap-DataComp, DreamLIP).
     pub synthetic: Vec<String>,
+    /// How often a caption is drawn among those of its kind: a list for each [`CaptionKind`], in the
+    /// order of its variants. Captions beyond the end of their list weigh 1, so that lists are empty
+    /// where all are equally likely.
+    pub weights: [Vec<f64>; 3],
 }
 
 /// The kinds of captions, see [`Captions`].
@@ -53,17 +57,36 @@ impl Captions {
         }
     }
 
-    /// Adds a caption; blank ones are dropped.
+    /// Adds a caption of weight 1; blank ones are dropped.
     pub fn push(&mut self, kind: CaptionKind, caption: impl Into<String>) {
+        self.push_weighted(kind, caption, 1.0);
+    }
+
+    /// Adds a caption that is drawn `weight` times as often as one of weight 1 of its kind; blank
+    /// ones are dropped.
+    pub fn push_weighted(&mut self, kind: CaptionKind, caption: impl Into<String>, weight: f64) {
         let caption = caption.into();
         if caption.trim().is_empty() {
             return;
         }
-        match kind {
-            CaptionKind::Web => self.web.push(caption),
-            CaptionKind::Rewrite => self.rewrites.push(caption),
-            CaptionKind::Synthetic => self.synthetic.push(caption),
+        let of_kind = match kind {
+            CaptionKind::Web => &mut self.web,
+            CaptionKind::Rewrite => &mut self.rewrites,
+            CaptionKind::Synthetic => &mut self.synthetic,
+        };
+        if weight != 1.0 {
+            let weights = &mut self.weights[kind as usize];
+            weights.resize(of_kind.len(), 1.0);
+            weights.push(weight);
         }
+        of_kind.push(caption);
+    }
+
+    /// The weights of the captions of one kind.
+    fn weights_of(&self, kind: CaptionKind) -> Vec<f64> {
+        let known = &self.weights[kind as usize];
+        let weight = |place| known.get(place).copied().unwrap_or(1.0);
+        (0..self.of(kind).len()).map(weight).collect()
     }
 
     /// True if there is no caption of any kind.
@@ -75,8 +98,8 @@ impl Captions {
 /// How often each kind of caption is drawn when a method wants one caption per image.
 ///
 /// The weights are relative. Kinds are tried in an order drawn by weight and the first that has a
-/// caption wins, as open_clip's `--json-text-key-probs` does with fields; inside the kind all
-/// captions are equally likely.
+/// caption wins, as open_clip's `--json-text-key-probs` does with fields; inside the kind captions
+/// are drawn by [`Captions::weights`], by default all alike.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CaptionMix {
@@ -102,35 +125,43 @@ impl Default for CaptionMix {
 impl CaptionMix {
     /// Draws one caption; `None` if no kind of positive weight has one.
     pub fn draw<'a>(&self, captions: &'a Captions, rng: &mut impl Rng) -> Option<&'a str> {
-        let mut kinds = [
+        let kinds = [
             (CaptionKind::Web, self.web),
             (CaptionKind::Rewrite, self.rewrites),
             (CaptionKind::Synthetic, self.synthetic),
         ];
         // One draw is enough: leaving out the empty kinds and drawing among the rest gives the same
         // law as drawing an order and taking the first kind that is not empty.
-        kinds
-            .iter_mut()
-            .filter(|(kind, _)| captions.of(*kind).is_empty())
-            .for_each(|k| k.1 = 0.0);
-        let total: f64 = kinds.iter().map(|k| k.1.max(0.0)).sum();
-        if total <= 0.0 {
-            return None;
-        }
-        let mut at = rng.random::<f64>() * total;
-        let (kind, _) = *kinds
-            .iter()
-            .filter(|k| k.1 > 0.0)
-            .find(|k| {
-                at -= k.1;
-                at < 0.0
-            })
-            .or(kinds.iter().rfind(|k| k.1 > 0.0))?;
+        let weights = kinds.map(|(kind, weight)| {
+            let drawn = captions.weights_of(kind).iter().any(|weight| *weight > 0.0);
+            if drawn { weight } else { 0.0 }
+        });
+        let (kind, _) = kinds[place_by_weight(&weights, rng)?];
         let of_kind = captions.of(kind);
-        of_kind
-            .get(rng.random_range(0..of_kind.len()))
-            .map(String::as_str)
+        let place = if captions.weights[kind as usize].is_empty() {
+            rng.random_range(0..of_kind.len())
+        } else {
+            place_by_weight(&captions.weights_of(kind), rng)?
+        };
+        of_kind.get(place).map(String::as_str)
     }
+}
+
+/// A place in `weights`, drawn by weight; `None` if none is positive.
+fn place_by_weight(weights: &[f64], rng: &mut impl Rng) -> Option<usize> {
+    let total: f64 = weights.iter().map(|weight| weight.max(0.0)).sum();
+    if total <= 0.0 {
+        return None;
+    }
+    let mut at = rng.random::<f64>() * total;
+    let mut positive = (0..weights.len()).filter(|place| weights[*place] > 0.0);
+    let last = positive.clone().next_back();
+    positive
+        .find(|place| {
+            at -= weights[*place];
+            at < 0.0
+        })
+        .or(last)
 }
 
 #[cfg(test)]
@@ -144,7 +175,17 @@ mod tests {
             web: vec!["w".into()],
             rewrites: vec![],
             synthetic: vec!["s".into(), "t".into()],
+            ..Captions::default()
         }
+    }
+
+    /// Shares of 4000 draws.
+    fn shares(mix: CaptionMix, captions: &Captions) -> impl Fn(&str) -> f64 {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let draws: Vec<_> = (0..4000)
+            .map(|_| mix.draw(captions, &mut rng).unwrap().to_string())
+            .collect();
+        move |caption| draws.iter().filter(|d| *d == caption).count() as f64 / 4000.0
     }
 
     #[test]
@@ -158,16 +199,13 @@ mod tests {
 
     #[test]
     fn a_mix_draws_kinds_by_weight_and_falls_back_to_those_present() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mix = CaptionMix {
             web: 1.0,
             rewrites: 2.0,
             synthetic: 1.0,
         };
-        let draws: Vec<_> = (0..4000)
-            .map(|_| mix.draw(&captions(), &mut rng).unwrap().to_string())
-            .collect();
-        let share = |c: &str| draws.iter().filter(|d| *d == c).count() as f64 / 4000.0;
+        let captions = captions();
+        let share = shares(mix, &captions);
         // Rewrites are absent, so web and synthetic share the draws equally, and the two synthetic
         // ones theirs.
         assert!((share("w") - 0.5).abs() < 0.04, "{}", share("w"));
@@ -184,5 +222,54 @@ mod tests {
         };
         assert_eq!(rewrites_only.draw(&captions(), &mut rng), None);
         assert_eq!(CaptionMix::default().draw(&captions(), &mut rng), Some("w"));
+    }
+
+    #[test]
+    fn captions_of_a_kind_are_drawn_by_weight() {
+        let mut captions = Captions::default();
+        captions.push(CaptionKind::Web, "a");
+        captions.push_weighted(CaptionKind::Web, "b", 2.0);
+        captions.push_weighted(CaptionKind::Web, " ", 9.0);
+        captions.push_weighted(CaptionKind::Web, "c", 0.0);
+        captions.push(CaptionKind::Web, "d");
+        assert_eq!(captions.weights[0], [1.0, 2.0, 0.0]);
+        let share = shares(CaptionMix::default(), &captions);
+        for (caption, expected) in [("a", 0.25), ("b", 0.5), ("c", 0.0), ("d", 0.25)] {
+            let share = share(caption);
+            assert!((share - expected).abs() < 0.04, "{caption}: {share}");
+        }
+    }
+
+    #[test]
+    fn a_kind_whose_captions_weigh_nothing_counts_as_absent() {
+        let mut captions = captions();
+        captions.weights[0] = vec![0.0];
+        let both = CaptionMix {
+            synthetic: 1.0,
+            ..CaptionMix::default()
+        };
+        assert_eq!(shares(both, &captions)("w"), 0.0);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        assert_eq!(CaptionMix::default().draw(&captions, &mut rng), None);
+    }
+
+    #[test]
+    fn without_weights_a_draw_takes_a_kind_and_then_a_caption_uniformly() {
+        let mix = CaptionMix {
+            web: 1.0,
+            synthetic: 3.0,
+            ..CaptionMix::default()
+        };
+        let captions = captions();
+        let mut drawing = ChaCha8Rng::seed_from_u64(7);
+        let mut expecting = drawing.clone();
+        for _ in 0..100 {
+            let of_kind = match expecting.random::<f64>() * 4.0 < 1.0 {
+                true => &captions.web,
+                false => &captions.synthetic,
+            };
+            let expected = &of_kind[expecting.random_range(0..of_kind.len())];
+            assert_eq!(mix.draw(&captions, &mut drawing), Some(expected.as_str()));
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use data::csv::{CsvConfig, CsvSource};
-use data::folder::FolderSource;
+use data::folder::{FolderConfig, FolderSource};
 use data::jsonl::{JsonlConfig, JsonlSource};
 use data::webdataset::{ShardConfig, ShardSource, expand};
 use data::{CaptionField, CaptionKind, Loader, LoaderOptions, Sample, Sampler, Source};
@@ -119,11 +119,15 @@ fn the_same_data() -> (tempfile::TempDir, Vec<Box<dyn Source>>) {
         label_key: Some("cls".into()),
         ..ShardConfig::new("{0..2}.tar")
     };
+    let images = FolderConfig {
+        templates: Vec::new(),
+        ..FolderConfig::new(root.join("images"))
+    };
     let sources: Vec<Box<dyn Source>> = vec![
         Box::new(ShardSource::open(shards).unwrap()),
         Box::new(CsvSource::open(csv).unwrap()),
         Box::new(JsonlSource::open(jsonl).unwrap()),
-        Box::new(FolderSource::open(root.join("images")).unwrap()),
+        Box::new(FolderSource::open(images).unwrap()),
     ];
     (folder, sources)
 }

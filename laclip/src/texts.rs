@@ -60,6 +60,7 @@ mod tests {
             web: vec!["original".into()],
             rewrites: vec!["first rewrite".into(), "short".into(), "third one".into()],
             synthetic: vec!["never drawn".into()],
+            ..Captions::default()
         }
     }
 

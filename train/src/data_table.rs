@@ -3,10 +3,12 @@
 use crate::error::{Result, TrainError};
 use clip::preprocess::AugmentConfig;
 use data::csv::{CsvConfig, CsvSource};
+use data::folder::{FolderConfig, FolderSource};
 use data::jsonl::{JsonlConfig, JsonlSource};
+use data::parquet::ParquetConfig;
 use data::scenes::{ScenesSource, ScenesSourceConfig};
 use data::webdataset::{IndexCache, ShardConfig, ShardSource};
-use data::{CaptionMix, Draw, LoaderOptions, Mixture, Sampler, Source};
+use data::{CaptionMix, Draw, LoaderOptions, Mixture, Order, Sampler, Source};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +22,8 @@ pub struct DataTable {
     /// How often each source is visited per epoch; absent: every sample once.
     #[serde(default)]
     pub draw: Option<Draw>,
+    /// The order inside an epoch; absent: a random permutation.
+    pub order: Option<Order>,
     /// Which captions are drawn, where the method leaves it open. Absent: web captions.
     pub captions: Option<CaptionMix>,
     /// Augmentation of the images.
@@ -40,6 +44,10 @@ pub enum SourceConfig {
     Csv(CsvConfig),
     /// One JSON object per line.
     Jsonl(JsonlConfig),
+    /// Parquet files with the images inside.
+    Parquet(ParquetConfig),
+    /// Image files in class folders, or with caption files beside them.
+    Folder(FolderConfig),
     /// The built-in captioned world.
     Scenes(ScenesSourceConfig),
 }
@@ -78,6 +86,11 @@ impl DataTable {
                     absolute(&mut config.path);
                     root(&mut config.root);
                 }
+                SourceConfig::Parquet(config) => root(&mut config.root),
+                SourceConfig::Folder(config) => {
+                    absolute(&mut config.path);
+                    config.classnames.iter_mut().for_each(absolute);
+                }
                 SourceConfig::Scenes(_) => {}
             }
         }
@@ -100,6 +113,8 @@ impl DataTable {
                 SourceConfig::Webdataset(config) => Box::new(ShardSource::open(config)?),
                 SourceConfig::Csv(config) => Box::new(CsvSource::open(config)?),
                 SourceConfig::Jsonl(config) => Box::new(JsonlSource::open(config)?),
+                SourceConfig::Parquet(config) => config.open()?,
+                SourceConfig::Folder(config) => Box::new(FolderSource::open(config)?),
                 SourceConfig::Scenes(config) => Box::new(ScenesSource::open(config)?),
             })
         };
@@ -116,6 +131,7 @@ impl DataTable {
         let mixture = Mixture::new(parts);
         let draw = self.draw.clone().unwrap_or(Draw::Once);
         let sampler = Sampler::mixed(mixture.lens(), draw, seed)
+            .and_then(|sampler| sampler.with_order(self.order.unwrap_or(Order::Shuffled)))
             .and_then(|sampler| sampler.sharded(rank, world))
             .map_err(failed)?;
         Ok((Arc::new(mixture), sampler))
@@ -164,6 +180,50 @@ mod tests {
         assert_eq!(stored, Some(Path::new("recipes/stored")));
         let index = PathBuf::from("recipes/index");
         assert_eq!(shards.index_cache, IndexCache::Directory(index));
+    }
+
+    #[test]
+    fn a_folder_is_a_source_whose_paths_start_at_the_recipe() {
+        let recipe = tempfile::tempdir().unwrap();
+        let class = recipe.path().join("images/n01");
+        std::fs::create_dir_all(&class).unwrap();
+        std::fs::write(class.join("a.jpg"), "image").unwrap();
+        std::fs::write(recipe.path().join("names.txt"), "tench").unwrap();
+        let config: DataTable = toml::from_str(
+            "order = { kind = \"sequential\" }\n[[sources]]\nkind = \"folder\"\npath = \"images\"\n\
+             classnames = \"names.txt\"\ntemplates = [\"one {}\"]",
+        )
+        .unwrap();
+        let (source, _) = config.relative_to(recipe.path()).open(0, 0, 1).unwrap();
+        assert_eq!(source.get(0).unwrap().captions.web, ["one tench"]);
+    }
+
+    #[test]
+    fn parquet_files_are_read_or_the_missing_feature_is_named() {
+        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/parquet");
+        let config: DataTable = toml::from_str(
+            "[[sources]]\nkind = \"parquet\"\nfiles = \"{0..1}.parquet\"\nmax_bad = 0.5\n\
+             caption_fields = [{ field = \"caption\", kind = \"web\", weight = 2 }]",
+        )
+        .unwrap();
+        let opened = config.relative_to(&recipe).open(0, 0, 1);
+        if cfg!(feature = "parquet") {
+            assert_eq!(opened.unwrap().0.len(), 8);
+        } else {
+            let error = opened.err().unwrap();
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(cause.contains("--features parquet"), "{cause}");
+        }
+    }
+
+    #[test]
+    fn a_windowed_order_of_nothing_is_refused() {
+        let config: DataTable = toml::from_str(
+            "order = { kind = \"windowed\", block = 0, window = 1 }\n[[sources]]\nkind = \"scenes\"\n\
+             world = { train_size = 9 }",
+        )
+        .unwrap();
+        assert!(config.open(0, 0, 1).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Columns, reader};
-use crate::captions::CaptionField;
+use crate::captions::{CaptionField, weight};
 use crate::error::{DataError, Place};
 use crate::sample::CaptionKind;
 
@@ -20,13 +20,27 @@ pub enum Column {
 }
 
 /// A column of captions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaptionColumn {
     /// The column.
     pub column: Column,
     /// What kind of captions it holds.
     pub kind: CaptionKind,
+    /// How often the column is drawn among those of its kind; 1 if absent.
+    #[serde(default, deserialize_with = "weight")]
+    pub weight: Option<f64>,
+}
+
+impl CaptionColumn {
+    /// A column of captions of a kind.
+    pub fn new(column: Column, kind: CaptionKind) -> Self {
+        Self {
+            column,
+            kind,
+            weight: None,
+        }
+    }
 }
 
 /// What to do with a caption that is not UTF-8. Told as a problem either way.
@@ -102,10 +116,10 @@ impl Default for CsvConfig {
             separator: '\t',
             header: true,
             image: Column::Name("filepath".into()),
-            captions: vec![CaptionColumn {
-                column: Column::Name("title".into()),
-                kind: CaptionKind::Web,
-            }],
+            captions: vec![CaptionColumn::new(
+                Column::Name("title".into()),
+                CaptionKind::Web,
+            )],
             label: None,
             image_extensions: ImageExtensions::Any,
             rewrites: Vec::new(),
@@ -136,10 +150,7 @@ impl CsvConfig {
             separator: ',',
             header: false,
             image: Column::Index(0),
-            captions: vec![CaptionColumn {
-                column: Column::Index(1),
-                kind: CaptionKind::Web,
-            }],
+            captions: vec![CaptionColumn::new(Column::Index(1), CaptionKind::Web)],
             image_extensions: ImageExtensions::CommonLowerCase,
             rewrites,
             ..Self::new(path)
@@ -149,10 +160,7 @@ impl CsvConfig {
     /// DreamLIP's table: comma-separated, `Image Path` and the seven caption columns.
     pub fn dreamlip(path: impl Into<PathBuf>, root: impl Into<PathBuf>) -> Self {
         let captions = CaptionField::dreamlip();
-        let column = |c: CaptionField| CaptionColumn {
-            column: Column::Name(c.field),
-            kind: c.kind,
-        };
+        let column = |c: CaptionField| CaptionColumn::new(Column::Name(c.field), c.kind);
         Self {
             root: Some(root.into()),
             separator: ',',
@@ -210,7 +218,7 @@ impl CsvConfig {
             captions: self
                 .captions
                 .iter()
-                .map(|c| Ok((find(&c.column)?, c.kind)))
+                .map(|c| Ok((find(&c.column)?, c.clone())))
                 .collect::<Result<_, DataError>>()?,
             label: self.label.as_ref().map(find).transpose()?,
         })

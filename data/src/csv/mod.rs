@@ -40,7 +40,7 @@ pub struct CsvSource {
 #[derive(Debug)]
 struct Columns {
     image: usize,
-    captions: Vec<(usize, CaptionKind)>,
+    captions: Vec<(usize, CaptionColumn)>,
     label: Option<usize>,
 }
 
@@ -195,8 +195,8 @@ impl Source for CsvSource {
         let path = self.image_path(&key);
         let image = std::fs::read(&path).map_err(|error| DataError::io(path, error))?;
         let mut captions = Captions::default();
-        for (column, kind) in &self.columns.captions {
-            captions.push(*kind, field(*column));
+        for (place, column) in &self.columns.captions {
+            captions.push_weighted(column.kind, field(*place), column.weight.unwrap_or(1.0));
         }
         if let Some(rewrites) = &self.rewrites {
             rewrites

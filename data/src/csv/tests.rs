@@ -254,8 +254,8 @@ fn caption_columns_have_kinds_and_labels_are_numbers() {
     let folder =
         folder("Image Path,raw_caption,longSV_captions,class\n0.jpg,w,s,3\n1.jpg,w,s,cat\n");
     let column = |name: &str, kind| CaptionColumn {
-        column: Column::Name(name.into()),
-        kind,
+        weight: Some(2.0),
+        ..CaptionColumn::new(Column::Name(name.into()), kind)
     };
     let config = CsvConfig {
         separator: ',',
@@ -269,6 +269,7 @@ fn caption_columns_have_kinds_and_labels_are_numbers() {
     };
     let source = CsvSource::open(config).unwrap();
     let sample = source.get(0).unwrap();
+    assert_eq!(sample.captions.weights, [vec![2.0], vec![], vec![2.0]]);
     assert_eq!(
         (sample.captions.web, sample.captions.synthetic, sample.label),
         (vec!["w".into()], vec!["s".into()], Some(3))

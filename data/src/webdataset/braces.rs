@@ -2,6 +2,8 @@
 //!
 //! The rules are those of bash and of Python's `braceexpand`, which webdataset uses.
 
+use std::path::{Path, PathBuf};
+
 use crate::error::DataError;
 
 /// More names than this are taken for a mistake.
@@ -30,6 +32,27 @@ pub fn expand(pattern: &str) -> Result<Vec<String>, DataError> {
         }
     }
     Ok(names)
+}
+
+/// The local files of a pattern, in order; relative names start from `root` if there is one.
+///
+/// # Errors
+///
+/// Fails if the pattern has no meaning or names a place that is no local file.
+pub(crate) fn local_files(pattern: &str, root: Option<&Path>) -> Result<Vec<PathBuf>, DataError> {
+    let names = expand(pattern)?;
+    if let Some(remote) = names
+        .iter()
+        .find(|name| name.contains("://") || name.starts_with("pipe:"))
+    {
+        let what = format!("`{remote}` is not a local file; download the shards first");
+        return Err(DataError::Pattern {
+            pattern: pattern.to_string(),
+            what,
+        });
+    }
+    let start = root.unwrap_or(Path::new(""));
+    Ok(names.into_iter().map(|name| start.join(name)).collect())
 }
 
 fn too_many() -> String {

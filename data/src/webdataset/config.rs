@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::braces::local_files;
 use super::cache::IndexCache;
 use super::embeddings::EmbeddingShards;
-use super::expand;
 use super::shard::{Grouped, Part};
 use crate::captions::CaptionField;
 use crate::error::DataError;
@@ -15,7 +15,7 @@ use crate::error::DataError;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardConfig {
-    /// A pattern such as `cc3m-{00000..00331}.tar`, see [`expand`]; several are joined by `::`.
+    /// A pattern such as `cc3m-{00000..00331}.tar`, see [`expand`](super::expand); several are joined by `::`.
     pub shards: String,
     /// Folder that relative names of shards start from, if not the working directory.
     pub root: Option<PathBuf>,
@@ -87,24 +87,7 @@ impl ShardConfig {
     ///
     /// Fails if the pattern has no meaning or names a place that is no local file.
     pub fn paths(&self) -> Result<Vec<PathBuf>, DataError> {
-        let names = expand(&self.shards)?;
-        if let Some(remote) = names
-            .iter()
-            .find(|name| name.contains("://") || name.starts_with("pipe:"))
-        {
-            let what = format!("`{remote}` is not a local file; download the shards first");
-            return Err(DataError::Pattern {
-                pattern: self.shards.clone(),
-                what,
-            });
-        }
-        Ok(names
-            .into_iter()
-            .map(|name| match &self.root {
-                Some(root) => root.join(name),
-                None => PathBuf::from(name),
-            })
-            .collect())
+        local_files(&self.shards, self.root.as_deref())
     }
 
     pub(super) fn extensions(&self) -> Result<Extensions, DataError> {

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 pub use braces::expand;
+#[cfg(feature = "parquet")]
+pub(crate) use braces::local_files;
 pub use cache::IndexCache;
 pub use config::ShardConfig;
 pub use embeddings::EmbeddingShards;

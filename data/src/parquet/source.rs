@@ -1,0 +1,150 @@
+//! The rows of a list of files.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ::parquet::data_type::ByteArray;
+use rayon::prelude::*;
+
+use super::ParquetConfig;
+use super::cache::Cache;
+use super::file::{self, RowGroup, Rows};
+use crate::error::{DataError, Place};
+use crate::problem::Problems;
+use crate::sample::{Captions, Sample};
+use crate::source::{Source, out_of_range};
+use crate::webdataset::local_files;
+
+/// The usable rows of a list of files, in the order of the list.
+///
+/// A row is read by decoding its row group; the groups used last are kept, up to
+/// [`ParquetConfig::cache_mb`]. Besides that, about one kilobyte for each row group and four bytes
+/// for each row are held.
+#[derive(Debug)]
+pub struct ParquetSource {
+    config: ParquetConfig,
+    files: Vec<PathBuf>,
+    /// Row groups with the index of their file.
+    groups: Vec<(usize, RowGroup)>,
+    /// `ends[i]` is the number of usable rows in row groups `0..=i`.
+    ends: Vec<usize>,
+    cache: Cache,
+    problems: Problems,
+}
+
+impl ParquetSource {
+    /// Reads the captions of all files, several files at a time.
+    ///
+    /// Rows without an image or without a caption are dropped and told by
+    /// [`ParquetSource::problems`]. Images are read only in row groups that lack some and whose
+    /// `status` column, as img2dataset writes it, does not tell which.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file is damaged, if a column is missing or of another type, if more than
+    /// `max_bad` of the rows are dropped, and if none is left.
+    pub fn open(config: ParquetConfig) -> Result<Self, DataError> {
+        let files = local_files(&config.files, config.root.as_deref())?;
+        let opened: Vec<_> = files
+            .par_iter()
+            .map(|path| file::open(path, &config))
+            .collect::<Result<_, _>>()?;
+        let mut problems = Problems::default();
+        let (mut groups, mut ends, mut len) = (Vec::new(), Vec::new(), 0);
+        for (index, file) in opened.into_iter().enumerate() {
+            problems.append(file.dropped);
+            for group in file.groups {
+                len += group.usable.len();
+                ends.push(len);
+                groups.push((index, group));
+            }
+        }
+        let dropped = problems.count();
+        let total = len + dropped;
+        problems.check(&config.files, (dropped, total, "rows"), config.max_bad)?;
+        if len == 0 {
+            let what = match problems.iter().next() {
+                Some(first) => format!("no usable row; the first problem: {first}"),
+                None => "no rows".into(),
+            };
+            return Err(DataError::Pattern {
+                pattern: config.files,
+                what,
+            });
+        }
+        Ok(Self {
+            cache: Cache::new(config.cache_mb.saturating_mul(1 << 20)),
+            config,
+            files,
+            groups,
+            ends,
+            problems,
+        })
+    }
+
+    /// What was dropped.
+    pub fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
+    fn rows(&self, group: usize) -> Result<Arc<Rows>, DataError> {
+        if let Some(rows) = self.cache.get(group) {
+            return Ok(rows);
+        }
+        let (file, row_group) = &self.groups[group];
+        let rows = Arc::new(row_group.read(&self.files[*file])?);
+        self.cache.put(group, &rows);
+        Ok(rows)
+    }
+}
+
+impl Source for ParquetSource {
+    fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let group = self.ends.partition_point(|end| *end <= index);
+        let start = if group == 0 { 0 } else { self.ends[group - 1] };
+        let Some((file, row_group)) = self.groups.get(group) else {
+            return Err(out_of_range(self, index));
+        };
+        let path = &self.files[*file];
+        let row = row_group.usable[index - start] as usize;
+        let number = row_group.first + row as u64;
+        let rows = self.rows(group)?;
+        let Some(image) = rows.image.row(row).first() else {
+            let what = "no image, though `status` says that there is one";
+            return Err(DataError::malformed(path, Place::Row(number), what));
+        };
+        let mut captions = Captions::default();
+        for (field, column) in self.config.caption_fields.iter().zip(&rows.captions) {
+            let texts: Vec<_> = column.row(row).iter().map(text).collect();
+            field.add(texts.iter().map(AsRef::as_ref), &mut captions);
+        }
+        let key = rows.key.as_ref().and_then(|key| key.row(row).first());
+        let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Sample {
+            key: key.map_or_else(
+                || format!("{file_name}/{number}"),
+                |key| text(key).into_owned(),
+            ),
+            image: image.data().to_vec(),
+            captions,
+            label: None,
+            embedding: None,
+        })
+    }
+
+    fn name(&self) -> String {
+        self.config.files.clone()
+    }
+}
+
+fn text(value: &ByteArray) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.data())
+}
+
+#[cfg(test)]
+mod tests;

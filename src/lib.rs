@@ -43,8 +43,8 @@ pub use mimalloc::MiMalloc;
 
 #[cfg(doctest)]
 #[doc = include_str!("../docs/write-a-method.md")]
-struct WriteAMethod;
+pub struct WriteAMethod;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+pub struct Readme;

@@ -11,7 +11,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{BackendArg, Job, with_backend};
-use clip_burn::clip::{Precision, Pretrained};
+use clip_burn::clip::{LoadOptions, Precision, Pretrained};
 use clip_burn::data::scenes::{
     Scenes, Split, TEMPLATES, Words, contact_sheet,
     write::{ImageFormat, write_imagenet, write_karpathy},
@@ -26,7 +26,9 @@ use clip_burn::train::logs::read_metrics;
 use clip_burn::train::report::Report;
 use clip_burn::train::{DataTable, Recipe, Resume, SourceConfig};
 use maud::html;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use table::{Clock, RECALL_AT, Table};
 
 #[global_allocator]
@@ -49,6 +51,9 @@ struct Arguments {
     /// flex, ndarray, wgpu, cuda or cuda:N, as far as compiled in
     #[arg(long, default_value_t)]
     backend: BackendArg,
+    /// Only train by this recipe
+    #[arg(long, hide = true)]
+    train: Option<PathBuf>,
 }
 
 /// Name, folder and recipe of each method; users copy the recipes.
@@ -83,6 +88,11 @@ impl Job for Quickstart {
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
         let Self(arguments) = self;
+        if let Some(recipe) = &arguments.train {
+            let recipe = Recipe::load(recipe, &[])?;
+            methods::train::<Autodiff<B>>(&recipe, Resume::No, device)?;
+            return Ok(());
+        }
         let out = fresh_folder(&arguments.out)?;
         let mut recipes = Vec::new();
         for (_, folder, text) in METHODS {
@@ -94,30 +104,15 @@ impl Job for Quickstart {
         write_world(&world, &out.join("data"))?;
         clock.lap("making the data".into());
 
-        // Each method keeps one core busy; on a device of its own they take turns.
-        let side_by_side = matches!(arguments.backend, BackendArg::Flex | BackendArg::NdArray);
-        let train = |recipe: &Recipe| {
-            methods::train::<Autodiff<B>>(recipe, Resume::No, device.clone())
-                .map(|outcome| outcome.model)
-        };
-        let models: Vec<_> = if side_by_side {
-            std::thread::scope(|scope| {
-                let runs: Vec<_> = recipes
-                    .iter()
-                    .map(|recipe| scope.spawn(|| train(recipe)))
-                    .collect();
-                runs.into_iter()
-                    .map(|run| run.join().expect("training panicked"))
-                    .collect()
-            })
-        } else {
-            recipes.iter().map(train).collect()
-        };
+        train_all(&arguments, &recipes)?;
         clock.lap("training".into());
 
         let mut methods = Vec::new();
-        for (((name, folder, _), recipe), model) in METHODS.into_iter().zip(recipes).zip(models) {
-            let results = evaluate(&model?, folder, &world, &out, &device)?;
+        for ((name, folder, _), recipe) in METHODS.into_iter().zip(recipes) {
+            let model = recipe.out().join("model");
+            let model =
+                Pretrained::load(&model.to_string_lossy(), &LoadOptions::default(), &device)?;
+            let results = evaluate::<B>(&model, folder, &world, &out, &device)?;
             for result in &results {
                 let file = format!("{folder}_{}.json", result.dataset);
                 result.save(&out.join("results").join(file))?;
@@ -166,10 +161,51 @@ fn fresh_folder(out: &Path) -> Result<PathBuf> {
 /// The recipe as a file in the output folder, with its run beside it.
 fn recipe(out: &Path, folder: &str, text: &str, steps: Option<u64>) -> Result<Recipe> {
     let path = out.join(format!("{folder}.toml"));
-    std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+    let write =
+        |text: &str| std::fs::write(&path, text).with_context(|| path.display().to_string());
+    write(text)?;
     let mut settings = vec![format!("run.out={folder}")];
     settings.extend(steps.map(|steps| format!("run.steps={steps}")));
-    Ok(Recipe::load(&path, &settings)?)
+    let recipe = Recipe::load(&path, &settings)?;
+    write(&recipe.to_toml())?;
+    Ok(recipe)
+}
+
+/// Trains every method in a process of its own. A process keeps about one core busy, so on a CPU they run side by side;
+/// on a device they take turns.
+fn train_all(arguments: &Arguments, recipes: &[Recipe]) -> Result<()> {
+    let on_cpu = matches!(arguments.backend, BackendArg::Flex | BackendArg::NdArray);
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = (cores / recipes.len()).max(1);
+    let mut running = Vec::new();
+    for (index, recipe) in recipes.iter().enumerate() {
+        let out = recipe.out();
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--train").arg(out.with_extension("toml"));
+        command.arg("--backend").arg(arguments.backend.to_string());
+        if on_cpu {
+            command.env("RAYON_NUM_THREADS", threads.to_string());
+            if index > 0 {
+                command.stderr(File::create(out.with_extension("log"))?); // one progress bar at a time
+            }
+        }
+        let mut child = command.spawn()?;
+        if !on_cpu {
+            child.wait()?;
+        }
+        running.push((out, child));
+    }
+    for (out, mut child) in running {
+        let status = child.wait()?;
+        let log = out.with_extension("log");
+        let said = std::fs::read_to_string(log).unwrap_or_default();
+        anyhow::ensure!(
+            status.success(),
+            "{} was not trained\n{said}",
+            out.display()
+        );
+    }
+    Ok(())
 }
 
 /// The world that a recipe trains on.

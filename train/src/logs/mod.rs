@@ -35,7 +35,6 @@ impl Logs {
     pub fn open(dir: &Path, config: &LogConfig, total: u64, done: u64) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(TrainError::io(dir))?;
         let path = dir.join("log.txt");
-        let name = dir.file_name().unwrap_or_default().to_string_lossy();
         let text = OpenOptions::new().create(true).append(true).open(&path);
         let events = match config.tensorboard {
             true => Some(EventFile::create(&dir.join("tensorboard"), done)?),
@@ -45,7 +44,7 @@ impl Logs {
             text: text.map_err(TrainError::io(&path))?,
             metrics: MetricsFile::open(&dir.join("metrics.jsonl"), done)?,
             events,
-            progress: ProgressLine::new(config.progress, &name, total, done),
+            progress: ProgressLine::new(config.progress, total, done),
             failed: false,
         })
     }

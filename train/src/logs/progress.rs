@@ -1,10 +1,6 @@
 //! The progress bar.
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::sync::LazyLock;
-
-/// Bars of runs that go on side by side in one process, one below the other.
-static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A bar with the latest values; silent where standard error is no terminal.
 pub struct ProgressLine {
@@ -12,11 +8,10 @@ pub struct ProgressLine {
 }
 
 impl ProgressLine {
-    /// A bar over `total` steps that starts at `done`, with the name of the run before it.
-    pub fn new(visible: bool, name: &str, total: u64, done: u64) -> Self {
-        let bar = BARS.add(ProgressBar::new(total).with_position(done));
-        bar.set_prefix(name.to_string());
-        let template = "{prefix} {bar:24} {pos}/{len} [{elapsed_precise} < {eta_precise}] {msg}";
+    /// A bar over `total` steps that starts at `done`.
+    pub fn new(visible: bool, total: u64, done: u64) -> Self {
+        let bar = ProgressBar::new(total).with_position(done);
+        let template = "{bar:24} {pos}/{len} [{elapsed_precise} < {eta_precise}] {msg}";
         bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
         if !visible {
             bar.set_draw_target(ProgressDrawTarget::hidden());

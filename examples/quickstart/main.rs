@@ -89,14 +89,16 @@ impl Job for Quickstart {
     {
         let Self(arguments) = self;
         if let Some(recipe) = &arguments.train {
-            let recipe = Recipe::load(recipe, &[])?;
+            let recipe = load(recipe, arguments.steps)?;
             methods::train::<Autodiff<B>>(&recipe, Resume::No, device)?;
             return Ok(());
         }
         let out = fresh_folder(&arguments.out)?;
         let mut recipes = Vec::new();
         for (_, folder, text) in METHODS {
-            recipes.push(recipe(&out, folder, text, arguments.steps)?);
+            let path = out.join(folder).with_extension("toml");
+            std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+            recipes.push(load(&path, arguments.steps)?);
         }
         let mut clock = Clock::start();
 
@@ -158,17 +160,12 @@ fn fresh_folder(out: &Path) -> Result<PathBuf> {
     Ok(out.canonicalize()?)
 }
 
-/// The recipe as a file in the output folder, with its run beside it.
-fn recipe(out: &Path, folder: &str, text: &str, steps: Option<u64>) -> Result<Recipe> {
-    let path = out.join(format!("{folder}.toml"));
-    let write =
-        |text: &str| std::fs::write(&path, text).with_context(|| path.display().to_string());
-    write(text)?;
-    let mut settings = vec![format!("run.out={folder}")];
+/// A recipe with its run beside it, in a folder of the same name.
+fn load(path: &Path, steps: Option<u64>) -> Result<Recipe> {
+    let out = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut settings = vec![format!("run.out={out}")];
     settings.extend(steps.map(|steps| format!("run.steps={steps}")));
-    let recipe = Recipe::load(&path, &settings)?;
-    write(&recipe.to_toml())?;
-    Ok(recipe)
+    Ok(Recipe::load(path, &settings)?)
 }
 
 /// Trains every method in a process of its own. A process keeps about one core busy, so on a CPU they run side by side;
@@ -183,6 +180,9 @@ fn train_all(arguments: &Arguments, recipes: &[Recipe]) -> Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--train").arg(out.with_extension("toml"));
         command.arg("--backend").arg(arguments.backend.to_string());
+        if let Some(steps) = arguments.steps {
+            command.arg("--steps").arg(steps.to_string());
+        }
         if on_cpu {
             command.env("RAYON_NUM_THREADS", threads.to_string());
             if index > 0 {

@@ -72,8 +72,7 @@ impl ModelTable {
 /// Trains a CLIP on the recipe's data and validates it as the recipe says. Writes the trained model into `model` in the
 /// run's folder, and that of averaged weights, if there are any, into `model_ema`.
 ///
-/// `texts` decides which texts of a sample the task sees, `as_pretrained` puts a model together with its preprocessing
-/// and tokenizer.
+/// `texts` decides which texts of a sample the task sees.
 ///
 /// # Errors
 ///

@@ -1,5 +1,8 @@
 //! The one place that names backends: from a `--backend` flag to a type.
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod kernel_cache;
+
 use burn::backend::Autodiff;
 use burn::prelude::Backend;
 use burn::tensor::backend::AutodiffBackend;
@@ -31,17 +34,27 @@ pub enum BackendArg {
     Cuda(usize),
 }
 
-/// Names of the backends in this build.
+/// Names of the backends in this build, the fastest first.
 pub fn compiled_in() -> Vec<&'static str> {
     let all = [
+        ("cuda", cfg!(feature = "cuda")),
+        ("wgpu", cfg!(feature = "wgpu")),
         ("flex", cfg!(feature = "flex")),
         ("ndarray", cfg!(feature = "ndarray")),
-        ("wgpu", cfg!(feature = "wgpu")),
-        ("cuda", cfg!(feature = "cuda")),
     ];
     all.into_iter()
         .filter_map(|(name, enabled)| enabled.then_some(name))
         .collect()
+}
+
+/// How this build makes GPU kernels: `fusion`, `autotune`, both joined by `+`, or `plain`.
+pub fn kernels() -> &'static str {
+    match (cfg!(feature = "fusion"), cfg!(feature = "autotune")) {
+        (true, true) => "fusion+autotune",
+        (true, false) => "fusion",
+        (false, true) => "autotune",
+        (false, false) => "plain",
+    }
 }
 
 impl FromStr for BackendArg {
@@ -101,11 +114,18 @@ impl Default for BackendArg {
 ///
 /// Panics for a backend that is not compiled in; [`BackendArg::from_str`] refuses those.
 pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -> J::Out {
-    train::fault::watch_device();
-    eprintln!(
-        "backend {backend}, {precision}, {} threads",
-        rayon::current_num_threads()
-    );
+    train::watch_device();
+    match backend {
+        BackendArg::Flex | BackendArg::NdArray => eprintln!(
+            "backend {backend}, {precision}, {} threads",
+            rayon::current_num_threads()
+        ),
+        BackendArg::Wgpu | BackendArg::Cuda(_) => {
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            kernel_cache::configure();
+            eprintln!("backend {backend}, {precision}, {} kernels", kernels());
+        }
+    }
     match backend {
         #[cfg(feature = "flex")]
         BackendArg::Flex => job.run::<burn::backend::Flex>(Default::default()),

@@ -1,26 +1,66 @@
+use crate::closed_form;
 use burn::prelude::*;
 use burn::tensor::TensorData;
 use clip_burn::clip::checkpoint::{HostTensor, StateDict, apply, canonical, read_state_dict};
 use clip_burn::clip::{Clip, ModelConfig, Precision};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A tiny model of the reference with its inputs and outputs.
+/// A model of the reference with its inputs and outputs.
 pub struct Fixture {
     pub config: ModelConfig,
     tensors: StateDict,
     path: PathBuf,
 }
 
+/// What the reference has per parameter, under our names.
+pub struct Expected {
+    pub tensors: StateDict,
+    /// Largest absolute value of a tensor of which only a sample is stored.
+    pub largest: BTreeMap<String, f32>,
+}
+
+impl Expected {
+    /// The entries of a tensor that the reference stored: all, or evenly spaced ones.
+    pub fn sampled(&self, values: Vec<f32>) -> Vec<f32> {
+        match self.largest.is_empty() {
+            true => values,
+            false => closed_form::sampled(&values),
+        }
+    }
+}
+
+/// The folder of fixtures; below the working directory where the program was carried to another machine.
+pub fn fixtures() -> PathBuf {
+    let compiled = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    match compiled.is_dir() {
+        true => compiled,
+        false => "tests/fixtures".into(),
+    }
+}
+
 impl Fixture {
     pub fn read(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join(format!("tests/fixtures/towers/{name}.safetensors"));
-        let bytes = std::fs::read(&path).unwrap();
+        let path = fixtures().join(format!("towers/{name}.safetensors"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-        let config = &header.metadata().as_ref().unwrap()["model_cfg"];
+        let config = header
+            .metadata()
+            .as_ref()
+            .and_then(|metadata| metadata.get("model_cfg"));
+        let config = match config {
+            Some(config) => ModelConfig::from_json(&serde_json::from_str(config).unwrap()),
+            None => ModelConfig::preset(closed_form::PRESET),
+        };
+        let mut tensors = read_state_dict(&path).unwrap();
+        if tensors.get("image").is_none() {
+            closed_form::inputs()
+                .into_iter()
+                .for_each(|(name, tensor)| tensors.insert(name, tensor));
+        }
         Self {
-            config: ModelConfig::from_json(&serde_json::from_str(config).unwrap()).unwrap(),
-            tensors: read_state_dict(&path).unwrap(),
+            config: config.unwrap(),
+            tensors,
             path,
         }
     }
@@ -34,9 +74,41 @@ impl Fixture {
         canonical(chosen, &self.path).unwrap().1
     }
 
-    pub fn model<B: Backend>(&self, device: &B::Device) -> Clip<B> {
-        let skeleton = self.config.init::<B>(0, Precision::F32, device);
-        apply(skeleton, self.weights("model."), &self.path, device).unwrap()
+    pub fn model<B: Backend>(&self, precision: Precision, device: &B::Device) -> Clip<B> {
+        let skeleton = self.config.init::<B>(0, precision, device);
+        let weights = match self.has_weights() {
+            true => self.weights("model."),
+            false => closed_form::weights(&skeleton, &self.config),
+        };
+        apply(skeleton, weights, &self.path, device).unwrap()
+    }
+
+    /// What the reference has for every parameter under `prefix`.
+    pub fn expected(&self, prefix: &str) -> Expected {
+        let largest = self.raw(&format!("{prefix}_max."));
+        Expected {
+            tensors: self.weights(&format!("{prefix}.")),
+            largest: match largest.is_empty() {
+                true => BTreeMap::new(),
+                false => self
+                    .weights(&format!("{prefix}_max."))
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), value.values()[0]))
+                    .collect(),
+            },
+        }
+    }
+
+    /// Learning rate of the reference's three steps.
+    pub fn lr(&self) -> f64 {
+        match self.has_weights() {
+            true => 1e-3,
+            false => closed_form::LEARNING_RATE,
+        }
+    }
+
+    fn has_weights(&self) -> bool {
+        self.tensors.names().any(|name| name.starts_with("model."))
     }
 
     fn host(&self, name: &str) -> &HostTensor {

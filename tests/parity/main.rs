@@ -1,8 +1,11 @@
-//! Parity with the reference implementation on tiny models, on two CPU backends.
+//! Parity with the reference implementation on tiny models, on two CPU backends,
+//! and on wgpu where that feature is on.
 //!
 //! Reference: `tests/reference/towers.py` (open_clip 3.3, float32, CPU).
 
+mod closed_form;
 mod fixture;
 mod llm;
+mod measure;
 mod towers;
 mod training;

@@ -1,29 +1,18 @@
 use crate::fixture::{Fixture, assert_close, host};
+use crate::measure;
 use burn::backend::{Flex, NdArray};
 use burn::prelude::*;
 use clip_burn::clip::Precision;
-use clip_burn::clip::checkpoint::{apply, collect, to_open_clip};
-use std::path::Path;
+use clip_burn::clip::checkpoint::{collect, to_open_clip};
 
-/// Embeddings are about as large as the reference's raw features, which here reach 30; f32 rounding of two
-/// blocks stays below this.
+/// Relative to the largest feature, which is about 30; f32 rounding of two blocks stays below this.
 const TOLERANCE: f32 = 1e-5;
 
 fn matches_open_clip<B: Backend>(name: &str) {
-    let device = Default::default();
     let fixture = Fixture::read(name);
-    let model = fixture.model::<B>(&device);
-    let image = host(model.encode_image(fixture.image(&device)));
-    let text = host(model.encode_text(fixture.ids(&device)));
-    for (what, got) in [("image_features", image), ("text_features", text)] {
-        let expected = fixture.values(what);
-        let largest = expected.iter().fold(1f32, |max, x| max.max(x.abs()));
-        assert_close(
-            &format!("{name} {what}"),
-            &got,
-            &expected,
-            TOLERANCE * largest,
-        );
+    for difference in measure::features::<B>(&fixture, Precision::F32, &Default::default()) {
+        let what = format!("{name} {}", difference.quantity);
+        assert_close(&what, &[difference.largest], &[0.0], TOLERANCE);
     }
 }
 
@@ -41,6 +30,12 @@ macro_rules! variants {
                 #[test]
                 fn matches_open_clip_on_ndarray() {
                     matches_open_clip::<NdArray>(stringify!($name));
+                }
+
+                #[cfg(feature = "wgpu")]
+                #[test]
+                fn matches_open_clip_on_wgpu() {
+                    matches_open_clip::<burn::backend::WebGpu>(stringify!($name));
                 }
             }
         )*
@@ -64,7 +59,7 @@ fn every_block_matches_open_clip() {
     let device = Default::default();
     for name in ["base", "quick_gelu", "clipa"] {
         let fixture = Fixture::read(name);
-        let model = fixture.model::<Flex>(&device);
+        let model = fixture.model::<Flex>(Precision::F32, &device);
         let vit = model.visual.as_vit().unwrap();
         let blocks = vit
             .transformer
@@ -86,8 +81,8 @@ fn a_tracked_forward_equals_an_untracked_one() {
     let device = Default::default();
     for name in ["base", "quick_gelu", "clipa", "class_embedding", "qk_norm"] {
         let fixture = Fixture::read(name);
-        let plain = fixture.model::<Flex>(&device);
-        let tracked = fixture.model::<burn::backend::Autodiff<Flex>>(&device);
+        let plain = fixture.model::<Flex>(Precision::F32, &device);
+        let tracked = fixture.model::<burn::backend::Autodiff<Flex>>(Precision::F32, &device);
         let a = host(plain.encode_image(fixture.image(&device)));
         let b = host(tracked.encode_image(fixture.image(&device)));
         assert_close(&format!("{name} image"), &a, &b, 2e-5);
@@ -101,14 +96,13 @@ fn a_tracked_forward_equals_an_untracked_one() {
 fn bf16_activations_stay_near_f32() {
     let device = Default::default();
     let fixture = Fixture::read("base");
-    let skeleton = fixture.config.init::<Flex>(0, Precision::Bf16, &device);
-    let model = apply(skeleton, fixture.weights("model."), Path::new(""), &device).unwrap();
+    let model = fixture.model::<Flex>(Precision::Bf16, &device);
     let got = host(
         model
             .forward(fixture.image(&device), fixture.ids(&device))
             .image_features,
     );
-    let exact = fixture.model::<Flex>(&device);
+    let exact = fixture.model::<Flex>(Precision::F32, &device);
     let expected = host(
         exact
             .forward(fixture.image(&device), fixture.ids(&device))
@@ -133,7 +127,7 @@ fn writing_gives_the_names_shapes_and_values_that_were_read() {
     ] {
         let fixture = Fixture::read(name);
         let config = &fixture.config;
-        let ours = collect::<Flex, _>(&fixture.model::<Flex>(&device));
+        let ours = collect::<Flex, _>(&fixture.model::<Flex>(Precision::F32, &device));
         let written = to_open_clip(ours, config.custom_text, config.nonscalar_logit_scale);
         let read = fixture.raw("model.");
         assert_eq!(

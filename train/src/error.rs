@@ -1,5 +1,6 @@
 //! What can go wrong while training, in words that name the file, the value and the remedy.
 
+use crate::fault::Fault;
 use std::path::{Path, PathBuf};
 
 /// Error of this crate.
@@ -32,6 +33,16 @@ pub enum TrainError {
         /// What is wrong and what can be done.
         message: String,
     },
+    /// The device can no longer be trusted.
+    #[error("{fault}{}", advice(fault, *pairs, *accumulate))]
+    Device {
+        /// What happened.
+        fault: Fault,
+        /// Samples of the batch that was at work; 0 outside training.
+        pairs: usize,
+        /// Batches per step.
+        accumulate: usize,
+    },
     /// Losses or gradients stopped being numbers.
     #[error("{0}")]
     NonFinite(String),
@@ -58,6 +69,22 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Result of this crate.
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
+
+/// What to do about a fault.
+fn advice(fault: &Fault, pairs: usize, accumulate: usize) -> String {
+    match fault {
+        Fault::OutOfMemory { .. } if pairs > 1 => format!(
+            " in a batch of {pairs}. Try data.loader.batch_size = {} with run.accumulate = {}, which gives the same \
+             gradient, or run.replay = true",
+            pairs / 2,
+            2 * accumulate
+        ),
+        Fault::OutOfMemory { .. } => "; use a smaller batch size".into(),
+        Fault::Kernel { .. } => {
+            "; what was computed since cannot be trusted. Checkpoints written before are intact: --resume latest".into()
+        }
+    }
+}
 
 impl TrainError {
     /// Wraps an I/O error with the path it happened at.

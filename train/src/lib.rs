@@ -44,7 +44,7 @@ pub use batches::Batches;
 pub use contrastive::{Contrastive, ImageTextBatch};
 pub use data_table::{DataTable, SourceConfig};
 pub use error::{BoxError, Result, TrainError};
-pub use fault::{device_faulted, watch_device};
+pub use fault::{Fault, device_fault, watch_device};
 pub use pairs::TextChoice;
 pub use pretrained::{ModelTable, train_clip};
 pub use recipe::Recipe;

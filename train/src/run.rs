@@ -4,7 +4,6 @@ use crate::batches::Batches;
 use crate::checkpoint::{Checkpoints, Progress};
 use crate::collective::Collective;
 use crate::error::{BoxError, Result, TrainError};
-use crate::fault::device_faulted;
 use crate::groups::Groups;
 use crate::logs::{Entry, Kind, Logs};
 use crate::meter::Meter;
@@ -16,7 +15,7 @@ use crate::stable_ids::with_stable_ids;
 use crate::state::State;
 use crate::step::{Step, StepOptions, step};
 use crate::task::Task;
-use crate::{gradients, logit_scale, report};
+use crate::{fault, gradients, logit_scale, report};
 use burn::prelude::*;
 use burn::tensor::Transaction;
 use burn::tensor::backend::AutodiffBackend;
@@ -162,6 +161,7 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
             group.push(batch.map_err(|source| TrainError::Batch { position, source })?);
         }
         let samples: usize = group.iter().map(|batch| task.samples(batch)).sum();
+        let sound = || fault::check_batch(samples / config.accumulate, config.accumulate);
 
         let options = StepOptions {
             replay: config.replay,
@@ -185,7 +185,8 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
             let mut scalars = vec![("loss".into(), loss), ("grad_norm".into(), norm.clone())];
             scalars.extend(scale.map(|s| (logit_scale::LOGIT_SCALE.to_string(), s)));
             scalars.extend(parts);
-            values = read_scalars(scalars)?;
+            values = read_scalars(scalars).unwrap_or_default();
+            sound()?;
             finite = values["loss"].is_finite() && values["grad_norm"].is_finite();
         }
 
@@ -254,15 +255,10 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
         if (every(recipe.checkpoint.every) || checkpoints.improves(&state.progress))
             && let Some(logs) = &mut logs
         {
-            if device_faulted() {
-                return Err(TrainError::NonFinite(
-                    "a device thread has panicked, so the weights can no longer be trusted: resume from \
-                     the latest checkpoint"
-                        .into(),
-                ));
-            }
             let export = |dir: &std::path::Path| task.export(&state.model, dir);
-            match checkpoints.save(&state.snapshot(), recipe, export) {
+            let snapshot = state.snapshot();
+            sound()?; // reading the weights has waited for the device
+            match checkpoints.save(&snapshot, recipe, export) {
                 Ok(dir) => logs.note(&format!("saved {}", dir.display())),
                 Err(error) if last => {
                     return Err(TrainError::Task {
@@ -293,17 +289,15 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
     })
 }
 
-/// Reads several scalars from the device in one go.
-fn read_scalars<B: Backend>(scalars: Vec<(String, Tensor<B, 1>)>) -> Result<BTreeMap<String, f64>> {
+/// Reads several scalars from the device in one go; `None` where the device failed, which is then a [`fault`].
+fn read_scalars<B: Backend>(scalars: Vec<(String, Tensor<B, 1>)>) -> Option<BTreeMap<String, f64>> {
     let (names, tensors): (Vec<String>, Vec<_>) = scalars.into_iter().unzip();
     let reading = tensors
         .into_iter()
         .fold(Transaction::default(), Transaction::register);
-    let data = reading
-        .try_execute()
-        .map_err(|e| TrainError::NonFinite(format!("the device failed while computing: {e}")))?;
+    let data = reading.try_execute().map_err(fault::note_error).ok()?;
     let value = |data: &TensorData| data.iter::<f64>().next().unwrap_or(f64::NAN);
-    Ok(names.into_iter().zip(data.iter().map(value)).collect())
+    Some(names.into_iter().zip(data.iter().map(value)).collect())
 }
 
 /// Ends the run when skipping does not help any more.

@@ -1,0 +1,78 @@
+use crate::fixture::Fixture;
+use crate::measure::{Difference, features, training};
+use anyhow::{Result, bail};
+use burn::backend::Autodiff;
+use burn::prelude::*;
+use burn::tensor::backend::AutodiffBackend;
+use clip_burn::cli::ComputeArgs;
+use clip_burn::clip::Precision;
+use clip_burn::train::fault;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Files in tests/fixtures/towers
+    #[arg(long, num_args = 1.., default_values = ["base", "quick_gelu", "clipa", "vit_b_32_closed_form"])]
+    models: Vec<String>,
+    /// Largest deviation that passes; absent: 1e-5 of the largest value in f32, 3e-2 in bf16
+    #[arg(long)]
+    allowed: Option<f32>,
+}
+
+pub fn run<B: Backend>(
+    arguments: &Arguments,
+    compute: &ComputeArgs,
+    device: &B::Device,
+) -> Result<()>
+where
+    Autodiff<B>: AutodiffBackend<InnerBackend = B>,
+{
+    let allowed = arguments.allowed.unwrap_or(match compute.precision {
+        Precision::F32 => 1e-5,
+        Precision::Bf16 => 3e-2,
+    });
+    let mut failed = Vec::new();
+    for model in &arguments.models {
+        let fixture = Fixture::read(model);
+        let mut differences = features::<B>(&fixture, compute.precision, device);
+        differences.extend(worst(training::<Autodiff<B>>(
+            &fixture,
+            compute.precision,
+            device,
+        )));
+        fault::check()?;
+        for difference in differences {
+            let pass = difference.largest <= allowed;
+            if !pass {
+                failed.push(format!("{model} {}", difference.quantity));
+            }
+            let fields = json!({
+                "model": model,
+                "quantity": difference.quantity,
+                "difference": difference.largest,
+                "allowed": allowed,
+                "pass": pass,
+            });
+            crate::report("parity", compute, fields);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("too far from the reference: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// The worst of the differences whose quantities have the same first word.
+fn worst(differences: Vec<Difference>) -> Vec<Difference> {
+    let mut worst = BTreeMap::<String, f32>::new();
+    for difference in differences {
+        let kind = difference.quantity.split([' ', '.']).next().unwrap_or("");
+        let largest = worst.entry(kind.to_string()).or_default();
+        *largest = largest.max(difference.largest);
+    }
+    worst
+        .into_iter()
+        .map(|(quantity, largest)| Difference { quantity, largest })
+        .collect()
+}

@@ -1,0 +1,127 @@
+//! How far a backend is from the reference, as numbers.
+
+use crate::fixture::{Fixture, distance, host};
+use burn::module::{ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::prelude::*;
+use burn::tensor::backend::AutodiffBackend;
+use clip_burn::clip::checkpoint::{HostTensor, ParamPath, StateDict, collect};
+use clip_burn::clip::{Clip, Precision, loss};
+use clip_burn::train::groups::{Groups, GroupsConfig};
+use clip_burn::train::optimizer::{AdamWConfig, GroupedAdamW};
+use clip_burn::train::parameters::parameters;
+use clip_burn::train::stable_ids::with_stable_ids;
+
+/// One quantity of a model beside the reference's.
+pub struct Difference {
+    pub quantity: String,
+    /// Largest absolute difference over the largest absolute value of the reference's tensor. Single entries near
+    /// zero carry only rounding. A loss is compared absolutely.
+    pub largest: f32,
+}
+
+/// Features of a batch in inference.
+pub fn features<B: Backend>(
+    fixture: &Fixture,
+    precision: Precision,
+    device: &B::Device,
+) -> Vec<Difference> {
+    let model = fixture.model::<B>(precision, device);
+    let image = host(model.encode_image(fixture.image(device)));
+    let text = host(model.encode_text(fixture.ids(device)));
+    [("image_features", image), ("text_features", text)]
+        .map(|(name, got)| Difference {
+            quantity: name.into(),
+            largest: relative(&got, &fixture.values(name), None),
+        })
+        .into()
+}
+
+/// One batch, three steps of AdamW with open_clip's groups: the losses, the gradient of the first step and the weights
+/// after the last.
+pub fn training<B: AutodiffBackend>(
+    fixture: &Fixture,
+    precision: Precision,
+    device: &Device<B::InnerBackend>,
+) -> Vec<Difference> {
+    let model = fixture.model::<B>(precision, device);
+    let mut model = with_stable_ids(model).expect("every path once");
+    let groups = Groups::new(&GroupsConfig::default(), parameters(&model)).expect("default groups");
+    let config = AdamWConfig {
+        weight_decay: 0.2,
+        eps: 1e-4,
+        ..AdamWConfig::default()
+    };
+    let mut optimizer = GroupedAdamW::new(config, &groups);
+    let mut differences = Vec::new();
+    for step in 0..3 {
+        let out = model.forward(fixture.image(device), fixture.ids(device));
+        let loss = loss::contrastive(out.image_features, out.text_features, out.logit_scale);
+        let name = format!("loss.{step}");
+        differences.push(Difference {
+            largest: (host(loss.clone().inner())[0] - fixture.values(&name)[0]).abs(),
+            quantity: name,
+        });
+        let mut grads = GradientsParams::from_grads(loss.backward(), &model);
+        if step == 0 {
+            let grads = gradients(&model, &grads);
+            differences.extend(per_tensor("gradient", grads, fixture, "grad"));
+        }
+        model = optimizer.step(fixture.lr(), model, &mut grads);
+    }
+    let weights = collect::<B, _>(&model);
+    differences.extend(per_tensor("weights", weights, fixture, "after"));
+    differences
+}
+
+fn per_tensor(what: &str, got: StateDict, fixture: &Fixture, prefix: &str) -> Vec<Difference> {
+    let expected = fixture.expected(prefix);
+    let names = |dict: &StateDict| dict.names().map(str::to_string).collect::<Vec<_>>();
+    assert_eq!(names(&got), names(&expected.tensors), "{what}");
+    got.iter()
+        .zip(expected.tensors.iter())
+        .map(|((name, got), (_, wanted))| Difference {
+            quantity: format!("{what} {name}"),
+            largest: relative(
+                &expected.sampled(got.values()),
+                &wanted.values(),
+                expected.largest.get(name).copied(),
+            ),
+        })
+        .collect()
+}
+
+/// Largest difference over the largest value of the reference; infinite where something is not a number.
+fn relative(got: &[f32], expected: &[f32], largest: Option<f32>) -> f32 {
+    assert_eq!(got.len(), expected.len());
+    if got.iter().any(|x| x.is_nan()) {
+        return f32::INFINITY;
+    }
+    let scale = largest.unwrap_or_else(|| expected.iter().fold(0.0, |max, x| max.max(x.abs())));
+    match distance(got, expected) {
+        0.0 => 0.0,
+        difference => difference / scale,
+    }
+}
+
+fn gradients<B: AutodiffBackend>(model: &Clip<B>, grads: &GradientsParams) -> StateDict {
+    struct Collect<'a>(ParamPath, StateDict, &'a GradientsParams);
+    impl<B: AutodiffBackend> ModuleVisitor<B> for Collect<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            if let Some(grad) = self.2.get::<B::InnerBackend, D>(param.id) {
+                let shape = grad.dims();
+                self.1
+                    .insert(self.0.join(), HostTensor::from_values(host(grad), shape));
+            }
+        }
+    }
+    let mut collect = Collect(ParamPath::default(), StateDict::default(), grads);
+    Module::<B>::visit(model, &mut collect);
+    collect.1
+}

@@ -32,8 +32,10 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
+    // No device is needed to rename tensors.
+    let cpu = "flex".parse().unwrap_or(BackendArg::default());
     with_backend(
-        BackendArg::default(),
+        cpu,
         Precision::F32,
         Convert(Arguments::parse()),
     )

@@ -6,6 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{BackendArg, Job, check_precision, with_backend};
+use clip_burn::clip::Precision;
 use clip_burn::methods;
 use clip_burn::train::{ModelTable, Recipe, Resume};
 use std::path::PathBuf;
@@ -33,11 +34,16 @@ struct Arguments {
     /// flex, ndarray, wgpu, cuda or cuda:N, as far as compiled in
     #[arg(long, default_value_t)]
     backend: BackendArg,
+    /// f32 or bf16: dtype of the activations [default: the recipe's]
+    #[arg(long)]
+    precision: Option<Precision>,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let recipe = Recipe::load(&arguments.recipe, &arguments.overrides)?;
+    let precision = arguments.precision.map(|p| format!("model.precision={p}"));
+    let overrides: Vec<_> = arguments.overrides.into_iter().chain(precision).collect();
+    let recipe = Recipe::load(&arguments.recipe, &overrides)?;
     let precision = recipe.section::<ModelTable>("model")?.precision()?;
     check_precision(arguments.backend, precision).map_err(anyhow::Error::msg)?;
     let resume = arguments.resume.as_deref().map_or(Resume::No, Resume::from);

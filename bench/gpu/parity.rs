@@ -15,9 +15,6 @@ pub struct Arguments {
     /// Files in tests/fixtures/towers
     #[arg(long, num_args = 1.., default_values = ["base", "quick_gelu", "clipa", "vit_b_32_closed_form"])]
     models: Vec<String>,
-    /// Largest deviation that passes; absent: 1e-5 of the largest value in f32, 3e-2 in bf16
-    #[arg(long)]
-    allowed: Option<f32>,
 }
 
 pub fn run<B: Backend>(
@@ -28,10 +25,6 @@ pub fn run<B: Backend>(
 where
     Autodiff<B>: AutodiffBackend<InnerBackend = B>,
 {
-    let allowed = arguments.allowed.unwrap_or(match compute.precision {
-        Precision::F32 => 1e-5,
-        Precision::Bf16 => 3e-2,
-    });
     let mut failed = Vec::new();
     for model in &arguments.models {
         let fixture = Fixture::read(model);
@@ -43,7 +36,8 @@ where
         )));
         fault::check()?;
         for difference in differences {
-            let pass = difference.largest <= allowed;
+            let allowed = allowed(compute.precision, &difference.quantity);
+            let pass = f64::from(difference.largest) <= allowed;
             if !pass {
                 failed.push(format!("{model} {}", difference.quantity));
             }
@@ -61,6 +55,18 @@ where
         bail!("too far from the reference: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Largest deviation that passes. In bf16 it is twice that of PyTorch's autocast from f64 on ViT-B/32, which
+/// `tests/reference/vit_b_32.py` measures.
+fn allowed(precision: Precision, quantity: &str) -> f64 {
+    match (precision, quantity) {
+        (Precision::F32, "loss") => 2e-5,
+        (Precision::F32, _) => 1e-5,
+        (Precision::Bf16, "loss") => 4e-3,
+        (Precision::Bf16, "gradient") => 0.25,
+        (Precision::Bf16, _) => 2e-2,
+    }
 }
 
 /// The worst of the differences whose quantities have the same first word.

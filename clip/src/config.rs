@@ -658,6 +658,7 @@ macro_rules! presets {
 const PRESETS: &[(&str, &str)] = presets![
     "tiny",
     "scenes",
+    "scenes-S-16",
     "ViT-S-16",
     "ViT-B-32",
     "ViT-B-32-quickgelu",

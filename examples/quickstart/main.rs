@@ -11,7 +11,8 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{BackendArg, Job, with_backend};
-use clip_burn::clip::{LoadOptions, Precision, Pretrained};
+use clip_burn::cli::ComputeArgs;
+use clip_burn::clip::{LoadOptions, Pretrained};
 use clip_burn::data::scenes::{
     Scenes, Split, TEMPLATES, Words, contact_sheet,
     write::{ImageFormat, write_imagenet, write_karpathy},
@@ -48,9 +49,8 @@ struct Arguments {
     /// Optimizer steps of each method [default: the recipes']
     #[arg(long)]
     steps: Option<u64>,
-    /// flex, ndarray, wgpu, cuda or cuda:N, as far as compiled in
-    #[arg(long, default_value_t)]
-    backend: BackendArg,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Only train by this recipe
     #[arg(long, hide = true)]
     train: Option<PathBuf>,
@@ -68,7 +68,9 @@ const METHODS: [(&str, &str, &str); 2] = [
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    with_backend(arguments.backend, Precision::F32, Quickstart(arguments))
+    arguments.compute.check()?;
+    let compute = arguments.compute.clone();
+    with_backend(compute.backend, compute.precision, Quickstart(arguments))
 }
 
 struct Quickstart(Arguments);
@@ -89,7 +91,7 @@ impl Job for Quickstart {
     {
         let Self(arguments) = self;
         if let Some(recipe) = &arguments.train {
-            let recipe = load(recipe, arguments.steps)?;
+            let recipe = load(recipe, &arguments)?;
             methods::train::<Autodiff<B>>(&recipe, Resume::No, device)?;
             return Ok(());
         }
@@ -98,7 +100,7 @@ impl Job for Quickstart {
         for (_, folder, text) in METHODS {
             let path = out.join(folder).with_extension("toml");
             std::fs::write(&path, text).with_context(|| path.display().to_string())?;
-            recipes.push(load(&path, arguments.steps)?);
+            recipes.push(load(&path, &arguments)?);
         }
         let mut clock = Clock::start();
 
@@ -112,8 +114,11 @@ impl Job for Quickstart {
         let mut methods = Vec::new();
         for ((name, folder, _), recipe) in METHODS.into_iter().zip(recipes) {
             let model = recipe.out().join("model");
-            let model =
-                Pretrained::load(&model.to_string_lossy(), &LoadOptions::default(), &device)?;
+            let options = LoadOptions {
+                precision: arguments.compute.precision,
+                ..LoadOptions::default()
+            };
+            let model = Pretrained::load(&model.to_string_lossy(), &options, &device)?;
             let results = evaluate::<B>(&model, folder, &world, &out, &device)?;
             for result in &results {
                 let file = format!("{folder}_{}.json", result.dataset);
@@ -161,17 +166,21 @@ fn fresh_folder(out: &Path) -> Result<PathBuf> {
 }
 
 /// A recipe with its run beside it, in a folder of the same name.
-fn load(path: &Path, steps: Option<u64>) -> Result<Recipe> {
+fn load(path: &Path, arguments: &Arguments) -> Result<Recipe> {
     let out = path.file_stem().unwrap_or_default().to_string_lossy();
-    let mut settings = vec![format!("run.out={out}")];
-    settings.extend(steps.map(|steps| format!("run.steps={steps}")));
+    let mut settings = vec![
+        format!("run.out={out}"),
+        format!("model.precision={}", arguments.compute.precision),
+    ];
+    settings.extend(arguments.steps.map(|steps| format!("run.steps={steps}")));
     Ok(Recipe::load(path, &settings)?)
 }
 
 /// Trains every method in a process of its own. A process keeps about one core busy, so on a CPU they run side by side;
 /// on a device they take turns.
 fn train_all(arguments: &Arguments, recipes: &[Recipe]) -> Result<()> {
-    let on_cpu = matches!(arguments.backend, BackendArg::Flex | BackendArg::NdArray);
+    let ComputeArgs { backend, precision } = arguments.compute;
+    let on_cpu = matches!(backend, BackendArg::Flex | BackendArg::NdArray);
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = (cores / recipes.len()).max(1);
     let mut running = Vec::new();
@@ -179,7 +188,8 @@ fn train_all(arguments: &Arguments, recipes: &[Recipe]) -> Result<()> {
         let out = recipe.out();
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--train").arg(out.with_extension("toml"));
-        command.arg("--backend").arg(arguments.backend.to_string());
+        command.arg("--backend").arg(backend.to_string());
+        command.arg("--precision").arg(precision.to_string());
         if let Some(steps) = arguments.steps {
             command.arg("--steps").arg(steps.to_string());
         }

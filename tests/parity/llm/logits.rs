@@ -50,6 +50,12 @@ fn logits_match_transformers_with_and_without_cache_on_ndarray() {
     logits_match::<NdArray>("ndarray");
 }
 
+#[cfg(feature = "wgpu")]
+#[test]
+fn logits_match_transformers_with_and_without_cache_on_wgpu() {
+    logits_match::<burn::backend::WebGpu>("wgpu");
+}
+
 #[test]
 fn weights_in_bf16_lose_nothing_of_a_bf16_file() {
     let fixture = Fixture::read("llama3");

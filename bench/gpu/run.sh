@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# Parity and speed on a GPU, beside PyTorch on the same card. Needs what bench/gpu/pack.sh built, in target/gpu.
+#   bench/gpu/run.sh [STAGE...]
+# Stages, in this order by default: parity, matmul, train, infer, scenes, report.
+#   OUT       folder of results (default: runs/gpu); every stage adds lines to OUT/results.jsonl
+#   BACKEND   cuda (default) or wgpu
+#   PYTHON    a Python with torch, and open_clip or its wheels in the folder WHEELS; "none" leaves PyTorch out
+#   MINUTES   length of the run on scenes (default: 12)
+#   SECONDS_EACH  limit of one command (default: 300)
+# A command that fails is written into the report; the others go on.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+export OUT="${OUT:-runs/gpu}" BACKEND="${BACKEND:-cuda}"
+PYTHON="${PYTHON:-python3}" MINUTES="${MINUTES:-12}" SECONDS_EACH="${SECONDS_EACH:-300}"
+results="$OUT/results.jsonl"
+mkdir -p "$OUT/bin"
+for packed in target/gpu/*.xz; do
+    binary="$OUT/bin/$(basename "$packed" .xz)"
+    [ -x "$binary" ] || { xz -dc "$packed" >"$binary" && chmod +x "$binary"; }
+done
+if [ "$PYTHON" != none ] && [ -n "${WHEELS:-}" ] && ! "$PYTHON" -c 'import open_clip' 2>/dev/null; then
+    "$PYTHON" -m pip install -q --no-index --no-deps --target "$OUT/site" "$WHEELS"/*.whl
+    export PYTHONPATH="$OUT/site"
+fi
+
+# Runs a command that prints JSON lines; keeps them, or says that it failed.
+measure() {
+    echo "+ $*" >&2
+    local said
+    said="$(timeout "$SECONDS_EACH" "$@" 2>"$OUT/stderr.log")"
+    local status=$?
+    [ -z "$said" ] || echo "$said" | tee -a "$results"
+    [[ "$said" != *'"error"'* ]] || return 1
+    [ $status -ne 0 ] || return 0
+    tail -n 5 "$OUT/stderr.log" >&2
+    "${PYTHON/none/python3}" - "$status" "$*" "$OUT/stderr.log" >>"$results" <<'PY'
+import json, sys
+status, command, log = sys.argv[1:]
+lines = open(log, errors="replace").read().strip().splitlines()
+errors = [line for line in lines if line.startswith("Error") or "panicked" in line] or lines[-1:] or ["no message"]
+print(json.dumps(dict(what="error", command=command, message=f"exit {status}: {errors[0]}"[:400])))
+PY
+    return 1
+}
+builds() { for binary in "$OUT"/bin/gpu-*; do basename "$binary" | sed 's/^gpu-//'; done; }
+ours() { measure "$OUT/bin/gpu-$1" "${@:2}" --backend "$BACKEND"; }
+peer() { [ "$PYTHON" = none ] || measure "$PYTHON" bench/gpu/peer.py "$@"; }
+# The largest batch that does not fail, among those given from large to small.
+largest() { # command...
+    local batch
+    for batch in 8192 4096 2048 1024 512; do
+        "$@" "$batch" && return 0
+    done
+}
+
+parity() {
+    for build in $(builds); do
+        ours "$build" parity --precision f32
+        [ "$BACKEND" = wgpu ] || ours "$build" parity --precision bf16
+    done
+}
+
+matmul() {
+    for precision in bf16 f32; do
+        peer matmul --precision "$precision"
+        for build in $(builds); do
+            ours "$build" matmul --precision "$precision"
+        done
+    done
+}
+
+train() {
+    for model in ViT-B-32 ViT-B-16 ViT-L-14; do
+        local step=(train --model "$model" --precision bf16)
+        peer "${step[@]}" --batch 256
+        peer "${step[@]}" --batch 256 --compile
+        for build in $(builds); do
+            ours "$build" "${step[@]}" --batch-size 256
+        done
+        ours "$(best)" "${step[@]}" --batch-size 256 --replay
+        largest ours "$(best)" "${step[@]}" --batch-size
+        largest peer "${step[@]}" --batch
+    done
+    ours "$(best)" train --model ViT-B-32 --precision f32 --batch-size 256
+    peer train --model ViT-B-32 --precision f32 --batch 256
+}
+
+infer() {
+    for model in ViT-B-32 ViT-B-16 ViT-L-14; do
+        for batch in 1 32 256; do
+            peer infer --model "$model" --precision bf16 --batch "$batch"
+            peer infer --model "$model" --precision bf16 --batch "$batch" --compile
+        done
+        for build in $(builds); do
+            ours "$build" infer --model "$model" --precision bf16
+        done
+    done
+}
+
+# The build that trained ViT-B/32 fastest so far, among those that passed parity in f32; autotune before that is known.
+best() {
+    "${PYTHON/none/python3}" - "$results" <<'PY'
+import json, sys
+rates, failed = {}, set()
+for line in open(sys.argv[1]):
+    try:
+        r = json.loads(line)
+    except ValueError:
+        continue
+    if r.get("side") != "clip-burn":
+        continue
+    if r["what"] == "parity" and not r["pass"]:
+        failed.add(r["build"])
+    if r["what"] == "train" and r.get("model") == "ViT-B-32" and r.get("samples_per_s"):
+        rates[r["build"]] = max(rates.get(r["build"], 0), r["samples_per_s"])
+sound = {build: rate for build, rate in rates.items() if build not in failed} or rates
+print(max(sound, key=sound.get) if sound else "autotune")
+PY
+}
+
+# A real run: trained, killed half-way, resumed, evaluated.
+scenes() {
+    local out train="$OUT/bin/train"
+    out="$(cd "$OUT" && pwd)"
+    [ -d "$OUT/classes" ] || "$OUT/bin/scenes" --format imagenet --image-size 128 --images 2000 --out "$OUT/classes"
+    [ -d "$OUT/retrieval" ] || "$OUT/bin/scenes" --format karpathy --image-size 128 --images 1000 --out "$OUT/retrieval"
+    local classes="dataset=\"folder\", root=\"$out/classes/images\", templates=\"$out/classes/templates.txt\""
+    local settings=(run.out="$out/scenes_s16" log.progress=false log.validate_every=1000
+        "validation.zero_shot=[{name=\"web_words\", classnames=\"$out/classes/classnames_web.txt\", $classes},
+            {name=\"synonyms\", classnames=\"$out/classes/classnames.txt\", $classes}]"
+        "validation.retrieval=[{name=\"captions\", format=\"karpathy\", split=\"test\",
+            images=\"$out/retrieval/images\", annotations=\"$out/retrieval/dataset_scenes.json\"}]"
+        "${@}")
+    local run=("$train" --recipe recipes/scenes_s16.toml --backend "$BACKEND" --resume latest "${settings[@]/#/--set=}")
+    rm -rf "$OUT/scenes_s16"
+    # How many steps fit? Two hundred tell.
+    "${run[@]}" --set=run.out="$out/scenes_trial" --set=run.steps=200 --set=log.validate_every=0 \
+        --set=validation.zero_shot=[] --set=validation.retrieval=[] 2>"$OUT/scenes_trial.log" ||
+        { tail -n 5 "$OUT/scenes_trial.log"; return 1; }
+    local steps
+    steps="$("${PYTHON/none/python3}" - "$OUT/scenes_trial/metrics.jsonl" "$MINUTES" <<'PY'
+import json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+speed = [row["samples_per_s"] for row in rows if row.get("samples_per_s")]
+print(max(200, int(sorted(speed)[len(speed) // 2] * 60 * float(sys.argv[2]) / 1024)))
+PY
+)"
+    rm -rf "$OUT/scenes_trial"
+    echo "scenes: $steps steps"
+    run+=(--set=run.steps="$steps")
+    "${run[@]}" 2>"$OUT/scenes_killed.log" &
+    local child=$!
+    sleep $((MINUTES * 30))
+    kill -KILL "$child"
+    wait "$child" 2>/dev/null
+    "${run[@]}" 2>"$OUT/scenes_resumed.log" || { tail -n 5 "$OUT/scenes_resumed.log"; return 1; }
+    head -n 12 "$OUT/scenes_resumed.log"
+}
+
+report() {
+    local line
+    line="$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo "$BACKEND, no nvidia-smi")"
+    "${PYTHON/none/python3}" bench/gpu/report.py "$results" --device-line "$line" | tee "$OUT/report.md"
+}
+
+stages=("$@")
+[ $# -gt 0 ] || stages=(parity matmul train infer scenes report)
+for stage in "${stages[@]}"; do
+    echo "=== $stage ($(date +%H:%M:%S))"
+    "$stage"
+done

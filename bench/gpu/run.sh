@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Parity and speed on a GPU, beside PyTorch on the same card. Needs what bench/gpu/pack.sh built, in target/gpu.
 #   bench/gpu/run.sh [STAGE...]
-# Stages, in this order by default: parity, matmul, train, infer, scenes, report.
+# Stages, in this order by default: parity, matmul, train, infer, profile, scenes, report.
 #   OUT       folder of results (default: runs/gpu); every stage adds lines to OUT/results.jsonl
 #   BACKEND   cuda (default) or wgpu
 #   PYTHON    a Python with torch, and open_clip or its wheels in the folder WHEELS; "none" leaves PyTorch out
@@ -10,7 +10,7 @@
 # A command that fails is written into the report; the others go on.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-export OUT="${OUT:-runs/gpu}" BACKEND="${BACKEND:-cuda}"
+OUT="${OUT:-runs/gpu}" BACKEND="${BACKEND:-cuda}"
 PYTHON="${PYTHON:-python3}" MINUTES="${MINUTES:-12}" SECONDS_EACH="${SECONDS_EACH:-300}"
 results="$OUT/results.jsonl"
 mkdir -p "$OUT/bin"
@@ -97,6 +97,28 @@ infer() {
     done
 }
 
+# What each kernel of a step costs, in every build.
+profile() {
+    local build steps folder log here
+    here="$(pwd)"
+    for build in $(builds); do
+        folder="$OUT/profile-$build"
+        mkdir -p "$folder"
+        printf '[profiling.logger]\nlevel = "basic"\nfile = "kernels.log"\n' >"$folder/cubecl.toml"
+        for steps in 1 2; do
+            log="$folder/$steps.log"
+            rm -f "$folder/kernels.log"
+            (cd "$folder" && timeout "$SECONDS_EACH" "$here/$OUT/bin/gpu-$build" train --precision "${PRECISION:-bf16}" \
+                --model "${MODEL:-ViT-B-32}" --batch-size "${BATCH:-256}" --steps "$steps" --backend "$BACKEND") \
+                >/dev/null 2>"$OUT/stderr.log" || tail -n 3 "$OUT/stderr.log"
+            mv "$folder/kernels.log" "$log"
+        done
+        # Three loops of plain and three of checked steps.
+        { echo; echo "## $build"; echo; "${PYTHON/none/python3}" bench/gpu/kernels.py "$folder"/{1,2}.log 6; } |
+            tee "$folder/kernels.md"
+    done
+}
+
 # The build that trained ViT-B/32 fastest so far, among those that passed parity in f32; autotune before that is known.
 best() {
     "${PYTHON/none/python3}" - "$results" <<'PY'
@@ -160,11 +182,13 @@ PY
 report() {
     local line
     line="$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo "$BACKEND, no nvidia-smi")"
-    "${PYTHON/none/python3}" bench/gpu/report.py "$results" --device-line "$line" | tee "$OUT/report.md"
+    "${PYTHON/none/python3}" bench/gpu/report.py "$results" --device-line "$line" >"$OUT/report.md"
+    cat "$OUT"/profile-*/kernels.md >>"$OUT/report.md" 2>/dev/null
+    cat "$OUT/report.md"
 }
 
 stages=("$@")
-[ $# -gt 0 ] || stages=(parity matmul train infer scenes report)
+[ $# -gt 0 ] || stages=(parity matmul train infer profile scenes report)
 for stage in "${stages[@]}"; do
     echo "=== $stage ($(date +%H:%M:%S))"
     "$stage"

@@ -34,11 +34,7 @@ struct Arguments {
 fn main() -> Result<()> {
     // No device is needed to rename tensors.
     let cpu = "flex".parse().unwrap_or(BackendArg::default());
-    with_backend(
-        cpu,
-        Precision::F32,
-        Convert(Arguments::parse()),
-    )
+    with_backend(cpu, Precision::F32, Convert(Arguments::parse()))
 }
 
 struct Convert(Arguments);

@@ -3,7 +3,7 @@
 //! Fields carry the names of open_clip's state dict.
 
 use crate::nn::init::Init;
-use crate::nn::{BlockInit, LayerNorm, Linear, MASKED, Transformer, TransformerConfig};
+use crate::nn::{BlockInit, LayerNorm, Linear, MASKED, Transformer, TransformerConfig, lookup};
 use burn::module::Param;
 use burn::prelude::*;
 use burn::tensor::DType;
@@ -159,9 +159,7 @@ impl<B: Backend> TextTransformer<B> {
         let [batch, seq] = ids.dims();
         let table = self.token_embedding.weight.val();
         let [_, width] = table.dims();
-        let mut x = table
-            .select(0, ids.reshape([batch * seq]))
-            .reshape([batch, seq, width]);
+        let mut x = lookup(table, ids.reshape([batch * seq])).reshape([batch, seq, width]);
         if let Some(class) = &self.cls_emb {
             let class = class.val().unsqueeze::<3>().expand([batch, 1, width]);
             x = Tensor::cat(vec![x, class], 1);

@@ -5,7 +5,7 @@ use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
-use clip_burn::backend::{BackendArg, Job, check_precision, with_backend};
+use clip_burn::backend::{BackendArg, Job, check, with_backend};
 use clip_burn::clip::Precision;
 use clip_burn::methods;
 use clip_burn::train::{ModelTable, Recipe, Resume};
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     let overrides: Vec<_> = arguments.overrides.into_iter().chain(precision).collect();
     let recipe = Recipe::load(&arguments.recipe, &overrides)?;
     let precision = recipe.section::<ModelTable>("model")?.precision()?;
-    check_precision(arguments.backend, precision).map_err(anyhow::Error::msg)?;
+    check(arguments.backend, precision).map_err(anyhow::Error::msg)?;
     let resume = arguments.resume.as_deref().map_or(Resume::No, Resume::from);
     with_backend(arguments.backend, precision, Train { recipe, resume })
 }

@@ -142,19 +142,42 @@ pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -
     }
 }
 
-/// Refuses what a backend cannot compute, before any work is done.
+/// Refuses a backend that cannot be used here, or not in this precision, before any work is done.
 ///
 /// # Errors
 ///
-/// Names the backend and the precision.
-pub fn check_precision(backend: BackendArg, precision: Precision) -> Result<(), String> {
+/// Names the backend and what is wrong.
+pub fn check(backend: BackendArg, precision: Precision) -> Result<(), String> {
     let bf16 = precision == Precision::Bf16;
     match backend {
         BackendArg::NdArray | BackendArg::Wgpu if bf16 => Err(format!(
             "the {backend} backend has no bf16; use --precision f32"
         )),
+        #[cfg(feature = "wgpu")]
+        BackendArg::Wgpu => open::<burn::backend::WebGpu>(
+            backend,
+            Default::default(),
+            "is there a Vulkan, Metal or DirectX driver?",
+        ),
+        #[cfg(feature = "cuda")]
+        BackendArg::Cuda(index) => open::<burn::backend::Cuda>(
+            backend,
+            burn::backend::cuda::CudaDevice::new(index),
+            "does `nvidia-smi` list this GPU, and is the CUDA toolkit installed (CUDA_PATH)?",
+        ),
         _ => Ok(()),
     }
+}
+
+/// Whether a device answers.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn open<B: Backend>(backend: BackendArg, device: B::Device, hint: &str) -> Result<(), String> {
+    kernel_cache::configure();
+    let answer = || B::sync(&device).unwrap_or_else(|error| panic!("{error}"));
+    train::fault::attempt(std::panic::AssertUnwindSafe(answer)).map_err(|reason| {
+        let reason = reason.split(" - searched").next().unwrap_or_default();
+        format!("the {backend} backend cannot be used here: {reason}; {hint}")
+    })
 }
 
 #[cfg(test)]
@@ -175,7 +198,7 @@ mod tests {
 
     #[test]
     fn bf16_is_refused_where_the_backend_has_none() {
-        assert!(check_precision(BackendArg::NdArray, Precision::Bf16).is_err());
-        assert!(check_precision(BackendArg::Flex, Precision::Bf16).is_ok());
+        assert!(check(BackendArg::NdArray, Precision::Bf16).is_err());
+        assert!(check(BackendArg::Flex, Precision::Bf16).is_ok());
     }
 }

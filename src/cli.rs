@@ -1,6 +1,6 @@
 //! What the examples share on the command line.
 
-use crate::backend::{BackendArg, check_precision};
+use crate::backend::{BackendArg, check};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clip::{LoadOptions, Precision};
@@ -22,9 +22,9 @@ pub struct ComputeArgs {
 impl ComputeArgs {
     /// # Errors
     ///
-    /// If the backend cannot compute in this precision.
+    /// If the backend cannot be used here, or not in this precision.
     pub fn check(&self) -> Result<()> {
-        check_precision(self.backend, self.precision).map_err(anyhow::Error::msg)
+        check(self.backend, self.precision).map_err(anyhow::Error::msg)
     }
 }
 

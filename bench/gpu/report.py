@@ -12,6 +12,11 @@ from statistics import median
 from flops import flops
 
 REFERENCE = "open_clip eager"
+TF32 = """
+Largest difference over the largest value of the tensor; losses absolute. On CUDA, autotune may choose kernels that
+multiply f32 as TF32, which has 10 bits: differences near 1e-3 in builds with autotune that are 1e-6 without it come
+from there.
+"""
 REQUIRED = {
     "parity": dict(build=str, backend=str, model=str, precision=str, quantity=str, **{"pass": bool}),
     "matmul": dict(side=str, precision=str, tflops=(int, float)),
@@ -77,7 +82,8 @@ def parity(results):
         cells = [", ".join(difference(r) for r in row if column(r) == name) or "–" for name in columns]
         allowed = dict.fromkeys("–" if r.get("allowed") is None else f"{r['allowed']:.1e}" for r in row)
         lines.append([*key, *cells, ", ".join(allowed)])
-    return table(["model", "precision", "quantity", *columns, "allowed"], lines)
+    tables = table(["model", "precision", "quantity", *columns, "allowed"], lines)
+    return tables + TF32 if tables else ""
 
 
 def ceiling(results):

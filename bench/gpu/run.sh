@@ -7,13 +7,19 @@
 #   PYTHON    a Python with torch, and open_clip or its wheels in the folder WHEELS; "none" leaves PyTorch out
 #   MINUTES   length of the run on scenes (default: 12)
 #   SECONDS_EACH  limit of one command (default: 300)
+#   MODELS    of train and infer (default: ViT-B-32 ViT-B-16 ViT-L-14)
+#   MODEL     of the profile (default: ViT-B-32)
+#   PRECISION bf16 (default) or f32; parity is always measured in both
+#   BATCH     (default: 256, and 1024 for scenes)
 # A command that fails is written into the report; the others go on.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 OUT="${OUT:-runs/gpu}" BACKEND="${BACKEND:-cuda}"
 PYTHON="${PYTHON:-python3}" MINUTES="${MINUTES:-12}" SECONDS_EACH="${SECONDS_EACH:-300}"
-results="$OUT/results.jsonl"
+MODELS="${MODELS:-ViT-B-32 ViT-B-16 ViT-L-14}" PRECISION="${PRECISION:-bf16}"
 mkdir -p "$OUT/bin"
+OUT="$(cd "$OUT" && pwd)"
+results="$OUT/results.jsonl"
 for packed in target/gpu/*.xz; do
     binary="$OUT/bin/$(basename "$packed" .xz)"
     [ -x "$binary" ] || { xz -dc "$packed" >"$binary" && chmod +x "$binary"; }
@@ -70,37 +76,36 @@ matmul() {
 }
 
 train() {
-    for model in ViT-B-32 ViT-B-16 ViT-L-14; do
-        local step=(train --model "$model" --precision bf16)
-        peer "${step[@]}" --batch 256
-        peer "${step[@]}" --batch 256 --compile
+    for model in $MODELS; do
+        local step=(train --model "$model" --precision "$PRECISION")
+        peer "${step[@]}" --batch "${BATCH:-256}"
+        peer "${step[@]}" --batch "${BATCH:-256}" --compile
         for build in $(builds); do
-            ours "$build" "${step[@]}" --batch-size 256
+            ours "$build" "${step[@]}" --batch-size "${BATCH:-256}"
         done
-        ours "$(best)" "${step[@]}" --batch-size 256 --replay
+        ours "$(best)" "${step[@]}" --batch-size "${BATCH:-256}" --replay
         largest ours "$(best)" "${step[@]}" --batch-size
         largest peer "${step[@]}" --batch
     done
-    ours "$(best)" train --model ViT-B-32 --precision f32 --batch-size 256
-    peer train --model ViT-B-32 --precision f32 --batch 256
+    ours "$(best)" train --model ViT-B-32 --precision f32 --batch-size "${BATCH:-256}"
+    peer train --model ViT-B-32 --precision f32 --batch "${BATCH:-256}"
 }
 
 infer() {
-    for model in ViT-B-32 ViT-B-16 ViT-L-14; do
+    for model in $MODELS; do
         for batch in 1 32 256; do
-            peer infer --model "$model" --precision bf16 --batch "$batch"
-            peer infer --model "$model" --precision bf16 --batch "$batch" --compile
+            peer infer --model "$model" --precision "$PRECISION" --batch "$batch"
+            peer infer --model "$model" --precision "$PRECISION" --batch "$batch" --compile
         done
         for build in $(builds); do
-            ours "$build" infer --model "$model" --precision bf16
+            ours "$build" infer --model "$model" --precision "$PRECISION"
         done
     done
 }
 
 # What each kernel of a step costs, in every build.
 profile() {
-    local build steps folder log here
-    here="$(pwd)"
+    local build steps folder log
     for build in $(builds); do
         folder="$OUT/profile-$build"
         mkdir -p "$folder"
@@ -108,7 +113,7 @@ profile() {
         for steps in 1 2; do
             log="$folder/$steps.log"
             rm -f "$folder/kernels.log"
-            (cd "$folder" && timeout "$SECONDS_EACH" "$here/$OUT/bin/gpu-$build" train --precision "${PRECISION:-bf16}" \
+            (cd "$folder" && timeout "$SECONDS_EACH" "$OUT/bin/gpu-$build" train --precision "$PRECISION" \
                 --model "${MODEL:-ViT-B-32}" --batch-size "${BATCH:-256}" --steps "$steps" --backend "$BACKEND") \
                 >/dev/null 2>"$OUT/stderr.log" || tail -n 3 "$OUT/stderr.log"
             mv "$folder/kernels.log" "$log"
@@ -142,48 +147,53 @@ PY
 
 # A real run: trained, killed half-way, resumed, evaluated.
 scenes() {
-    local out train="$OUT/bin/train"
-    out="$(cd "$OUT" && pwd)"
+    local BATCH="${BATCH:-1024}" out="$OUT" train="$OUT/bin/train"
     [ -d "$OUT/classes" ] || "$OUT/bin/scenes" --format imagenet --image-size 128 --images 2000 --out "$OUT/classes"
     [ -d "$OUT/retrieval" ] || "$OUT/bin/scenes" --format karpathy --image-size 128 --images 1000 --out "$OUT/retrieval"
     local classes="dataset=\"folder\", root=\"$out/classes/images\", templates=\"$out/classes/templates.txt\""
-    local settings=(run.out="$out/scenes_s16" log.progress=false log.validate_every=1000
+    local settings=(run.out="$out/scenes_s16" data.loader.batch_size="$BATCH" log.progress=false log.validate_every=1000
         "validation.zero_shot=[{name=\"web_words\", classnames=\"$out/classes/classnames_web.txt\", $classes},
             {name=\"synonyms\", classnames=\"$out/classes/classnames.txt\", $classes}]"
         "validation.retrieval=[{name=\"captions\", format=\"karpathy\", split=\"test\",
-            images=\"$out/retrieval/images\", annotations=\"$out/retrieval/dataset_scenes.json\"}]"
-        "${@}")
-    local run=("$train" --recipe recipes/scenes_s16.toml --backend "$BACKEND" --resume latest "${settings[@]/#/--set=}")
+            images=\"$out/retrieval/images\", annotations=\"$out/retrieval/dataset_scenes.json\"}]")
+    local run=("$train" --recipe recipes/scenes_s16.toml --backend "$BACKEND" --precision "$PRECISION"
+        --resume latest "${settings[@]/#/--set=}")
     rm -rf "$OUT/scenes_s16"
     # How many steps fit? Two hundred tell.
     "${run[@]}" --set=run.out="$out/scenes_trial" --set=run.steps=200 --set=log.validate_every=0 \
         --set=validation.zero_shot=[] --set=validation.retrieval=[] 2>"$OUT/scenes_trial.log" ||
         { tail -n 5 "$OUT/scenes_trial.log"; return 1; }
     local steps
-    steps="$("${PYTHON/none/python3}" - "$OUT/scenes_trial/metrics.jsonl" "$MINUTES" <<'PY'
+    steps="$("${PYTHON/none/python3}" - "$OUT/scenes_trial/metrics.jsonl" "$MINUTES" "$BATCH" <<'PY'
 import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
-speed = [row["samples_per_s"] for row in rows if row.get("samples_per_s")]
-print(max(200, int(sorted(speed)[len(speed) // 2] * 60 * float(sys.argv[2]) / 1024)))
+speed = [row["speed"]["samples_per_second"] for row in rows if row["kind"] == "train"]
+print(max(200, int(sorted(speed)[len(speed) // 2] * 60 * float(sys.argv[2]) / int(sys.argv[3]))))
 PY
 )"
     rm -rf "$OUT/scenes_trial"
     echo "scenes: $steps steps"
     run+=(--set=run.steps="$steps")
+    local memory=
+    if command -v nvidia-smi >/dev/null; then
+        nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits --loop=5 >"$OUT/scenes_memory.csv" &
+        memory=$!
+    fi
     "${run[@]}" 2>"$OUT/scenes_killed.log" &
     local child=$!
     sleep $((MINUTES * 30))
     kill -KILL "$child"
     wait "$child" 2>/dev/null
     "${run[@]}" 2>"$OUT/scenes_resumed.log" || { tail -n 5 "$OUT/scenes_resumed.log"; return 1; }
-    head -n 12 "$OUT/scenes_resumed.log"
+    [ -z "$memory" ] || kill "$memory"
+    "${PYTHON/none/python3}" bench/gpu/scenes.py "$OUT/scenes_s16" "$OUT/scenes_memory.csv" | tee "$OUT/scenes.md"
 }
 
 report() {
     local line
     line="$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo "$BACKEND, no nvidia-smi")"
     "${PYTHON/none/python3}" bench/gpu/report.py "$results" --device-line "$line" >"$OUT/report.md"
-    cat "$OUT"/profile-*/kernels.md >>"$OUT/report.md" 2>/dev/null
+    cat "$OUT"/profile-*/kernels.md "$OUT/scenes.md" >>"$OUT/report.md" 2>/dev/null
     cat "$OUT/report.md"
 }
 

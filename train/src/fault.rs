@@ -47,6 +47,28 @@ pub fn watch_device() {
     });
 }
 
+/// Does something that panics where a device cannot be used, on whatever thread, and prints nothing.
+///
+/// # Errors
+///
+/// The first line of the first panic.
+pub fn attempt(work: impl FnOnce() + std::panic::UnwindSafe) -> Result<(), String> {
+    static SAID: Mutex<Option<String>> = Mutex::new(None);
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|info| {
+        let message = info.payload_as_str().unwrap_or("no message");
+        let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        said.get_or_insert_with(|| message.lines().next().unwrap_or_default().to_string());
+    }));
+    let outcome = std::panic::catch_unwind(work);
+    std::panic::set_hook(previous);
+    let said = SAID.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(_) => Err(said.unwrap_or_else(|| "no message".into())),
+    }
+}
+
 /// The first fault since [`watch_device`].
 pub fn device_fault() -> Option<Fault> {
     FIRST.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -159,9 +181,16 @@ impl std::fmt::Display for Fault {
 mod tests {
     use super::*;
 
-    // One test, because faults are kept for the process.
+    // One test, because the panic hook and the fault belong to the process.
     #[test]
-    fn a_panic_of_a_device_thread_is_kept_and_later_ones_are_not() {
+    fn panics_of_device_threads_are_told_by_an_attempt_and_kept_by_the_watch() {
+        assert_eq!(attempt(|| ()), Ok(()));
+        let failing = || {
+            let device = std::thread::spawn(|| panic!("no driver\nwith details"));
+            device.join().unwrap();
+        };
+        assert!(attempt(failing).is_err_and(|said| !said.contains('\n')));
+
         watch_device();
         let panicking = |name: &str, message: &'static str| {
             let thread = std::thread::Builder::new().name(name.into());

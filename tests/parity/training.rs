@@ -50,3 +50,16 @@ fn gradients_and_three_adamw_steps_match_pytorch_on_wgpu() {
         three_steps_match_pytorch::<burn::backend::WebGpu>(name);
     }
 }
+
+#[test]
+#[ignore = "takes a minute and some GB: a full ViT-B/32"]
+fn a_full_vit_b_32_matches_pytorch() {
+    let name = "vit_b_32_closed_form";
+    for difference in
+        measure::features::<Flex>(&Fixture::read(name), Precision::F32, &Default::default())
+    {
+        let what = format!("{name} {}", difference.quantity);
+        assert_close(&what, &[difference.largest], &[0.0], TOLERANCE);
+    }
+    three_steps_match_pytorch::<Flex>(name);
+}

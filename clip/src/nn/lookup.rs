@@ -12,15 +12,25 @@ const PARTS: usize = 8;
 /// - output: `[n, width]`
 pub fn lookup<B: Backend>(table: Tensor<B, 2>, ids: Tensor<B, 1, Int>) -> Tensor<B, 2> {
     let device = table.device();
+    if !B::ad_enabled(&device) {
+        return table.select(0, ids);
+    }
     // On GPUs burn 0.21 adds up the gradients of a column in one thread, id after id, and a batch of texts has tens of
     // thousands of them. In parts the threads multiply.
-    let parts = match B::ad_enabled(&device) && B::name(&device).contains("cubecl") {
-        true => (1..=PARTS).rev().find(|k| ids.dims()[0] % k == 0),
-        false => None,
-    };
-    match parts {
-        Some(parts) if parts > 1 => in_parts(table, ids, parts),
-        _ => table.select(0, ids),
+    let size = 4 * table.dims().iter().product::<usize>();
+    let most = PARTS.min(room(&B::name(&device)) / size.max(1));
+    match (2..=most).rev().find(|parts| ids.dims()[0] % parts == 0) {
+        Some(parts) => in_parts(table, ids, parts),
+        None => table.select(0, ids),
+    }
+}
+
+/// Bytes that the gradients of all parts together may take.
+fn room(backend: &str) -> usize {
+    match backend {
+        name if name.contains("cuda") => 1 << 30,
+        name if name.contains("cubecl") => 128 << 20, // what WebGPU promises for one buffer
+        _ => 0,
     }
 }
 

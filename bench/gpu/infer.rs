@@ -16,15 +16,13 @@ pub struct Arguments {
     /// Images per call
     #[arg(long, num_args = 1.., default_values_t = [1, 32, 256])]
     batch_size: Vec<usize>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 }
 
-pub fn run<B: Backend>(
-    arguments: &Arguments,
-    compute: &ComputeArgs,
-    device: &B::Device,
-) -> Result<()> {
+pub fn run<B: Backend>(arguments: &Arguments, device: &B::Device) -> Result<()> {
     let options = LoadOptions {
-        precision: compute.precision,
+        precision: arguments.compute.precision,
         ..LoadOptions::default()
     };
     let clip = Pretrained::<B>::load(&arguments.model, &options, device)?;
@@ -49,7 +47,7 @@ pub fn run<B: Backend>(
             "images_per_s": batch as f64 / time,
             "batch_ms": 1e3 * time,
         });
-        crate::report("infer", compute, fields);
+        crate::report("infer", &arguments.compute, fields);
     }
     Ok(())
 }

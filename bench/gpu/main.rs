@@ -38,8 +38,6 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
 struct Arguments {
     #[command(subcommand)]
     what: What,
-    #[command(flatten)]
-    compute: ComputeArgs,
 }
 
 #[derive(Subcommand)]
@@ -55,25 +53,35 @@ enum What {
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    arguments.compute.check()?;
-    let compute = arguments.compute.clone();
-    with_backend(compute.backend, compute.precision, arguments)
+    let what = Arguments::parse().what;
+    let compute = what.compute().clone();
+    compute.check()?;
+    with_backend(compute.backend, compute.precision, what)
 }
 
-impl Job for Arguments {
+impl What {
+    fn compute(&self) -> &ComputeArgs {
+        match self {
+            Self::Parity(arguments) => &arguments.compute,
+            Self::Train(arguments) => &arguments.compute,
+            Self::Infer(arguments) => &arguments.compute,
+            Self::Matmul(arguments) => &arguments.compute,
+        }
+    }
+}
+
+impl Job for What {
     type Out = Result<()>;
 
     fn run<B: Backend>(self, device: B::Device) -> Result<()>
     where
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
-        let compute = &self.compute;
-        match self.what {
-            What::Parity(arguments) => parity::run::<B>(&arguments, compute, &device),
-            What::Train(arguments) => train::run::<Autodiff<B>>(&arguments, compute, &device),
-            What::Infer(arguments) => infer::run::<B>(&arguments, compute, &device),
-            What::Matmul(arguments) => matmul::run::<B>(&arguments, compute, &device),
+        match self {
+            Self::Parity(arguments) => parity::run::<B>(&arguments, &device),
+            Self::Train(arguments) => train::run::<Autodiff<B>>(&arguments, &device),
+            Self::Infer(arguments) => infer::run::<B>(&arguments, &device),
+            Self::Matmul(arguments) => matmul::run::<B>(&arguments, &device),
         }
     }
 }

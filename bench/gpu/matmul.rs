@@ -10,17 +10,15 @@ pub struct Arguments {
     /// Rows and columns of both factors
     #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
     size: u32,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 }
 
-pub fn run<B: Backend>(
-    arguments: &Arguments,
-    compute: &ComputeArgs,
-    device: &B::Device,
-) -> Result<()> {
+pub fn run<B: Backend>(arguments: &Arguments, device: &B::Device) -> Result<()> {
     let n = arguments.size as usize;
     let random = || {
         Tensor::<B, 2>::random([n, n], Distribution::Default, device)
-            .cast(compute.precision.compute())
+            .cast(arguments.compute.precision.compute())
     };
     let (a, b) = (random(), random());
     let mut times = Vec::new();
@@ -31,6 +29,10 @@ pub fn run<B: Backend>(
         }
     }
     let tflops = 2.0 * (n as f64).powi(3) / median(times) / 1e12;
-    crate::report("matmul", compute, json!({"size": n, "tflops": tflops}));
+    crate::report(
+        "matmul",
+        &arguments.compute,
+        json!({"size": n, "tflops": tflops}),
+    );
     Ok(())
 }

@@ -15,28 +15,26 @@ pub struct Arguments {
     /// Files in tests/fixtures/towers
     #[arg(long, num_args = 1.., default_values = ["base", "quick_gelu", "clipa", "vit_b_32_closed_form"])]
     models: Vec<String>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 }
 
-pub fn run<B: Backend>(
-    arguments: &Arguments,
-    compute: &ComputeArgs,
-    device: &B::Device,
-) -> Result<()>
+pub fn run<B: Backend>(arguments: &Arguments, device: &B::Device) -> Result<()>
 where
     Autodiff<B>: AutodiffBackend<InnerBackend = B>,
 {
     let mut failed = Vec::new();
     for model in &arguments.models {
         let fixture = Fixture::read(model);
-        let mut differences = features::<B>(&fixture, compute.precision, device);
+        let mut differences = features::<B>(&fixture, arguments.compute.precision, device);
         differences.extend(worst(training::<Autodiff<B>>(
             &fixture,
-            compute.precision,
+            arguments.compute.precision,
             device,
         )));
         fault::check()?;
         for difference in differences {
-            let allowed = allowed(compute.precision, &difference.quantity);
+            let allowed = allowed(arguments.compute.precision, &difference.quantity);
             let pass = f64::from(difference.largest) <= allowed;
             if !pass {
                 failed.push(format!("{model} {}", difference.quantity));
@@ -48,7 +46,7 @@ where
                 "allowed": allowed,
                 "pass": pass,
             });
-            crate::report("parity", compute, fields);
+            crate::report("parity", &arguments.compute, fields);
         }
     }
     if !failed.is_empty() {

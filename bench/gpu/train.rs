@@ -40,16 +40,17 @@ pub struct Arguments {
     /// Steps per timed loop; the median of three loops counts
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 }
 
 pub fn run<B: AutodiffBackend>(
     arguments: &Arguments,
-    compute: &ComputeArgs,
     device: &Device<B::InnerBackend>,
 ) -> Result<()> {
     let peak = Peak::watch();
     let options = LoadOptions {
-        precision: compute.precision,
+        precision: arguments.compute.precision,
         ..LoadOptions::default()
     };
     let start = Pretrained::<B>::load(&arguments.model, &options, device)?;
@@ -104,7 +105,7 @@ pub fn run<B: AutodiffBackend>(
         "warm_up_s": warm_up,
         "peak_mib": peak.mib(),
     });
-    crate::report("train", compute, fields);
+    crate::report("train", &arguments.compute, fields);
     Ok(())
 }
 

@@ -20,7 +20,7 @@ const SAMPLES: usize = 64;
 
 /// Evenly spaced entries.
 pub fn sampled(values: &[f32]) -> Vec<f32> {
-    let stride = values.len() / SAMPLES | 1; // odd, so that the columns of a matrix change
+    let stride = (values.len() / SAMPLES) | 1; // odd, so that the columns of a matrix change
     values
         .iter()
         .step_by(stride)

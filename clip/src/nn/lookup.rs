@@ -19,7 +19,10 @@ pub fn lookup<B: Backend>(table: Tensor<B, 2>, ids: Tensor<B, 1, Int>) -> Tensor
     // thousands of them. In parts the threads multiply.
     let size = 4 * table.dims().iter().product::<usize>();
     let most = PARTS.min(room(&B::name(&device)) / size.max(1));
-    match (2..=most).rev().find(|parts| ids.dims()[0] % parts == 0) {
+    match (2..=most)
+        .rev()
+        .find(|parts| ids.dims()[0].is_multiple_of(*parts))
+    {
         Some(parts) => in_parts(table, ids, parts),
         None => table.select(0, ids),
     }

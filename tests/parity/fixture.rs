@@ -3,13 +3,14 @@ use burn::prelude::*;
 use burn::tensor::TensorData;
 use clip_burn::clip::checkpoint::{HostTensor, StateDict, apply, canonical, read_state_dict};
 use clip_burn::clip::{Clip, ModelConfig, Precision};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// A model of the reference with its inputs and outputs.
 pub struct Fixture {
     pub config: ModelConfig,
     tensors: StateDict,
+    metadata: HashMap<String, String>,
     path: PathBuf,
 }
 
@@ -44,11 +45,8 @@ impl Fixture {
         let path = fixtures().join(format!("towers/{name}.safetensors"));
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-        let config = header
-            .metadata()
-            .as_ref()
-            .and_then(|metadata| metadata.get("model_cfg"));
-        let config = match config {
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let config = match metadata.get("model_cfg") {
             Some(config) => ModelConfig::from_json(&serde_json::from_str(config).unwrap()),
             None => ModelConfig::preset(closed_form::PRESET),
         };
@@ -61,6 +59,7 @@ impl Fixture {
         Self {
             config: config.unwrap(),
             tensors,
+            metadata,
             path,
         }
     }
@@ -97,6 +96,11 @@ impl Fixture {
                     .collect(),
             },
         }
+    }
+
+    /// How far PyTorch's bf16 autocast is from the reference, by quantity as in `measure.rs`.
+    pub fn amp_bf16(&self) -> BTreeMap<String, f32> {
+        serde_json::from_str(&self.metadata["amp_bf16"]).unwrap()
     }
 
     /// Learning rate of the reference's three steps.

@@ -11,6 +11,7 @@ use clip_burn::train::groups::{Groups, GroupsConfig};
 use clip_burn::train::optimizer::{AdamWConfig, GroupedAdamW};
 use clip_burn::train::parameters::parameters;
 use clip_burn::train::stable_ids::with_stable_ids;
+use std::collections::BTreeMap;
 
 /// One quantity of a model beside the reference's.
 pub struct Difference {
@@ -72,6 +73,20 @@ pub fn training<B: AutodiffBackend>(
     let weights = collect::<B, _>(&model);
     differences.extend(per_tensor("weights", weights, fixture, "after"));
     differences
+}
+
+/// The worst of the differences whose quantities have the same first word.
+pub fn worst(differences: Vec<Difference>) -> Vec<Difference> {
+    let mut worst = BTreeMap::<String, f32>::new();
+    for difference in differences {
+        let kind = difference.quantity.split([' ', '.']).next().unwrap_or("");
+        let largest = worst.entry(kind.to_string()).or_default();
+        *largest = largest.max(difference.largest);
+    }
+    worst
+        .into_iter()
+        .map(|(quantity, largest)| Difference { quantity, largest })
+        .collect()
 }
 
 fn per_tensor(what: &str, got: StateDict, fixture: &Fixture, prefix: &str) -> Vec<Difference> {

@@ -52,6 +52,24 @@ fn gradients_and_three_adamw_steps_match_pytorch_on_wgpu() {
 }
 
 #[test]
+fn bf16_is_as_near_to_the_reference_as_pytorchs_mixed_precision() {
+    let device = Default::default();
+    for name in ["base", "quick_gelu", "clipa"] {
+        let fixture = Fixture::read(name);
+        let allowed = fixture.amp_bf16();
+        let mut differences = measure::features::<Flex>(&fixture, Precision::Bf16, &device);
+        let training = measure::training::<Autodiff<Flex>>(&fixture, Precision::Bf16, &device);
+        differences.extend(measure::worst(training));
+        assert_eq!(differences.len(), allowed.len(), "{name}");
+        for difference in differences {
+            let twice = 2.0 * allowed[&difference.quantity];
+            let what = format!("{name} {} in bf16", difference.quantity);
+            assert_close(&what, &[difference.largest], &[0.0], twice);
+        }
+    }
+}
+
+#[test]
 #[ignore = "takes a minute and some GB: a full ViT-B/32"]
 fn a_full_vit_b_32_matches_pytorch() {
     let name = "vit_b_32_closed_form";

@@ -4,6 +4,7 @@ Run from the root of the repository: python tests/reference/towers.py
 Writes tests/fixtures/towers/*.safetensors; the metadata of each file holds its `model_cfg`.
 """
 
+import copy
 import json
 from pathlib import Path
 
@@ -88,6 +89,38 @@ def groups(model, decay):
     return [dict(params=without, weight_decay=0.0), dict(params=with_decay, weight_decay=decay)]
 
 
+def three_steps(model, image, ids, autocast=False):
+    """Losses, the gradients of the first step, and the weights after the last."""
+    out, loss_of = {}, ClipLoss()
+    # The bias of the keys has a gradient of exactly zero (softmax ignores a shift); AdamW divides the rounding left of
+    # it by eps, so a tiny eps would compare noise with noise.
+    optimizer = torch.optim.AdamW(groups(model, 0.2), lr=1e-3, betas=(0.9, 0.98), eps=1e-4)
+    for step in range(3):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            image_features, text_features, scale = model(image, ids)[:3]
+            loss = loss_of(image_features, text_features, scale)
+        loss.backward()
+        out[f"loss.{step}"] = loss.reshape(1)
+        if step == 0:
+            out |= {f"grad.{k}": p.grad for k, p in model.named_parameters() if p.grad is not None}
+            out = {key: value.detach().clone() for key, value in out.items()}
+        optimizer.step()
+    return out | {f"after.{key}": value for key, value in model.state_dict().items()}
+
+
+def deviations(got, reference):
+    """As tests/parity/measure.rs: relative to the largest value of each tensor, of the loss absolute."""
+
+    def worst(prefix):
+        pairs = [(got[name].double(), value.double()) for name, value in reference.items() if name.startswith(prefix)]
+        scale = lambda value: 1.0 if prefix == "loss" else value.abs().max()
+        return max(((a - b).abs().max() / scale(b)).item() for a, b in pairs if b.abs().max() > 0)
+
+    kinds = dict(image_features="image_features", text_features="text_features", loss="loss", gradient="grad.")
+    return {name: worst(prefix) for name, prefix in (kinds | {"weights": "after."}).items()}
+
+
 def contiguous(tensors):
     return {
         name: (tensor.float() if tensor.is_floating_point() else tensor).detach().clone().contiguous()
@@ -105,6 +138,7 @@ def main():
         height, width = model.visual.image_size
         image = torch.randn(BATCH, 3, height, width, generator=generator)
         ids = texts(generator)
+        metadata = {"model_cfg": json.dumps(config)}
         # Cloned: the optimizer below changes the parameters in place.
         out = {f"model.{key}": value.clone() for key, value in model.state_dict().items()}
         out |= {"image": image, "ids": ids.int()}
@@ -119,25 +153,16 @@ def main():
             [hook.remove() for hook in hooks]
             out |= {f"vision_block.{i}": block for i, block in enumerate(blocks)}
 
-            # In double precision, so that the reference adds no rounding of its own. The bias of the keys has a
-            # gradient of exactly zero (softmax ignores a shift); AdamW divides the rounding left of it by eps, so
-            # a tiny eps would compare noise with noise.
-            model, image = model.double(), image.double()
-            loss_of = ClipLoss()
-            optimizer = torch.optim.AdamW(groups(model, 0.2), lr=1e-3, betas=(0.9, 0.98), eps=1e-4)
-            for step in range(3):
-                optimizer.zero_grad()
-                image_features, text_features, scale = model(image, ids)[:3]
-                loss = loss_of(image_features, text_features, scale)
-                loss.backward()
-                out[f"loss.{step}"] = loss.reshape(1)
-                if step == 0:
-                    out |= {f"grad.{k}": p.grad for k, p in model.named_parameters() if p.grad is not None}
-                optimizer.step()
-            out |= {f"after.{key}": value for key, value in model.state_dict().items()}
+            # In double precision, so that the reference adds no rounding of its own.
+            rounded = copy.deepcopy(model)
+            out |= three_steps(model.double(), image.double(), ids)
+            # How far PyTorch's own mixed precision is from that.
+            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+                mixed = {"image_features": rounded.encode_image(image), "text_features": rounded.encode_text(ids)}
+            metadata["amp_bf16"] = json.dumps(deviations(mixed | three_steps(rounded, image, ids, autocast=True), out))
         path = OUT / f"{name}.safetensors"
-        save_file(contiguous(out), path, metadata={"model_cfg": json.dumps(config)})
-        print(path, path.stat().st_size)
+        save_file(contiguous(out), path, metadata=metadata)
+        print(path, path.stat().st_size, metadata.get("amp_bf16", ""))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 use burn::prelude::*;
+use burn::tensor::DType;
 use burn::tensor::activation::{gelu, gelu_approximate, sigmoid};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::SQRT_2;
@@ -26,7 +27,11 @@ impl Activation {
             }
             Self::Gelu => gelu(x),
             Self::GeluTanh => gelu_approximate(x),
-            Self::QuickGelu => x.clone() * sigmoid(x * 1.702),
+            Self::QuickGelu => {
+                // In f32: 1.702 is not a bf16 number, and rounding at every step doubles the error of the gradients.
+                let (dtype, x) = (x.dtype(), x.cast(DType::F32));
+                (x.clone() * sigmoid(x * 1.702)).cast(dtype)
+            }
         }
     }
 }

@@ -101,7 +101,9 @@ pub fn sdpa<B: Backend>(
         let bias = bias.map(|bias| bias.expand([batch, heads, seq, k.dims()[2]]));
         return attention(q, k, v, None, bias, options);
     }
-    let scores = (q * scale).matmul(k.transpose()).cast(DType::F32);
+    // Scaled in f32: most scales are no bf16 numbers, and all scores would be off by the same factor.
+    let q = (q.cast(DType::F32) * scale).cast(dtype);
+    let scores = q.matmul(k.transpose()).cast(DType::F32);
     let scores = match bias {
         Some(bias) => scores + bias,
         None => scores,

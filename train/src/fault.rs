@@ -181,34 +181,24 @@ impl std::fmt::Display for Fault {
 mod tests {
     use super::*;
 
-    // One test, because the panic hook and the fault belong to the process.
     #[test]
-    fn panics_of_device_threads_are_told_by_an_attempt_and_kept_by_the_watch() {
-        assert_eq!(attempt(|| ()), Ok(()));
-        let failing = || {
-            let device = std::thread::spawn(|| panic!("no driver\nwith details"));
-            device.join().unwrap();
+    fn a_full_device_is_told_with_a_batch_size_to_try() {
+        let message = "called `Result::unwrap()` on an `Err` value: can't allocate buffer of size: 2097152\n…";
+        let error = |pairs| TrainError::Device {
+            fault: Fault::from_message(message),
+            pairs,
+            accumulate: 2,
         };
-        assert!(attempt(failing).is_err_and(|said| !said.contains('\n')));
-
-        watch_device();
-        let panicking = |name: &str, message: &'static str| {
-            let thread = std::thread::Builder::new().name(name.into());
-            let handle = thread.spawn(move || panic!("{message}")).unwrap();
-            assert!(handle.join().is_err());
-        };
-        panicking("worker", "of no interest");
-        assert!(check().is_ok());
-        panicking(
-            "DSU-cuda-0",
-            "called `Result::unwrap()` on an `Err` value: can't allocate buffer of size: 2097152\n…",
+        let told = error(0).to_string();
+        assert!(
+            told.contains("2.0 MiB") && told.contains("smaller batch"),
+            "{told}"
         );
-        panicking("DSU-cuda-0", "Resource to exist.");
-        let message = check().unwrap_err().to_string();
-        assert!(message.contains("2.0 MiB"), "{message}");
-        assert!(message.contains("smaller batch"), "{message}");
-        let message = check_batch(256, 2).unwrap_err().to_string();
-        assert!(message.contains("batch_size = 128") && message.contains("accumulate = 4"));
+        let told = error(256).to_string();
+        assert!(
+            told.contains("batch_size = 128") && told.contains("accumulate = 4"),
+            "{told}"
+        );
     }
 
     #[test]

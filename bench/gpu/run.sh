@@ -6,6 +6,7 @@
 #   BACKEND   cuda (default) or wgpu
 #   PYTHON    a Python with torch, and open_clip or its wheels in the folder WHEELS; "none" leaves PyTorch out
 #   MINUTES   length of the run on scenes (default: 12)
+#   TRIAL     steps before it that tell how many fit (default: 200)
 #   SECONDS_EACH  limit of one command (default: 300)
 #   MODELS    of train and infer (default: ViT-B-32 ViT-B-16 ViT-L-14)
 #   MODEL     of the profile (default: ViT-B-32)
@@ -15,7 +16,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 OUT="${OUT:-runs/gpu}" BACKEND="${BACKEND:-cuda}"
-PYTHON="${PYTHON:-python3}" MINUTES="${MINUTES:-12}" SECONDS_EACH="${SECONDS_EACH:-300}"
+PYTHON="${PYTHON:-python3}" MINUTES="${MINUTES:-12}" TRIAL="${TRIAL:-200}" SECONDS_EACH="${SECONDS_EACH:-300}"
 MODELS="${MODELS:-ViT-B-32 ViT-B-16 ViT-L-14}" PRECISION="${PRECISION:-bf16}"
 mkdir -p "$OUT/bin"
 OUT="$(cd "$OUT" && pwd)"
@@ -43,6 +44,8 @@ measure() {
 import json, sys
 status, command, log = sys.argv[1:]
 lines = open(log, errors="replace").read().strip().splitlines()
+if status == "124":
+    lines = ["ran past SECONDS_EACH"]
 errors = [line for line in lines if line.startswith("Error") or "panicked" in line] or lines[-1:] or ["no message"]
 print(json.dumps(dict(what="error", command=command, message=f"exit {status}: {errors[0]}"[:400])))
 PY
@@ -159,16 +162,16 @@ scenes() {
     local run=("$train" --recipe recipes/scenes_s16.toml --backend "$BACKEND" --precision "$PRECISION"
         --resume latest "${settings[@]/#/--set=}")
     rm -rf "$OUT/scenes_s16"
-    # How many steps fit? Two hundred tell.
-    "${run[@]}" --set=run.out="$out/scenes_trial" --set=run.steps=200 --set=log.validate_every=0 \
+    # How many steps fit?
+    "${run[@]}" --set=run.out="$out/scenes_trial" --set=run.steps="$TRIAL" --set=log.validate_every=0 \
         --set=validation.zero_shot=[] --set=validation.retrieval=[] 2>"$OUT/scenes_trial.log" ||
         { tail -n 5 "$OUT/scenes_trial.log"; return 1; }
     local steps
-    steps="$("${PYTHON/none/python3}" - "$OUT/scenes_trial/metrics.jsonl" "$MINUTES" "$BATCH" <<'PY'
+    steps="$("${PYTHON/none/python3}" - "$OUT/scenes_trial/metrics.jsonl" "$MINUTES" "$BATCH" "$TRIAL" <<'PY'
 import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
 speed = [row["speed"]["samples_per_second"] for row in rows if row["kind"] == "train"]
-print(max(200, int(sorted(speed)[len(speed) // 2] * 60 * float(sys.argv[2]) / int(sys.argv[3]))))
+print(max(int(sys.argv[4]), int(sorted(speed)[len(speed) // 2] * 60 * float(sys.argv[2]) / int(sys.argv[3]))))
 PY
 )"
     rm -rf "$OUT/scenes_trial"

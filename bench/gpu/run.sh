@@ -22,6 +22,7 @@ mkdir -p "$OUT/bin"
 OUT="$(cd "$OUT" && pwd)"
 results="$OUT/results.jsonl"
 for packed in target/gpu/*.xz; do
+    [ -e "$packed" ] || continue
     binary="$OUT/bin/$(basename "$packed" .xz)"
     [ -x "$binary" ] || { xz -dc "$packed" >"$binary" && chmod +x "$binary"; }
 done
@@ -163,7 +164,7 @@ scenes() {
         --resume latest "${settings[@]/#/--set=}")
     rm -rf "$OUT/scenes_s16"
     # How many steps fit?
-    "${run[@]}" --set=run.out="$out/scenes_trial" --set=run.steps="$TRIAL" --set=log.validate_every=0 \
+    "${run[@]}" --set=run.out="$out/scenes_trial" --set=run.steps="$TRIAL" --set=schedule.warmup=1 --set=log.validate_every=0 \
         --set=validation.zero_shot=[] --set=validation.retrieval=[] 2>"$OUT/scenes_trial.log" ||
         { tail -n 5 "$OUT/scenes_trial.log"; return 1; }
     local steps
@@ -176,7 +177,7 @@ PY
 )"
     rm -rf "$OUT/scenes_trial"
     echo "scenes: $steps steps"
-    run+=(--set=run.steps="$steps")
+    run+=(--set=run.steps="$steps" --set=schedule.warmup=$((steps / 20)))
     local memory=
     if command -v nvidia-smi >/dev/null; then
         nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits --loop=5 >"$OUT/scenes_memory.csv" &

@@ -141,13 +141,14 @@ pub fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().into_vec().unwrap()
 }
 
-/// Largest absolute difference.
+/// Largest absolute difference; infinite where something is not a number, which `max` would pass over.
 pub fn distance(got: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(got.len(), expected.len());
-    got.iter()
-        .zip(expected)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f32::max)
+    let difference = |(a, b): (&f32, &f32)| match (a - b).abs() {
+        difference if difference.is_nan() => f32::INFINITY,
+        difference => difference,
+    };
+    got.iter().zip(expected).map(difference).fold(0.0, f32::max)
 }
 
 #[track_caller]

@@ -81,3 +81,11 @@ fn a_full_vit_b_32_matches_pytorch() {
     }
     three_steps_match_pytorch::<Flex>(name);
 }
+
+#[test]
+fn what_is_not_a_number_is_infinitely_far() {
+    assert_eq!(
+        crate::fixture::distance(&[1.0, f32::NAN], &[1.0, 2.0]),
+        f32::INFINITY
+    );
+}

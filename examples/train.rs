@@ -31,7 +31,7 @@ struct Arguments {
     /// Continues from `latest` or from a checkpoint's folder
     #[arg(long)]
     resume: Option<String>,
-    /// flex, ndarray, wgpu, cuda or cuda:N, as far as compiled in
+    /// flex, ndarray, wgpu, cuda[:N], tch, tch:cuda[:N] or tch:mps, as far as compiled in
     #[arg(long, default_value_t)]
     backend: BackendArg,
     /// f32 or bf16: dtype of the activations [default: the recipe's]

@@ -2,6 +2,8 @@
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel_cache;
+#[cfg(feature = "tch")]
+mod libtorch;
 
 use burn::backend::Autodiff;
 use burn::prelude::Backend;
@@ -32,6 +34,20 @@ pub enum BackendArg {
     Wgpu,
     /// NVIDIA GPU by its index.
     Cuda(usize),
+    /// LibTorch, PyTorch's own kernels.
+    Tch(TchDevice),
+}
+
+/// Where LibTorch computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TchDevice {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// NVIDIA GPU by its index.
+    Cuda(usize),
+    /// Apple's GPU.
+    Mps,
 }
 
 /// Names of the backends in this build, the fastest first.
@@ -39,6 +55,7 @@ pub fn compiled_in() -> Vec<&'static str> {
     let all = [
         ("cuda", cfg!(feature = "cuda")),
         ("wgpu", cfg!(feature = "wgpu")),
+        ("tch", cfg!(feature = "tch")),
         ("flex", cfg!(feature = "flex")),
         ("ndarray", cfg!(feature = "ndarray")),
     ];
@@ -69,14 +86,16 @@ impl FromStr for BackendArg {
             ("ndarray", None) => Self::NdArray,
             ("wgpu", None) => Self::Wgpu,
             ("cuda", None) => Self::Cuda(0),
-            ("cuda", Some(index)) => Self::Cuda(
-                index
-                    .parse()
-                    .map_err(|_| format!("`{index}` is not the index of a GPU"))?,
-            ),
+            ("cuda", Some(index)) => Self::Cuda(gpu(index)?),
+            ("tch", None | Some("cpu")) => Self::Tch(TchDevice::Cpu),
+            ("tch", Some("cuda")) => Self::Tch(TchDevice::Cuda(0)),
+            ("tch", Some("mps")) => Self::Tch(TchDevice::Mps),
+            ("tch", Some(device)) if device.starts_with("cuda:") => {
+                Self::Tch(TchDevice::Cuda(gpu(&device["cuda:".len()..])?))
+            }
             _ => {
                 return Err(format!(
-                    "`{argument}` is no backend; choose flex, ndarray, wgpu or cuda[:N]"
+                    "`{argument}` is no backend; choose flex, ndarray, wgpu, cuda[:N], tch, tch:cuda[:N] or tch:mps"
                 ));
             }
         };
@@ -90,6 +109,11 @@ impl FromStr for BackendArg {
     }
 }
 
+fn gpu(index: &str) -> Result<usize, String> {
+    let parsed = index.parse();
+    parsed.map_err(|_| format!("`{index}` is not the index of a GPU"))
+}
+
 impl fmt::Display for BackendArg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -97,6 +121,9 @@ impl fmt::Display for BackendArg {
             Self::NdArray => f.write_str("ndarray"),
             Self::Wgpu => f.write_str("wgpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Tch(TchDevice::Cpu) => f.write_str("tch"),
+            Self::Tch(TchDevice::Cuda(index)) => write!(f, "tch:cuda:{index}"),
+            Self::Tch(TchDevice::Mps) => f.write_str("tch:mps"),
         }
     }
 }
@@ -120,6 +147,12 @@ pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -
             "backend {backend}, {precision}, {} threads",
             rayon::current_num_threads()
         ),
+        BackendArg::Tch(_) => {
+            #[cfg(feature = "tch")]
+            libtorch::configure();
+            let threads = rayon::current_num_threads();
+            eprintln!("backend {backend}, {precision}, {threads} threads");
+        }
         BackendArg::Wgpu | BackendArg::Cuda(_) => {
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
             kernel_cache::configure();
@@ -130,13 +163,15 @@ pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -
         #[cfg(feature = "flex")]
         BackendArg::Flex => job.run::<burn::backend::Flex>(Default::default()),
         #[cfg(feature = "ndarray")]
-        BackendArg::NdArray => job.run::<burn::backend::NdArray>(Default::default()),
+        BackendArg::NdArray => job.run::<burn_ndarray::NdArray>(Default::default()),
         #[cfg(feature = "wgpu")]
         BackendArg::Wgpu => job.run::<burn::backend::WebGpu>(Default::default()),
         #[cfg(feature = "cuda")]
         BackendArg::Cuda(index) => {
             job.run::<burn::backend::Cuda>(burn::backend::cuda::CudaDevice::new(index))
         }
+        #[cfg(feature = "tch")]
+        BackendArg::Tch(device) => job.run::<burn_tch::LibTorch>(libtorch::device(device)),
         #[allow(unreachable_patterns)]
         other => panic!("the {other} backend is not compiled in"),
     }
@@ -165,7 +200,16 @@ pub fn check(backend: BackendArg, precision: Precision) -> Result<(), String> {
             burn::backend::cuda::CudaDevice::new(index),
             "does `nvidia-smi` list this GPU, and is the CUDA toolkit installed (CUDA_PATH)?",
         ),
+        #[cfg(feature = "tch")]
+        BackendArg::Tch(device) => libtorch::check(device),
         _ => Ok(()),
+    }
+}
+
+impl BackendArg {
+    /// True where the program's own cores compute, so that several processes can share them.
+    pub fn on_cpu(self) -> bool {
+        matches!(self, Self::Flex | Self::NdArray | Self::Tch(TchDevice::Cpu))
     }
 }
 
@@ -192,8 +236,12 @@ mod tests {
             message.contains("flex") && message.contains("cuda"),
             "{message}"
         );
-        let message = "cuda:first".parse::<BackendArg>().unwrap_err();
-        assert!(message.contains("first"), "{message}");
+        for argument in ["cuda:first", "tch:cuda:first"] {
+            let message = argument.parse::<BackendArg>().unwrap_err();
+            assert!(message.contains("first"), "{message}");
+        }
+        let message = "tch:tpu".parse::<BackendArg>().unwrap_err();
+        assert!(message.contains("tch:mps"), "{message}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Where to compute.
 #[derive(Debug, Clone, Args)]
 pub struct ComputeArgs {
-    /// flex, ndarray, wgpu, cuda or cuda:N, as far as compiled in
+    /// flex, ndarray, wgpu, cuda[:N], tch, tch:cuda[:N] or tch:mps, as far as compiled in
     #[arg(long, default_value_t)]
     pub backend: BackendArg,
     /// f32 or bf16: dtype of the activations

@@ -12,7 +12,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 "$python" bench/loader/pack.py "$photos" "$work" 4
-cargo build --release -q --workspace --example loader_throughput
+cargo build --release -q --example loader_throughput
 ours=${CARGO_TARGET_DIR:-target}/release/examples/loader_throughput
 shards="$work/{00000..00003}.tar"
 for mode in train eval jitter; do

@@ -1,6 +1,6 @@
 //! Images per second of the loader on shards: read, decode, transform to 224 x 224, collate.
 //!
-//! `cargo run --release -p data --example loader_throughput -- SHARDS MODE WORKERS BATCH SECONDS [batch]`, MODE being
+//! `cargo run --release --example loader_throughput -- SHARDS MODE WORKERS BATCH SECONDS [batch]`, MODE being
 //! `train` (open_clip's augmentation), `eval` (resize and centre crop) or `jitter` (augmentation with colour jitter). A
 //! last argument `batch` gives whole batches to the threads instead of samples. Prints one line of JSON.
 

@@ -10,7 +10,7 @@ use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
-use clip_burn::backend::{BackendArg, Job, with_backend};
+use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::ComputeArgs;
 use clip_burn::clip::{LoadOptions, Pretrained};
 use clip_burn::data::scenes::{
@@ -180,7 +180,7 @@ fn load(path: &Path, arguments: &Arguments) -> Result<Recipe> {
 /// on a device they take turns.
 fn train_all(arguments: &Arguments, recipes: &[Recipe]) -> Result<()> {
     let ComputeArgs { backend, precision } = arguments.compute;
-    let on_cpu = matches!(backend, BackendArg::Flex | BackendArg::NdArray);
+    let on_cpu = backend.on_cpu();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = (cores / recipes.len()).max(1);
     let mut running = Vec::new();

@@ -163,9 +163,7 @@ impl Folder {
 
 /// A file made by the reference.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/commands")
-        .join(name)
+    tests::fixture("commands").join(name)
 }
 
 /// Arguments of a line without spaces inside them.

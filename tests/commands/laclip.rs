@@ -4,14 +4,14 @@ use crate::command::Folder;
 use burn::backend::{Autodiff, Flex};
 use clip_burn::clip::{ModelConfig, Precision};
 use clip_burn::methods::Method;
+use clip_burn::train::groups::Groups;
+use clip_burn::train::parameters::parameters;
+use clip_burn::train::{DataTable, ModelTable, Recipe, SourceConfig};
 use std::path::{Path, PathBuf};
-use train::groups::Groups;
-use train::parameters::parameters;
-use train::{DataTable, ModelTable, Recipe, SourceConfig};
 
 fn recipe(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("laclip/recipes")
+        .join("../laclip/recipes")
         .join(name)
 }
 

@@ -18,8 +18,7 @@ fn reference(arguments: [&Path; 4]) -> bool {
         println!("skipped: {python} has no open_clip; name another in CLIP_BURN_PYTHON");
         return false;
     }
-    let script =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/commands_open_clip.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/commands_open_clip.py");
     let output = Command::new(&python)
         .arg(script)
         .args(arguments)

@@ -1,12 +1,11 @@
 //! `rewrite`: one line for every line, through kills, and what it refuses.
 
 use crate::command::{Folder, Outcome, words};
-use std::path::Path;
 
 /// Llamas in their folders below a tokenizer, made by `tests/reference/llm.py`.
 fn with_llama() -> Folder {
     let folder = Folder::new();
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llm");
+    let fixtures = tests::fixture("llm");
     let copy = |name: &str| folder.write(name, std::fs::read(fixtures.join(name)).unwrap());
     copy("tokenizer.model");
     for directory in ["llama2", "meta"] {

@@ -33,11 +33,10 @@ impl Expected {
 
 /// The folder of fixtures; below the working directory where the program was carried to another machine.
 pub fn fixtures() -> PathBuf {
-    let compiled = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    match compiled.is_dir() {
-        true => compiled,
-        false => "tests/fixtures".into(),
-    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let compiled = [root.join("fixtures"), root.join("tests/fixtures")];
+    let found = compiled.into_iter().find(|folder| folder.is_dir());
+    found.unwrap_or("tests/fixtures".into())
 }
 
 impl Fixture {

@@ -1,7 +1,8 @@
 use crate::fixture::{Fixture, assert_close, host};
 use crate::measure;
-use burn::backend::{Flex, NdArray};
+use burn::backend::Flex;
 use burn::prelude::*;
+use burn_ndarray::NdArray;
 use clip_burn::clip::Precision;
 use clip_burn::clip::checkpoint::{collect, to_open_clip};
 

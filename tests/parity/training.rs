@@ -1,8 +1,9 @@
 use crate::fixture::{Fixture, assert_close};
 use crate::measure;
-use burn::backend::{Autodiff, Flex, NdArray};
+use burn::backend::{Autodiff, Flex};
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
+use burn_ndarray::NdArray;
 use clip_burn::clip::Precision;
 
 /// Of gradients and weights, relative to the largest value of the tensor: single entries near zero carry only rounding.

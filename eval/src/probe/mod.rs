@@ -212,7 +212,8 @@ fn permutation(len: usize, rng: &mut impl Rng) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::features::Features;
-    use burn::backend::{Flex, NdArray};
+    use burn::backend::Flex;
+    use burn_ndarray::NdArray;
 
     /// Clusters on a circle, `per` points each, with noise.
     fn clusters(classes: usize, per: usize, seed: u64) -> Labelled {

@@ -1,8 +1,9 @@
 //! Continuations of ragged batches.
 
 use super::{Fixture, VARIANTS, load, path};
-use burn::backend::{Flex, NdArray};
+use burn::backend::Flex;
 use burn::prelude::*;
+use burn_ndarray::NdArray;
 use clip_burn::llm::sampling::nucleus;
 use clip_burn::llm::{End, GenerateOptions, Sampling, generate};
 use serde_json::Value;

@@ -2,9 +2,10 @@
 
 use super::{Fixture, TOLERANCE, VARIANTS, load, path};
 use crate::fixture::{assert_close, distance, host};
-use burn::backend::{Flex, NdArray};
+use burn::backend::Flex;
 use burn::prelude::*;
 use burn::tensor::TensorData;
+use burn_ndarray::NdArray;
 use clip_burn::clip::Precision;
 use clip_burn::llm::{Llama, LoadOptions, Pretrained};
 

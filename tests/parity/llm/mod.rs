@@ -9,16 +9,14 @@ use burn::prelude::*;
 use burn::tensor::TensorData;
 use clip_burn::clip::checkpoint::{StateDict, read_state_dict};
 use clip_burn::llm::{LoadOptions, Pretrained, Prompt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The logits reach 15; two layers round to about 1e-5 of that.
 const TOLERANCE: f32 = 1e-4;
 const VARIANTS: [&str; 5] = ["llama1", "llama2", "llama3", "llama3_tied", "linear"];
 
 fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/llm")
-        .join(name)
+    tests::fixture("llm").join(name)
 }
 
 fn load<B: Backend>(name: &str) -> Pretrained<B> {

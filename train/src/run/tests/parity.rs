@@ -4,7 +4,8 @@ use super::*;
 use crate::parameters::write_parameters;
 use crate::tensors;
 use crate::toy::{INPUT, SEQ};
-use burn::backend::{Autodiff, NdArray};
+use burn::backend::Autodiff;
+use burn_ndarray::NdArray;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

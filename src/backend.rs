@@ -165,10 +165,10 @@ pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -
         #[cfg(feature = "ndarray")]
         BackendArg::NdArray => job.run::<burn_ndarray::NdArray>(Default::default()),
         #[cfg(feature = "wgpu")]
-        BackendArg::Wgpu => job.run::<burn::backend::WebGpu>(Default::default()),
+        BackendArg::Wgpu => job.run::<burn_wgpu::WebGpu>(Default::default()),
         #[cfg(feature = "cuda")]
         BackendArg::Cuda(index) => {
-            job.run::<burn::backend::Cuda>(burn::backend::cuda::CudaDevice::new(index))
+            job.run::<burn_cuda::Cuda>(burn_cuda::CudaDevice::new(index))
         }
         #[cfg(feature = "tch")]
         BackendArg::Tch(device) => job.run::<burn_tch::LibTorch>(libtorch::device(device)),
@@ -189,15 +189,15 @@ pub fn check(backend: BackendArg, precision: Precision) -> Result<(), String> {
             "the {backend} backend has no bf16; use --precision f32"
         )),
         #[cfg(feature = "wgpu")]
-        BackendArg::Wgpu => open::<burn::backend::WebGpu>(
+        BackendArg::Wgpu => open::<burn_wgpu::WebGpu>(
             backend,
             Default::default(),
             "is there a Vulkan, Metal or DirectX driver?",
         ),
         #[cfg(feature = "cuda")]
-        BackendArg::Cuda(index) => open::<burn::backend::Cuda>(
+        BackendArg::Cuda(index) => open::<burn_cuda::Cuda>(
             backend,
-            burn::backend::cuda::CudaDevice::new(index),
+            burn_cuda::CudaDevice::new(index),
             "does `nvidia-smi` list this GPU, and is the CUDA toolkit installed (CUDA_PATH)?",
         ),
         #[cfg(feature = "tch")]

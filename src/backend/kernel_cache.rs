@@ -1,7 +1,7 @@
 //! Settings of burn's GPU runtime: kernels are compiled and tuned once per user, not once per process and folder.
 
-use burn::cubecl::config::cache::CacheConfig;
-use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+use cubecl::config::cache::CacheConfig;
+use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use std::path::PathBuf;
 use std::sync::Arc;
 

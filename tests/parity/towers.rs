@@ -36,7 +36,7 @@ macro_rules! variants {
                 #[cfg(feature = "wgpu")]
                 #[test]
                 fn matches_open_clip_on_wgpu() {
-                    matches_open_clip::<burn::backend::WebGpu>(stringify!($name));
+                    matches_open_clip::<burn_wgpu::WebGpu>(stringify!($name));
                 }
             }
         )*

@@ -48,7 +48,7 @@ fn gradients_and_three_adamw_steps_match_pytorch_on_ndarray() {
 #[test]
 fn gradients_and_three_adamw_steps_match_pytorch_on_wgpu() {
     for name in ["base", "quick_gelu", "clipa"] {
-        three_steps_match_pytorch::<burn::backend::WebGpu>(name);
+        three_steps_match_pytorch::<burn_wgpu::WebGpu>(name);
     }
 }
 

@@ -54,7 +54,7 @@ fn logits_match_transformers_with_and_without_cache_on_ndarray() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn logits_match_transformers_with_and_without_cache_on_wgpu() {
-    logits_match::<burn::backend::WebGpu>("wgpu");
+    logits_match::<burn_wgpu::WebGpu>("wgpu");
 }
 
 #[test]

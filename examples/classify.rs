@@ -42,7 +42,11 @@ struct Arguments {
     compute: ComputeArgs,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    clip_burn::cli::run(run)
+}
+
+fn run() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     arguments.compute.check()?;
     if !arguments.template.contains("{}") {

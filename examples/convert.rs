@@ -8,6 +8,7 @@ use clap::Parser;
 use clip_burn::backend::{BackendArg, Job, with_backend};
 use clip_burn::clip::{LoadOptions, Precision, Pretrained};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
@@ -31,7 +32,11 @@ struct Arguments {
     out: PathBuf,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    clip_burn::cli::run(run)
+}
+
+fn run() -> Result<()> {
     // No device is needed to rename tensors.
     let cpu = "flex".parse().unwrap_or(BackendArg::default());
     with_backend(cpu, Precision::F32, Convert(Arguments::parse()))

@@ -52,7 +52,11 @@ struct Arguments {
     no_normalize: bool,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    clip_burn::cli::run(run)
+}
+
+fn run() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     arguments.compute.check()?;
     if arguments.images.is_empty() && arguments.pixels.is_none() && arguments.texts.is_none() {

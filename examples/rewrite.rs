@@ -16,6 +16,7 @@ use indicatif::{HumanDuration, ProgressBar};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
@@ -78,7 +79,11 @@ struct Arguments {
     compute: ComputeArgs,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    clip_burn::cli::run(rewrite)
+}
+
+fn rewrite() -> Result<()> {
     let arguments = Arguments::parse();
     arguments.compute.check()?;
     let pool = Pool::open(&arguments.mode)?;

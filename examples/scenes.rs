@@ -8,6 +8,7 @@ use clip_burn::data::scenes::write::{
 };
 use clip_burn::data::scenes::{Scenes, ScenesConfig, Split, contact_sheet};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
@@ -84,7 +85,11 @@ enum Encoding {
     Webp,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    clip_burn::cli::run(run)
+}
+
+fn run() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.images == 0 || arguments.shard_size == 0 {
         bail!("--images and --shard-size must be at least 1");

@@ -5,11 +5,12 @@ use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
-use clip_burn::backend::{BackendArg, Job, check, with_backend};
+use clip_burn::backend::{BackendArg, Job, check, features, with_backend};
 use clip_burn::clip::Precision;
 use clip_burn::methods;
-use clip_burn::train::{ModelTable, Recipe, Resume};
+use clip_burn::train::{Launch, Recipe, Start, Stop};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
@@ -20,7 +21,8 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
   cargo run --release --example train -- --recipe recipes/clip_vit_b_32.toml --set optimizer.lr=1e-3 --resume latest
 
 Writes into the recipe's run.out: model/ (a model directory), checkpoints/, metrics.jsonl, TensorBoard events, log.txt,
-recipe.toml (with all defaults) and report.html.")]
+recipe.toml (with all defaults and paths) and report.html. SIGTERM or Ctrl-C ends a run after its current step with a
+checkpoint; a second one ends it at once.")]
 struct Arguments {
     /// The recipe, a TOML file
     #[arg(long)]
@@ -31,6 +33,9 @@ struct Arguments {
     /// Continues from `latest` or from a checkpoint's folder
     #[arg(long)]
     resume: Option<String>,
+    /// With --resume: goes on though the recipe differs from the checkpoint's; the log says in what
+    #[arg(long, requires = "resume")]
+    accept_changes: bool,
     /// flex, ndarray, wgpu, cuda[:N], tch, tch:cuda[:N] or tch:mps, as far as compiled in
     #[arg(long, default_value_t)]
     backend: BackendArg,
@@ -39,20 +44,30 @@ struct Arguments {
     precision: Option<Precision>,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    clip_burn::cli::run(train)
+}
+
+fn train() -> Result<()> {
     let arguments = Arguments::parse();
     let precision = arguments.precision.map(|p| format!("model.precision={p}"));
     let overrides: Vec<_> = arguments.overrides.into_iter().chain(precision).collect();
     let recipe = Recipe::load(&arguments.recipe, &overrides)?;
-    let precision = recipe.section::<ModelTable>("model")?.precision()?;
+    let precision: Precision = recipe.precision().parse().map_err(anyhow::Error::msg)?;
     check(arguments.backend, precision).map_err(anyhow::Error::msg)?;
-    let resume = arguments.resume.as_deref().map_or(Resume::No, Resume::from);
-    with_backend(arguments.backend, precision, Train { recipe, resume })
+    let resume = arguments.resume.as_deref();
+    let launch = Launch {
+        start: resume.map_or(Start::New, Start::from),
+        accept_changes: arguments.accept_changes,
+        stop: Stop::on_signals()?,
+        features: features(),
+    };
+    with_backend(arguments.backend, precision, Train { recipe, launch })
 }
 
 struct Train {
     recipe: Recipe,
-    resume: Resume,
+    launch: Launch,
 }
 
 impl Job for Train {
@@ -62,14 +77,15 @@ impl Job for Train {
     where
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
-        let Self { recipe, resume } = self;
-        let outcome = methods::train::<Autodiff<B>>(&recipe, resume, device)?;
+        let Self { recipe, launch } = self;
+        let out = recipe.out();
+        let outcome = methods::train::<Autodiff<B>>(recipe, &launch, device)?;
         eprintln!(
             "{} steps in {:.0} s, {:.1} s of them waiting for data; see {}",
             outcome.progress.step,
             outcome.seconds,
             outcome.waited,
-            recipe.out().display()
+            out.display()
         );
         Ok(())
     }

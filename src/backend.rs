@@ -64,6 +64,23 @@ pub fn compiled_in() -> Vec<&'static str> {
         .collect()
 }
 
+/// Features of this build.
+pub fn features() -> Vec<String> {
+    let all = [
+        ("autotune", cfg!(feature = "autotune")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("flex", cfg!(feature = "flex")),
+        ("fusion", cfg!(feature = "fusion")),
+        ("hub", cfg!(feature = "hub")),
+        ("ndarray", cfg!(feature = "ndarray")),
+        ("parquet", cfg!(feature = "parquet")),
+        ("tch", cfg!(feature = "tch")),
+        ("wgpu", cfg!(feature = "wgpu")),
+    ];
+    let on = all.into_iter().filter(|(_, enabled)| *enabled);
+    on.map(|(name, _)| name.to_string()).collect()
+}
+
 /// How this build makes GPU kernels: `fusion`, `autotune`, both joined by `+`, or `plain`.
 pub fn kernels() -> &'static str {
     match (cfg!(feature = "fusion"), cfg!(feature = "autotune")) {

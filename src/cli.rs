@@ -7,6 +7,35 @@ use clip::{LoadOptions, Precision};
 use data::folder::is_image_name;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Termination};
+
+/// Runs a command: an error is one message on standard error, causes included, and the exit code 1.
+///
+/// The place where it arose is of no use to who typed the command; `CLIP_BURN_BACKTRACE=1` shows it, together with
+/// `RUST_BACKTRACE=1`.
+pub fn run<T: Termination>(command: impl FnOnce() -> Result<T>) -> ExitCode {
+    let error = match command() {
+        Ok(done) => return done.report(),
+        Err(error) => error,
+    };
+    match std::env::var_os("CLIP_BURN_BACKTRACE") {
+        Some(_) => eprintln!("error: {error:?}"),
+        None => eprintln!("error: {}", message(&error)),
+    }
+    ExitCode::FAILURE
+}
+
+/// An error with its causes; a cause that the error already quotes is not said again.
+fn message(error: &anyhow::Error) -> String {
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !said.contains(&cause) {
+            said += &format!("\n  because: {cause}");
+        }
+    }
+    said
+}
 
 /// Where to compute.
 #[derive(Debug, Clone, Args)]

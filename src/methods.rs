@@ -1,104 +1,71 @@
-//! The `[method]` table of a recipe, and training by it.
+//! The training methods by the name that a recipe's `[method]` gives.
 
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
-use clip::Pretrained;
-use clip::nn::PatchDropout;
-use data::CaptionMix;
-use laclip::texts::{AllTexts, OneText};
-use laclip::{MultiText, MultiTextTask};
-use serde::Deserialize;
-use train::contrastive::ContrastiveLoss;
-use train::{
-    Contrastive, DataTable, ModelTable, Outcome, Recipe, Result, Resume, TrainError, train_clip,
-};
+use train::{Launch, Outcome, Recipe, Result, TrainError};
 
-/// The `[method]` table, by `name`.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Method {
-    /// Plain CLIP: one caption per image, drawn as `[data.captions]` says.
-    Clip {
-        /// softmax or sigmoid.
-        #[serde(default)]
-        loss: ContrastiveLoss,
-        /// Share of patches that is left out of each training image.
-        #[serde(default)]
-        patch_dropout: f64,
-    },
-    /// LaCLIP: the original caption or one of its rewrites, all alike.
-    Laclip {
-        /// Rewrites per image; 0 is plain CLIP.
-        rewrites: usize,
-        /// per-slot, all-texts or all-texts-and-own: all texts at every visit (LaCLIP-MT). Absent: one text per visit.
-        multi_text: Option<MultiText>,
-        /// Share of patches that is left out of each training image.
-        #[serde(default)]
-        patch_dropout: f64,
-    },
-}
+/// One line for each method: its name and the module with its `Options` and `train`.
+macro_rules! methods {
+    ($($name:literal => $($module:ident)::+),* $(,)?) => {
+        /// Names of the methods.
+        pub const NAMES: &[&str] = &[$($name),*];
 
-/// Trains as a recipe says: loads `[model]`, reads `[data]`, runs `[method]`, writes the trained model directory into
-/// `model` in the run's folder.
-///
-/// # Errors
-///
-/// Those of [`train_clip`], and when the tables of the recipe do not go together.
-pub fn train<B: AutodiffBackend>(
-    recipe: &Recipe,
-    resume: Resume,
-    device: Device<B::InnerBackend>,
-) -> Result<Outcome<Pretrained<B::InnerBackend>>> {
-    let method: Method = recipe.section("method")?;
-    let captions = recipe.section::<DataTable>("data")?.captions;
-    let start: Pretrained<B> = recipe
-        .section::<ModelTable>("model")?
-        .load(recipe, &device)?;
-    let mut task = Contrastive::new(&start);
-    match method {
-        Method::Clip {
-            loss,
-            patch_dropout,
-        } => {
-            if loss == ContrastiveLoss::Sigmoid && start.model.logit_bias.is_none() {
-                let what = "the sigmoid loss needs a model whose configuration has init_logit_bias";
-                return Err(TrainError::Config(what.into()));
-            }
-            task.loss = loss;
-            task.patch_dropout = dropout(patch_dropout);
-            let captions: CaptionMix = captions.unwrap_or_default();
-            train_clip(recipe, start, &task, captions, resume, device)
-        }
-        Method::Laclip {
-            rewrites,
-            multi_text,
-            patch_dropout,
-        } => {
-            if captions.is_some() {
-                let what = "LaCLIP draws its texts by method.rewrites; remove [data.captions] from the recipe";
-                return Err(TrainError::Config(what.into()));
-            }
-            task.patch_dropout = dropout(patch_dropout);
-            match multi_text {
-                None => train_clip(recipe, start, &task, OneText { rewrites }, resume, device),
-                Some(form) => {
-                    let task = MultiTextTask { base: task, form };
-                    train_clip(recipe, start, &task, AllTexts { rewrites }, resume, device)
-                }
+        /// Trains as a recipe says and writes the trained model into `model` in the run's folder.
+        ///
+        /// # Errors
+        ///
+        /// Those of [`train::run`], and when the tables of the recipe do not go together.
+        pub fn train<B: AutodiffBackend>(
+            recipe: Recipe,
+            launch: &Launch,
+            device: Device<B::InnerBackend>,
+        ) -> Result<Outcome<()>> {
+            match name(&recipe)? {
+                $($name => Ok($($module)::+::train::<B>(recipe, launch, device)?.map(drop)),)*
+                other => Err(unknown(other)),
             }
         }
-    }
+
+        /// Checks the `[method]` table of a recipe.
+        ///
+        /// # Errors
+        ///
+        /// When it names no method, or has fields that the method does not know.
+        pub fn check(recipe: &mut Recipe) -> Result<()> {
+            match name(recipe)? {
+                $($name => recipe.section::<$($module)::+::Options>().map(drop),)*
+                other => Err(unknown(other)),
+            }
+        }
+    };
 }
 
-fn dropout(prob: f64) -> Option<PatchDropout> {
-    (prob > 0.0).then_some(PatchDropout { prob })
+methods! {
+    "clip" => train::image_text::clip,
+    "laclip" => laclip,
+}
+
+fn name(recipe: &Recipe) -> Result<&str> {
+    let name = recipe.method.get("name").and_then(|name| name.as_str());
+    name.ok_or_else(|| {
+        TrainError::Config(format!(
+            "the recipe names no method: give [method] a name, one of {}",
+            NAMES.join(", ")
+        ))
+    })
+}
+
+fn unknown(name: &str) -> TrainError {
+    let names = NAMES.join(", ");
+    TrainError::Config(format!("method.name = \"{name}\" is none of {names}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::path::Path;
-    use train::validation::ValidationTable;
+    use train::image_text::validation::ValidationTable;
+    use train::{DataTable, ModelTable};
 
     #[test]
     fn every_table_of_the_recipes_in_this_repository_is_understood() {
@@ -108,13 +75,15 @@ mod tests {
             for entry in root.join(folder).read_dir().unwrap() {
                 let path = entry.unwrap().path();
                 let understood = || -> Result<()> {
-                    let recipe = Recipe::load(&path, &[])?;
-                    recipe.section::<Method>("method")?;
-                    recipe.section::<DataTable>("data")?;
-                    recipe.section::<ValidationTable>("validation")?;
-                    let model: ModelTable = recipe.section("model")?;
+                    let mut recipe = Recipe::load(&path, &[])?;
+                    check(&mut recipe)?;
+                    recipe.section::<DataTable>()?;
+                    recipe.section::<ValidationTable>()?;
+                    let model: ModelTable = recipe.section()?;
                     model.precision()?;
                     assert!(clip::ModelConfig::preset(&model.name).is_ok(), "{path:?}");
+                    // What a run leaves beside its model must be a recipe as well.
+                    Recipe::parse(&recipe.to_toml())?;
                     Ok(())
                 };
                 understood().unwrap_or_else(|error| panic!("{error}"));
@@ -122,5 +91,14 @@ mod tests {
             }
         }
         assert!(read >= 4, "{read} recipes");
+    }
+
+    #[test]
+    fn an_unknown_method_is_refused_with_those_there_are() {
+        let recipe = |method: &str| Recipe::parse(&format!("[run]\nsteps = 1\n{method}")).unwrap();
+        let message = check(&mut recipe("[method]\nname = \"clop\"")).unwrap_err();
+        assert!(message.to_string().contains("clip, laclip"), "{message}");
+        let message = check(&mut recipe("")).unwrap_err();
+        assert!(message.to_string().contains("[method]"), "{message}");
     }
 }

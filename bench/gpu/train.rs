@@ -1,20 +1,19 @@
 use crate::memory::Peak;
 use crate::time::{median, seconds, sync};
 use anyhow::Result;
-use burn::optim::GradientsParams;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clip_burn::cli::ComputeArgs;
 use clip_burn::clip::preprocess::{PixelBatch, PreprocessConfig};
 use clip_burn::clip::tokenizer::TokenBatch;
 use clip_burn::clip::{Clip, LoadOptions, Pretrained};
-use clip_burn::train::collective::Single;
-use clip_burn::train::groups::{Groups, GroupsConfig};
-use clip_burn::train::optimizer::{AdamWConfig, GroupedAdamW};
+use clip_burn::train::parameters::groups::{Groups, GroupsConfig};
+use clip_burn::train::optimizer::{AdamWConfig, Gradients, GroupedAdamW, logit_scale};
 use clip_burn::train::parameters::parameters;
-use clip_burn::train::stable_ids::with_stable_ids;
-use clip_burn::train::step::{StepOptions, step};
-use clip_burn::train::{Contrastive, ImageTextBatch, Pass, Task, gradients, logit_scale};
+use clip_burn::train::parameters::stable_ids::with_stable_ids;
+use clip_burn::train::trainer::collective::Single;
+use clip_burn::train::trainer::step::{StepOptions, step};
+use clip_burn::train::{BoxError, Contrastive, ImageTextBatch, Pass, Task};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -25,6 +24,7 @@ const WARM_UP: usize = 5;
 /// Steps whose parts are timed one by one.
 const SPLIT: usize = 10;
 const LOOPS: usize = 3;
+const FITS: &str = "the batch fits the model, as the warm-up has shown";
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -59,7 +59,7 @@ pub fn run<B: AutodiffBackend>(
 
     let first = Instant::now();
     for _ in 0..WARM_UP {
-        training.step(&batch);
+        training.step(&batch)?;
     }
     sync::<B>(device)?;
     let warm_up = first.elapsed().as_secs_f64();
@@ -68,10 +68,10 @@ pub fn run<B: AutodiffBackend>(
     let mut plain = Vec::new();
     let mut checked = Vec::new();
     for _ in 0..LOOPS {
-        let work = || (0..steps).for_each(|_| drop(training.step(&batch)));
+        let work = || (0..steps).for_each(|_| drop(training.step(&batch).expect(FITS)));
         plain.push(seconds::<B, _>(device, work)?.1);
         // As the training loop does by default: the loss is read in every step.
-        let work = || (0..steps).for_each(|_| drop(training.step(&batch).into_data()));
+        let work = || (0..steps).for_each(|_| drop(training.step(&batch).expect(FITS).into_data()));
         checked.push(seconds::<B, _>(device, work)?.1);
     }
     let mut split = vec![Vec::new(); 4];
@@ -164,7 +164,7 @@ impl<B: AutodiffBackend> Training<B> {
     }
 
     /// A whole step; the loss is still on the device.
-    fn step(&mut self, batch: &ImageTextBatch) -> Tensor<B::InnerBackend, 1> {
+    fn step(&mut self, batch: &ImageTextBatch) -> Result<Tensor<B::InnerBackend, 1>> {
         let model = self.model.take().expect("given back by update");
         let batches = std::slice::from_ref(batch);
         let mut step = step(
@@ -174,14 +174,14 @@ impl<B: AutodiffBackend> Training<B> {
             self.options,
             &Single,
             &self.device,
-        );
+        )?;
         self.update(model, &mut step.gradients);
-        step.loss
+        Ok(step.loss)
     }
 
-    fn update(&mut self, model: Clip<B>, gradients: &mut GradientsParams) {
-        let norm = gradients::norm(&model, gradients).expect("all parameters have gradients");
-        gradients::clip(&model, gradients, norm, 1.0);
+    fn update(&mut self, model: Clip<B>, gradients: &mut Gradients<B::InnerBackend>) {
+        let norm = gradients.norm().expect("all parameters have gradients");
+        gradients.clip(norm, 1.0);
         let model = self.optimizer.step(5e-4, model, gradients);
         self.model = Some(logit_scale::clamp::<B, _>(model, [0.0, 100f64.ln()]));
     }
@@ -198,11 +198,12 @@ impl<B: AutodiffBackend> Training<B> {
         })?;
         let (loss, forward) = seconds::<B, _>(&device, || {
             let mut pass = Pass::plain(&device, 0);
-            let embedded = self.task.embed(&model, batch, &mut pass);
-            self.task.loss(&model, embedded.embeddings).total
+            let embedded = self.task.embed(&model, batch, &mut pass)?;
+            Ok::<_, BoxError>(self.task.loss(&model, embedded.embeddings)?.total)
         })?;
+        let loss = loss.map_err(anyhow::Error::from_boxed)?;
         let (mut gradients, backward) = seconds::<B, _>(&device, || {
-            GradientsParams::from_grads(loss.backward(), &model)
+            Gradients::take(&mut loss.backward(), &model)
         })?;
         let (_, optimizer) = seconds::<B, _>(&device, || self.update(model, &mut gradients))?;
         Ok([upload, forward - upload, backward, optimizer])

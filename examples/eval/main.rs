@@ -66,7 +66,11 @@ struct Results {
     results: Vec<PathBuf>,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    clip_burn::cli::run(run)
+}
+
+fn run() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Build { results, output } => {
             let (results, _) = results.load()?;

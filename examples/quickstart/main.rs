@@ -24,12 +24,12 @@ use clip_burn::eval::tasks::{Outcome, retrieval::retrieval, zero_shot::zero_shot
 use clip_burn::eval::{Extraction, RunResult, report};
 use clip_burn::methods;
 use clip_burn::train::logs::read_metrics;
-use clip_burn::train::report::Report;
-use clip_burn::train::{DataTable, Recipe, Resume, SourceConfig};
+use clip_burn::train::logs::report::Report;
+use clip_burn::train::{DataTable, Launch, Recipe, SourceConfig};
 use maud::html;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use table::{Clock, RECALL_AT, Table};
 
 #[global_allocator]
@@ -66,7 +66,11 @@ const METHODS: [(&str, &str, &str); 2] = [
     ),
 ];
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    clip_burn::cli::run(run)
+}
+
+fn run() -> Result<()> {
     let arguments = Arguments::parse();
     arguments.compute.check()?;
     let compute = arguments.compute.clone();
@@ -92,7 +96,7 @@ impl Job for Quickstart {
         let Self(arguments) = self;
         if let Some(recipe) = &arguments.train {
             let recipe = load(recipe, &arguments)?;
-            methods::train::<Autodiff<B>>(&recipe, Resume::No, device)?;
+            methods::train::<Autodiff<B>>(recipe, &Launch::default(), device)?;
             return Ok(());
         }
         let out = fresh_folder(&arguments.out)?;
@@ -104,7 +108,7 @@ impl Job for Quickstart {
         }
         let mut clock = Clock::start();
 
-        let world = world(&recipes[0])?;
+        let world = world(recipes[0].clone())?;
         write_world(&world, &out.join("data"))?;
         clock.lap("making the data".into());
 
@@ -219,8 +223,8 @@ fn train_all(arguments: &Arguments, recipes: &[Recipe]) -> Result<()> {
 }
 
 /// The world that a recipe trains on.
-fn world(recipe: &Recipe) -> Result<Scenes> {
-    let sources = recipe.section::<DataTable>("data")?.sources;
+fn world(mut recipe: Recipe) -> Result<Scenes> {
+    let sources = recipe.section::<DataTable>()?.sources;
     let scenes = sources.into_iter().find_map(|source| match source {
         SourceConfig::Scenes(config) => Some(config.world),
         _ => None,

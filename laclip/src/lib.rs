@@ -5,10 +5,12 @@
 //! * [`multi_text`]: the loss when all texts of an image take part in a step
 
 mod error;
+mod method;
 
 pub mod multi_text;
 pub mod rewrite;
 pub mod texts;
 
 pub use error::{Error, Result};
+pub use method::{Options, train};
 pub use multi_text::{MultiText, MultiTextTask};

@@ -3,11 +3,10 @@
 use burn::prelude::*;
 use burn::tensor::activation::softplus;
 use burn::tensor::backend::AutodiffBackend;
-use clip::Clip;
-use clip::loss::{contrastive, diagonal_cross_entropy, logits};
+use clip::loss::{by_rows, cross_entropy_from, logits};
+use clip::{Clip, Pretrained};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
-use train::{BoxError, Contrastive, Embedded, ImageTextBatch, Losses, Pass, Task};
+use train::{BoxError, Contrastive, Embedded, Embeddings, ImageTextBatch, Losses, Pass, Task};
 
 /// Which texts an image's text is told apart from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +20,8 @@ pub enum MultiText {
     AllTextsAndOwn,
 }
 
-/// Multi-text loss of `n` images with `m` texts each. With one text per image it is CLIP's loss in every form.
+/// Multi-text loss of `n` images with `m` texts each, a chunk of rows at a time (see [`clip::loss::by_rows`]). With one
+/// text per image it is CLIP's loss in every form.
 ///
 /// Text to image, each text is told apart among all images, and the mean is taken over all texts; the paper leaves open
 /// whether it takes all texts or one.
@@ -36,49 +36,77 @@ pub enum MultiText {
 /// # Panics
 ///
 /// When there are no texts.
-pub fn multi_text<B: Backend>(
+pub fn multi_text<B: AutodiffBackend>(
+    image: Tensor<B, 2>,
+    texts: Vec<Tensor<B, 2>>,
+    logit_scale: Tensor<B, 1>,
+    form: MultiText,
+) -> Tensor<B, 1> {
+    let n = image.dims()[0];
+    multi_text_in(by_rows::rows_of(n * texts.len()), image, texts, logit_scale, form)
+}
+
+/// [`multi_text`] with so many rows in a chunk.
+///
+/// # Panics
+///
+/// When there are no texts.
+pub fn multi_text_in<B: AutodiffBackend>(
+    chunk: usize,
     image: Tensor<B, 2>,
     texts: Vec<Tensor<B, 2>>,
     logit_scale: Tensor<B, 1>,
     form: MultiText,
 ) -> Tensor<B, 1> {
     assert!(!texts.is_empty(), "a multi-text loss needs texts");
-    let slots = texts.len() as f64;
-    if form == MultiText::PerSlot {
-        let per_slot = texts
-            .into_iter()
-            .map(|text| contrastive(image.clone(), text, logit_scale.clone()));
-        return sum(per_slot) / slots;
-    }
-    let slot_logits: Vec<_> = texts
-        .into_iter()
-        .map(|text| logits(image.clone(), text, logit_scale.clone()))
-        .collect();
-    let to_image = sum(slot_logits
-        .iter()
-        .map(|logits| diagonal_cross_entropy(logits.clone().transpose())))
-        / slots;
+    let (n, slots) = (image.dims()[0], texts.len());
+    let inputs = [vec![image], texts].concat();
+    by_rows::in_chunks(n, chunk, inputs, vec![logit_scale], |rows, all, scale| {
+        let [image, texts @ ..] = all else {
+            unreachable!("an image and its texts were given")
+        };
+        let logits = |from: &Tensor<B, 2>, to: &Tensor<B, 2>| {
+            let from = from.clone().narrow(0, rows.start, rows.len());
+            logits(from, to.clone(), scale[0].clone())
+        };
+        let to_image = texts.iter().map(|text| cross_entropy_from(rows.start, logits(text, image)));
+        let of_slots = texts.iter().map(|text| logits(image, text)).collect();
+        (sum(to_image) + to_text(rows.start, of_slots, form)) * (0.5 / (n * slots) as f64)
+    })
+}
 
-    let [n, _] = slot_logits[0].dims();
-    let own = Tensor::<B, 2>::eye(n, &image.device());
-    let right: Vec<Tensor<B, 2>> = slot_logits
+/// Cross-entropy of some images' texts, summed over images and slots.
+///
+/// # Shapes
+///
+/// - slots: for each slot `[rows, n]`; the right text of row `i` is in column `start + i`
+fn to_text<B: Backend>(start: usize, slots: Vec<Tensor<B, 2>>, form: MultiText) -> Tensor<B, 1> {
+    if form == MultiText::PerSlot {
+        return sum(slots.into_iter().map(|logits| cross_entropy_from(start, logits)));
+    }
+    let [rows, _] = slots[0].dims();
+    let device = slots[0].device();
+    let right = start as i64..(start + rows) as i64;
+    let own = Tensor::<B, 1, Int>::arange(right, &device).unsqueeze_dim::<2>(1);
+    let right: Vec<Tensor<B, 2>> = slots
         .iter()
-        .map(|logits| (logits.clone() * own.clone()).sum_dim(1))
+        .map(|logits| logits.clone().gather(1, own.clone()))
         .collect();
-    let to_text = if form == MultiText::AllTextsAndOwn {
-        let all = log_sum_exp(Tensor::cat(slot_logits, 1));
-        sum(right.into_iter().map(|right| (all.clone() - right).mean()))
-    } else {
-        let others = slot_logits
-            .into_iter()
-            .map(|logits| logits - own.clone() * 1e9);
-        let others = log_sum_exp(Tensor::cat(others.collect(), 1));
-        // -log(exp(right) / (exp(right) + exp(others)))
-        sum(right
-            .into_iter()
-            .map(|right| softplus(others.clone() - right, 1.0).mean()))
-    } / slots;
-    (to_image + to_text) * 0.5
+    if form == MultiText::AllTextsAndOwn {
+        let all = log_sum_exp(Tensor::cat(slots, 1));
+        return sum(right.into_iter().map(|right| (all.clone() - right).sum()));
+    }
+    // An image's own texts are no answers to one another: out of the sum, each comes back for itself.
+    let hidden = Tensor::<B, 2>::full([rows, 1], -1e9, &device);
+    let others = slots.into_iter().zip(&right).map(|(logits, right)| {
+        let out = hidden.clone() - right.clone().detach();
+        logits.scatter(1, own.clone(), out, burn::tensor::IndexingUpdateOp::Add)
+    });
+    let others = log_sum_exp(Tensor::cat(others.collect(), 1));
+    // -log(exp(right) / (exp(right) + exp(others)))
+    sum(right
+        .into_iter()
+        .map(|right| softplus(others.clone() - right, 1.0).sum()))
 }
 
 fn sum<B: Backend>(terms: impl Iterator<Item = Tensor<B, 1>>) -> Tensor<B, 1> {
@@ -105,33 +133,44 @@ pub struct MultiTextTask {
 impl<B: AutodiffBackend> Task<B> for MultiTextTask {
     type Model = Clip<B>;
     type Batch = ImageTextBatch;
+    type Trained = Pretrained<B::InnerBackend>;
 
-    fn embed(&self, model: &Clip<B>, batch: &ImageTextBatch, pass: &mut Pass<B>) -> Embedded<B> {
+    fn embed(
+        &self,
+        model: &Clip<B>,
+        batch: &ImageTextBatch,
+        pass: &mut Pass<B>,
+    ) -> Result<Embedded<B>, BoxError> {
         self.base.embed(model, batch, pass)
     }
 
-    fn loss(&self, model: &Clip<B>, mut embeddings: Vec<Tensor<B, 2>>) -> Losses<B> {
-        let image = embeddings.remove(0);
-        Losses {
-            total: multi_text(image, embeddings, model.scale(), self.form),
-            parts: Vec::new(),
-        }
+    fn loss(
+        &self,
+        model: &Clip<B>,
+        mut embeddings: Embeddings<B>,
+    ) -> Result<Losses<B>, BoxError> {
+        let (image, texts) = (embeddings.one("image")?, embeddings.all("text"));
+        Ok(multi_text(image, texts, model.scale(), self.form).into())
     }
 
     fn samples(&self, batch: &ImageTextBatch) -> usize {
         batch.pixels.n
     }
 
-    fn export(&self, model: &Clip<B>, dir: &Path) -> Result<(), BoxError> {
-        self.base.export(model, dir)
+    fn trained(&self, model: Clip<B::InnerBackend>) -> Pretrained<B::InnerBackend> {
+        self.base.pretrained(model)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::backend::Autodiff;
     use burn_flex::Flex;
+    use clip::loss::contrastive;
     use clip::nn::l2_normalize;
+
+    type Train = Autodiff<Flex>;
 
     const FORMS: [MultiText; 3] = [
         MultiText::PerSlot,
@@ -140,7 +179,7 @@ mod tests {
     ];
 
     /// Unit rows that differ by `seed`.
-    fn rows(seed: u32) -> Tensor<Flex, 2> {
+    fn rows(seed: u32) -> Tensor<Train, 2> {
         let values = (0..12).map(|i| ((i * 7 + seed * 5) as f32).sin());
         let values = TensorData::new(values.collect(), [4, 3]);
         l2_normalize(Tensor::from_data(values, &Default::default()))
@@ -206,5 +245,29 @@ mod tests {
         }
         let same_texts = value(1, &[2, 2, 2], MultiText::PerSlot);
         assert!((same_texts - clip).abs() < 1e-5);
+    }
+
+    #[test]
+    fn chunks_of_rows_give_the_same_value_and_gradients() {
+        for form in FORMS {
+            let measured = |chunk: usize| {
+                let leaf = |seed: u32| rows(seed).require_grad();
+                let scale = Tensor::from_data([3.0], &Default::default()).require_grad();
+                let (image, texts) = (leaf(1), vec![leaf(2), leaf(5), leaf(9)]);
+                let loss = multi_text_in(chunk, image.clone(), texts.clone(), scale.clone(), form);
+                let grads = loss.backward();
+                let mut values = vec![loss.into_scalar(), scale.grad(&grads).unwrap().into_scalar()];
+                for leaf in [vec![image], texts].concat() {
+                    values.extend(leaf.grad(&grads).unwrap().into_data().iter::<f32>());
+                }
+                values
+            };
+            let whole = measured(4);
+            for chunk in [1, 2, 3] {
+                for (a, b) in measured(chunk).iter().zip(&whole) {
+                    assert!((a - b).abs() < 1e-6, "{form:?} in chunks of {chunk}: {a} {b}");
+                }
+            }
+        }
     }
 }

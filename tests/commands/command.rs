@@ -3,7 +3,7 @@
 use image::{Rgb, RgbImage};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -26,25 +26,42 @@ fn binary(example: &str) -> PathBuf {
 /// Runs an example in `folder`.
 #[track_caller]
 pub fn run_in<I: AsRef<OsStr>>(folder: &Path, example: &str, arguments: &[I]) -> Outcome {
+    run_with(folder, &[], example, arguments)
+}
+
+/// Runs an example in `folder` with more environment variables.
+#[track_caller]
+fn run_with<I: AsRef<OsStr>>(
+    folder: &Path,
+    variables: &[(&str, &str)],
+    example: &str,
+    arguments: &[I],
+) -> Outcome {
     let binary = binary(example);
     let output = Command::new(&binary)
         .args(arguments)
         .current_dir(folder)
         .env_remove("RUST_BACKTRACE")
+        .envs(variables.iter().copied())
         .output()
         .unwrap_or_else(|error| {
             panic!("{}: {error}; `cargo test` builds it", binary.display());
         });
-    let outcome = Outcome {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    };
-    assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
-    outcome
+    Outcome::of(output)
 }
 
 impl Outcome {
+    #[track_caller]
+    fn of(output: Output) -> Self {
+        let outcome = Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
+        outcome
+    }
+
     /// The command must have succeeded.
     #[track_caller]
     pub fn succeeded(self) -> Self {
@@ -96,6 +113,32 @@ impl Folder {
         run_in(self.0.path(), example, arguments)
     }
 
+    /// Runs an example here with more environment variables.
+    #[track_caller]
+    pub fn run_with<I: AsRef<OsStr>>(
+        &self,
+        variables: &[(&str, &str)],
+        example: &str,
+        arguments: &[I],
+    ) -> Outcome {
+        run_with(self.0.path(), variables, example, arguments)
+    }
+
+    /// Starts an example here, sends it SIGTERM as soon as `ready` and waits for its end.
+    #[track_caller]
+    pub fn terminate_when<I: AsRef<OsStr>>(
+        &self,
+        example: &str,
+        arguments: &[I],
+        ready: impl Fn() -> bool,
+    ) -> Outcome {
+        let mut child = self.start_and_wait(example, arguments, Stdio::piped(), ready);
+        let kill = Command::new("kill").arg(child.id().to_string()).status();
+        assert!(kill.unwrap().success());
+        child.stdin.take();
+        Outcome::of(child.wait_with_output().unwrap())
+    }
+
     /// Starts an example here and kills it (SIGKILL) as soon as `ready`.
     #[track_caller]
     pub fn kill_when<I: AsRef<OsStr>>(
@@ -104,10 +147,23 @@ impl Folder {
         arguments: &[I],
         ready: impl Fn() -> bool,
     ) {
+        let mut child = self.start_and_wait(example, arguments, Stdio::null(), ready);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[track_caller]
+    fn start_and_wait<I: AsRef<OsStr>>(
+        &self,
+        example: &str,
+        arguments: &[I],
+        stderr: Stdio,
+        ready: impl Fn() -> bool,
+    ) -> Child {
         let mut child: Child = Command::new(binary(example))
             .args(arguments)
             .current_dir(self.0.path())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let start = Instant::now();
@@ -120,8 +176,7 @@ impl Folder {
             assert!(ended.is_none(), "it ended before it was killed");
             std::thread::sleep(Duration::from_millis(2));
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child
     }
 
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {

@@ -3,8 +3,8 @@
 use crate::command::Folder;
 use burn::backend::{Autodiff, Flex};
 use clip_burn::clip::{ModelConfig, Precision};
-use clip_burn::methods::Method;
-use clip_burn::train::groups::Groups;
+use clip_burn::laclip::Options;
+use clip_burn::train::parameters::groups::Groups;
 use clip_burn::train::parameters::parameters;
 use clip_burn::train::{DataTable, ModelTable, Recipe, SourceConfig};
 use std::path::{Path, PathBuf};
@@ -23,18 +23,11 @@ fn recipes_of_the_papers_data_sets_are_complete() {
         ("redcaps_vit_b_16", "CLIP_VITB16", 8192),
         ("laion400m_vit_b_32", "ViT-B-32", 32_768),
     ] {
-        let recipe = Recipe::load(&recipe(&format!("{name}.toml")), &[]).unwrap();
-        let method: Method = recipe.section("method").unwrap();
-        assert!(matches!(
-            method,
-            Method::Laclip {
-                rewrites: 4,
-                multi_text: None,
-                ..
-            }
-        ));
-        assert_eq!(recipe.section::<ModelTable>("model").unwrap().name, model);
-        let data: DataTable = recipe.section("data").unwrap();
+        let mut recipe = Recipe::load(&recipe(&format!("{name}.toml")), &[]).unwrap();
+        let method: Options = recipe.section().unwrap();
+        assert_eq!((method.rewrites, method.multi_text), (4, None));
+        assert_eq!(recipe.section::<ModelTable>().unwrap().name, model);
+        let data: DataTable = recipe.section().unwrap();
         assert_eq!(data.loader.batch_size * recipe.run.accumulate, pairs);
         if let SourceConfig::Csv(csv) = &data.sources[0] {
             let style = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();

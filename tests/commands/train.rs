@@ -128,7 +128,7 @@ fn assert_killed_equals_whole(more: &str) {
     for file in [
         "model/open_clip_model.safetensors",
         "model_ema/open_clip_model.safetensors",
-        "checkpoints/step_00000016/weights.safetensors",
+        "checkpoints/step_00000016/model/open_clip_model.safetensors",
         "checkpoints/step_00000016/optimizer.safetensors",
         "checkpoints/step_00000016/ema.safetensors",
         "checkpoints/step_00000016/state.json",
@@ -317,7 +317,7 @@ fn recipes_that_contradict_themselves_are_refused() {
     refused("data.loader.batchsize=4", &["[data]", "batchsize"]);
     refused(
         "data.loader.batch_size=64",
-        &["batches", "run.accumulate = 2"],
+        &["samples", "run.accumulate = 2"],
     );
     refused("schedule.warmup=99", &["warmup"]);
     refused("--resume nowhere", &["nowhere"]);
@@ -339,18 +339,71 @@ fn a_run_goes_on_only_as_it_began() {
     train(&folder, &format!("{other} --resume latest")).succeeded();
     assert_eq!(log(&folder, "whole"), before);
 
-    let weights = folder.path("whole/checkpoints/step_00000006/weights.safetensors");
+    let weights =
+        folder.path("whole/checkpoints/step_00000006/model/open_clip_model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
     train(&folder, "run.steps=6 --resume latest")
         .succeeded()
         .said(&[
             "step_00000006 is damaged",
-            "weights.safetensors",
+            "open_clip_model.safetensors",
             "step_00000003 at step 3",
         ]);
     assert_eq!(log(&folder, "whole"), before);
     assert_eq!(std::fs::read(&weights).unwrap(), bytes);
+}
+
+#[test]
+fn a_run_goes_on_with_another_learning_rate_when_that_is_accepted() {
+    let folder = with_recipe();
+    train(&folder, "run.steps=6").succeeded();
+    let changed = "run.steps=9 optimizer.lr=5e-4 --resume latest --accept-changes";
+    train(&folder, changed).succeeded().said(&[
+        "changed since: optimizer.lr: 0.001 → 0.0005",
+        "changed since: run.steps: 6 → 9",
+    ]);
+    assert_eq!(log(&folder, "whole").len(), 9);
+}
+
+#[test]
+fn a_run_of_the_resolved_recipe_gives_the_same_model() {
+    let folder = with_recipe();
+    train(&folder, "run.steps=3").succeeded();
+    let resolved = folder.path("whole/recipe.toml");
+    let copy = folder.write("elsewhere/copy.toml", std::fs::read(resolved).unwrap());
+    let line = format!("--recipe {} --set run.out=again", copy.display());
+    folder.run("train", &words(&line)).succeeded();
+    let weights = |out: &str| read(&folder, &format!("{out}/model/open_clip_model.safetensors"));
+    assert_eq!(weights("whole"), weights("elsewhere/again"));
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_in_mid_epoch_leaves_a_checkpoint_and_exits_with_zero() {
+    let folder = with_recipe();
+    train(&folder, "").succeeded();
+    let changes = "run.out=stopped checkpoint.every=0";
+    let said = folder.terminate_when("train", &arguments(changes), || {
+        let log = std::fs::read_to_string(folder.path("stopped/metrics.jsonl"));
+        log.unwrap_or_default().lines().count() >= 3
+    });
+    let said = said.succeeded().said(&["stopped after step", "--resume latest"]);
+    assert_eq!(checkpoints(&folder, "stopped").len(), 1, "{}", said.stderr);
+    assert!(!folder.path("stopped/model").exists());
+    train(&folder, &format!("{changes} --resume latest")).succeeded();
+    assert_eq!(log(&folder, "stopped"), log(&folder, "whole"));
+    let weights = |out: &str| read(&folder, &format!("{out}/model/open_clip_model.safetensors"));
+    assert_eq!(weights("stopped"), weights("whole"));
+}
+
+#[test]
+fn an_error_is_one_message_without_a_backtrace() {
+    let folder = with_recipe();
+    let outcome = folder.run_with(&[("RUST_BACKTRACE", "1")], "train", &arguments("model.name=gone"));
+    let outcome = outcome.refused(&["error: loading [model]", "gone"]);
+    assert!(!outcome.stderr.contains("Stack backtrace"), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.matches("is no directory").count(), 1, "{}", outcome.stderr);
 }
 
 #[test]

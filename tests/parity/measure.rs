@@ -1,16 +1,14 @@
 //! How far a backend is from the reference, as numbers.
 
 use crate::fixture::{Fixture, distance, host};
-use burn::module::{ModuleVisitor, Param};
-use burn::optim::GradientsParams;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
-use clip_burn::clip::checkpoint::{HostTensor, ParamPath, StateDict, collect};
+use clip_burn::clip::checkpoint::{HostTensor, StateDict, collect};
 use clip_burn::clip::{Clip, Precision, loss};
-use clip_burn::train::groups::{Groups, GroupsConfig};
-use clip_burn::train::optimizer::{AdamWConfig, GroupedAdamW};
+use clip_burn::train::optimizer::{AdamWConfig, Gradients, GroupedAdamW};
+use clip_burn::train::parameters::groups::{Groups, GroupsConfig};
 use clip_burn::train::parameters::parameters;
-use clip_burn::train::stable_ids::with_stable_ids;
+use clip_burn::train::parameters::stable_ids::with_stable_ids;
 use std::collections::BTreeMap;
 
 /// One quantity of a model beside the reference's.
@@ -63,7 +61,7 @@ pub fn training<B: AutodiffBackend>(
             largest: distance(&host(loss.clone().inner()), &fixture.values(&name)),
             quantity: name,
         });
-        let mut grads = GradientsParams::from_grads(loss.backward(), &model);
+        let mut grads = Gradients::take(&mut loss.backward(), &model);
         if step == 0 {
             let grads = gradients(&model, &grads);
             differences.extend(per_tensor("gradient", grads, fixture, "grad"));
@@ -115,24 +113,13 @@ fn relative(got: &[f32], expected: &[f32], largest: Option<f32>) -> f32 {
     }
 }
 
-fn gradients<B: AutodiffBackend>(model: &Clip<B>, grads: &GradientsParams) -> StateDict {
-    struct Collect<'a>(ParamPath, StateDict, &'a GradientsParams);
-    impl<B: AutodiffBackend> ModuleVisitor<B> for Collect<'_> {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-            if let Some(grad) = self.2.get::<B::InnerBackend, D>(param.id) {
-                let shape = grad.dims();
-                self.1
-                    .insert(self.0.join(), HostTensor::from_values(host(grad), shape));
-            }
+fn gradients<B: AutodiffBackend>(model: &Clip<B>, of: &Gradients<B::InnerBackend>) -> StateDict {
+    let mut found = StateDict::default();
+    for parameter in parameters(model) {
+        if let Some(gradient) = of.get(parameter.id) {
+            let values = host(gradient.clone());
+            found.insert(parameter.path, HostTensor::from_values(values, parameter.shape));
         }
     }
-    let mut collect = Collect(ParamPath::default(), StateDict::default(), grads);
-    Module::<B>::visit(model, &mut collect);
-    collect.1
+    found
 }

@@ -33,6 +33,12 @@ macro_rules! variants {
                     matches_open_clip::<NdArray>(stringify!($name));
                 }
 
+                #[cfg(feature = "tch")]
+                #[test]
+                fn matches_open_clip_on_tch() {
+                    matches_open_clip::<burn_tch::LibTorch>(stringify!($name));
+                }
+
                 #[cfg(feature = "wgpu")]
                 #[test]
                 fn matches_open_clip_on_wgpu() {

@@ -44,6 +44,14 @@ fn gradients_and_three_adamw_steps_match_pytorch_on_ndarray() {
     }
 }
 
+#[cfg(feature = "tch")]
+#[test]
+fn gradients_and_three_adamw_steps_match_pytorch_on_tch() {
+    for name in ["base", "quick_gelu", "clipa"] {
+        three_steps_match_pytorch::<burn_tch::LibTorch>(name);
+    }
+}
+
 #[cfg(feature = "wgpu")]
 #[test]
 fn gradients_and_three_adamw_steps_match_pytorch_on_wgpu() {
@@ -54,12 +62,25 @@ fn gradients_and_three_adamw_steps_match_pytorch_on_wgpu() {
 
 #[test]
 fn bf16_is_as_near_to_the_reference_as_pytorchs_mixed_precision() {
+    bf16_is_near::<Flex>();
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn bf16_is_as_near_to_the_reference_as_pytorchs_mixed_precision_on_tch() {
+    bf16_is_near::<burn_tch::LibTorch>();
+}
+
+fn bf16_is_near<B: Backend>()
+where
+    Autodiff<B>: AutodiffBackend<InnerBackend = B>,
+{
     let device = Default::default();
     for name in ["base", "quick_gelu", "clipa"] {
         let fixture = Fixture::read(name);
         let allowed = fixture.amp_bf16();
-        let mut differences = measure::features::<Flex>(&fixture, Precision::Bf16, &device);
-        let training = measure::training::<Autodiff<Flex>>(&fixture, Precision::Bf16, &device);
+        let mut differences = measure::features::<B>(&fixture, Precision::Bf16, &device);
+        let training = measure::training::<Autodiff<B>>(&fixture, Precision::Bf16, &device);
         differences.extend(measure::worst(training));
         assert_eq!(differences.len(), allowed.len(), "{name}");
         for difference in differences {

@@ -1,6 +1,7 @@
 //! What can go wrong while training, in words that name the file, the value and the remedy.
 
-use crate::fault::Fault;
+use crate::feed::Place;
+use crate::trainer::fault::Fault;
 use std::path::{Path, PathBuf};
 
 /// Error of this crate.
@@ -47,13 +48,22 @@ pub enum TrainError {
     #[error("{0}")]
     NonFinite(String),
     /// The stream of batches ended or failed.
-    #[error("reading batch {position}: {source}")]
+    #[error("reading a batch (epoch {}, sample {}): {source}", place.epoch, place.sample)]
     Batch {
-        /// Index of the batch since the start of the run.
-        position: u64,
+        /// Where the batch begins.
+        place: Place,
         /// The cause.
         source: BoxError,
     },
+    /// Another replica is gone.
+    #[error("replica {rank} has ended; its own message says why")]
+    Replica {
+        /// Its rank.
+        rank: usize,
+    },
+    /// Another replica failed and said so.
+    #[error("another replica failed; its own message says why")]
+    OtherReplica,
     /// A method's own part (collation, export, validation) failed.
     #[error("{what}: {source}")]
     Task {

@@ -1,15 +1,19 @@
 //! A small two-tower model for the tests of this crate: towers of `embed`, residual blocks and head, like
 //! the real ones, in a few thousand parameters.
 
-use crate::task::{Embedded, Losses, MeanLoss, Pass, Task};
+use crate::error::BoxError;
+use crate::optimizer::Gradients;
+use crate::trainer::Pass;
+use crate::trainer::task::{Embedded, Embeddings, Losses, MeanLoss, Task, Trained};
 use burn::backend::{Autodiff, Flex};
 use burn::module::{Module, Param};
-use burn::optim::GradientsParams;
 use burn::prelude::*;
 use burn::tensor::activation::{gelu, log_softmax};
+use burn::tensor::Distribution;
 use burn::tensor::backend::AutodiffBackend;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::path::Path;
 
 pub type TrainBackend = Autodiff<Flex>;
 
@@ -48,6 +52,17 @@ pub fn block<B: Backend>(dense: &Dense<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
     x.clone() + gelu(dense.forward(x))
 }
 
+/// One residual block that leaves out a quarter of what it adds, in two places.
+pub fn dropping_block<B: Backend>(dense: &Dense<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    let kept = |x: &Tensor<B, 3>| {
+        let kept = Distribution::Bernoulli(0.75);
+        Tensor::random(x.dims(), kept, &x.device()) / 0.75
+    };
+    let inside = dense.forward(x.clone() * kept(&x));
+    let kept = kept(&inside);
+    x + gelu(inside) * kept
+}
+
 #[derive(Module, Debug)]
 pub struct Visual<B: Backend> {
     pub embed: Dense<B>,
@@ -70,10 +85,20 @@ pub struct Text<B: Backend> {
     pub text_projection: Param<Tensor<B, 2>>,
 }
 
+/// Reads both towers, as a captioner does: a third stack that is fed by the two others.
+#[derive(Module, Debug)]
+pub struct Reader<B: Backend> {
+    pub image: Param<Tensor<B, 2>>,
+    pub text: Param<Tensor<B, 2>>,
+    pub queries: Param<Tensor<B, 2>>,
+    pub transformer: Blocks<B>,
+}
+
 #[derive(Module, Debug)]
 pub struct Towers<B: Backend> {
     pub visual: VisualTower<B>,
     pub text: Text<B>,
+    pub reader: Option<Reader<B>>,
     pub logit_scale: Param<Tensor<B, 1>>,
 }
 
@@ -97,7 +122,26 @@ impl<B: Backend> Towers<B> {
                 transformer: blocks(rng),
                 text_projection: matrix(WIDTH, EMBED, rng, device),
             },
+            reader: None,
             logit_scale: Param::from_data([(1.0f32 / 0.07).ln()], device),
+        }
+    }
+
+    pub fn with_reader(self, seed: u64, device: &B::Device) -> Self {
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let reader = Reader {
+            image: matrix(WIDTH, WIDTH, rng, device),
+            text: matrix(WIDTH, WIDTH, rng, device),
+            queries: matrix(2, WIDTH, rng, device),
+            transformer: Blocks {
+                resblocks: (0..2)
+                    .map(|_| Dense::new(WIDTH, WIDTH, rng, device))
+                    .collect(),
+            },
+        };
+        Self {
+            reader: Some(reader),
+            ..self
         }
     }
 
@@ -148,11 +192,13 @@ fn vector<B: Backend>(n: usize, rng: &mut ChaCha8Rng, device: &B::Device) -> Par
     Param::from_data(TensorData::new(data, [n]), device)
 }
 
-/// Contrastive training of [`Towers`], with or without a loss per token as a captioner has, and with one text per
-/// image or several.
+/// Contrastive training of [`Towers`], with or without a loss per token as a captioner has, with one text per image or
+/// several, and with dropout inside blocks.
 #[derive(Clone, Debug)]
 pub struct ToyTask {
     caption_loss: bool,
+    reader: bool,
+    dropout: bool,
     texts: i32,
 }
 
@@ -160,6 +206,8 @@ impl Default for ToyTask {
     fn default() -> Self {
         Self {
             caption_loss: false,
+            reader: false,
+            dropout: false,
             texts: 1,
         }
     }
@@ -167,15 +215,38 @@ impl Default for ToyTask {
 
 impl ToyTask {
     /// Every kind of task there is.
-    pub fn all() -> [Self; 3] {
-        let (plain, captions) = (Self::default(), Self::with_caption_loss());
-        [plain.clone(), captions, Self { texts: 5, ..plain }]
+    pub fn all() -> Vec<Self> {
+        let plain = Self::default();
+        vec![
+            plain.clone(),
+            Self::with_caption_loss(),
+            Self { texts: 5, ..plain.clone() },
+            Self { reader: true, ..plain.clone() },
+            Self { dropout: true, ..plain.clone() },
+            Self { reader: true, dropout: true, caption_loss: true, texts: 2 },
+        ]
     }
 
     pub fn with_caption_loss() -> Self {
         Self {
             caption_loss: true,
             ..Self::default()
+        }
+    }
+
+    /// The model of this task.
+    pub fn model<B: Backend>(&self, seed: u64, device: &B::Device) -> Towers<B> {
+        let towers = Towers::new(seed, device);
+        match self.reader {
+            true => towers.with_reader(seed + 1, device),
+            false => towers,
+        }
+    }
+
+    fn block<B: Backend>(&self) -> fn(&Dense<B>, Tensor<B, 3>) -> Tensor<B, 3> {
+        match self.dropout {
+            true => dropping_block,
+            false => block,
         }
     }
 }
@@ -222,46 +293,62 @@ impl ToyBatch {
 impl<B: AutodiffBackend> Task<B> for ToyTask {
     type Model = Towers<B>;
     type Batch = ToyBatch;
+    type Trained = ToyTrained<B::InnerBackend>;
 
-    fn embed(&self, model: &Towers<B>, batch: &ToyBatch, pass: &mut Pass<B>) -> Embedded<B> {
-        let n = batch.len();
+    fn embed(
+        &self,
+        model: &Towers<B>,
+        batch: &ToyBatch,
+        pass: &mut Pass<B>,
+    ) -> Result<Embedded<B>, BoxError> {
+        let (n, block) = (batch.len(), self.block());
         let images = TensorData::new(batch.images.clone(), [n, SEQ, INPUT]);
         let images = Tensor::from_data(images, pass.device());
         let visual = model.visual();
         let tokens = pass.blocks(&visual.transformer.resblocks, visual.embed(images), block);
-        let image = unit(visual.head(tokens.clone()));
-        let mut means = Vec::new();
+        let mut embedded = Embedded::default().with("image", unit(visual.head(tokens.clone())));
+        let mean = |name, sum, least| MeanLoss {
+            name,
+            sum,
+            // Another number of tokens in every batch.
+            count: batch.ids.iter().filter(|id| **id > least).count(),
+            weight: 0.5,
+        };
         if self.caption_loss {
-            // Reads the image tokens, and counts another number of tokens in every batch.
-            let read = pass.blocks(&model.text.transformer.resblocks, tokens, block);
-            let count = batch.ids.iter().filter(|id| **id > 3).count();
-            means.push(MeanLoss {
-                name: "caption",
-                sum: read.square().sum(),
-                count,
-                weight: 0.5,
-            });
+            let blocks = &model.text.transformer.resblocks;
+            let read = pass.blocks(blocks, tokens.clone(), block);
+            embedded = embedded.with_mean(mean("caption", read.square().sum(), 3));
         }
-        let mut embeddings = vec![image];
+        let mut words = None;
         for shift in 0..self.texts {
             let ids = batch.ids.iter().map(|id| (id + shift) % VOCAB as i32);
             let ids = TensorData::new(ids.collect::<Vec<_>>(), [n, SEQ]);
-            let words = model.text.embed(Tensor::from_data(ids, pass.device()));
-            let words = pass.blocks(&model.text.transformer.resblocks, words, block);
-            embeddings.push(unit(model.text.head(words)));
+            let embeds = model.text.embed(Tensor::from_data(ids, pass.device()));
+            let read = pass.blocks(&model.text.transformer.resblocks, embeds, block);
+            embedded = embedded.with("text", unit(model.text.head(read.clone())));
+            words = Some(read);
         }
-        Embedded { embeddings, means }
+        if let (Some(reader), Some(words)) = (&model.reader, words) {
+            let queries = reader.queries.val().unsqueeze::<3>().expand([n, 2, WIDTH]);
+            let image = tokens.matmul(reader.image.val().unsqueeze());
+            let text = words.matmul(reader.text.val().unsqueeze());
+            let both = Tensor::cat(vec![image, text, queries], 1);
+            let read = pass.blocks(&reader.transformer.resblocks, both, block);
+            let answers = read.narrow(1, 2 * SEQ, 2);
+            embedded = embedded.with_mean(mean("reader", answers.square().sum(), 5));
+        }
+        Ok(embedded)
     }
 
-    fn loss(&self, model: &Towers<B>, embeddings: Vec<Tensor<B, 2>>) -> Losses<B> {
-        let [image, texts @ ..] = embeddings.as_slice() else {
-            panic!("there are no embeddings")
-        };
-        let text = Tensor::stack::<3>(texts.to_vec(), 0)
-            .mean_dim(0)
-            .squeeze_dim(0);
+    fn loss(
+        &self,
+        model: &Towers<B>,
+        mut embeddings: Embeddings<B>,
+    ) -> Result<Losses<B>, BoxError> {
+        let (image, texts) = (embeddings.one("image")?, embeddings.all("text"));
+        let text = Tensor::stack::<3>(texts, 0).mean_dim(0).squeeze_dim(0);
         let scale = model.logit_scale.val().exp().unsqueeze();
-        let logits = image.clone().matmul(text.transpose()) * scale;
+        let logits = image.matmul(text.transpose()) * scale;
         let nll = |logits: Tensor<B, 2>| {
             let n = logits.dims()[0];
             let own = Tensor::<B, 2>::eye(n, &logits.device());
@@ -270,14 +357,28 @@ impl<B: AutodiffBackend> Task<B> for ToyTask {
         let image_to_text = nll(logits.clone());
         let text_to_image = nll(logits.transpose());
         let total = (image_to_text.clone() + text_to_image) / 2.0;
-        Losses {
+        Ok(Losses {
             total,
             parts: vec![("image_to_text".into(), image_to_text)],
-        }
+        })
     }
 
     fn samples(&self, batch: &ToyBatch) -> usize {
         batch.len()
+    }
+
+    fn trained(&self, model: Towers<B::InnerBackend>) -> ToyTrained<B::InnerBackend> {
+        ToyTrained(model)
+    }
+}
+
+/// A trained toy, which nobody else can load.
+#[derive(Debug)]
+pub struct ToyTrained<B: Backend>(pub Towers<B>);
+
+impl<B: Backend> Trained for ToyTrained<B> {
+    fn write_into(&self, _: &Path) -> Result<(), BoxError> {
+        Ok(())
     }
 }
 
@@ -289,20 +390,12 @@ fn unit<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
 /// Gradients on the host, by path.
 pub fn flat_gradients<B: AutodiffBackend>(
     model: &Towers<B>,
-    gradients: &GradientsParams,
+    gradients: &Gradients<B::InnerBackend>,
 ) -> Vec<(String, Vec<f32>)> {
-    let mut found = Vec::new();
-    for parameter in crate::parameters::parameters(model) {
-        let id = parameter.id;
-        let data = match parameter.shape.len() {
-            1 => gradients
-                .get::<B::InnerBackend, 1>(id)
-                .map(|g| g.into_data()),
-            _ => gradients
-                .get::<B::InnerBackend, 2>(id)
-                .map(|g| g.into_data()),
-        };
-        found.extend(data.map(|data| (parameter.path, data.iter::<f32>().collect())));
-    }
-    found
+    let listed = crate::parameters::parameters(model).into_iter();
+    let found = listed.filter_map(|parameter| {
+        let values = gradients.get(parameter.id)?.to_data();
+        Some((parameter.path, values.iter::<f32>().collect()))
+    });
+    found.collect()
 }

@@ -1,6 +1,6 @@
 //! A model with all that is needed to use it, and the places it comes from.
 
-use super::naming::{Scheme, canonical, to_open_clip};
+use super::naming::{Scheme, canonical, open_clip_name, to_open_clip};
 use super::state_dict::StateDict;
 use super::{
     HostTensor, apply, collect, file, hugging_face, position, read_state_dict, write_safetensors,
@@ -210,6 +210,13 @@ impl<B: Backend> Pretrained<B> {
             let _ = std::fs::remove_dir_all(&partial);
         }
         written
+    }
+
+    /// File and name under which [`write_into`](Self::write_into) stores the values of a parameter, given by its path in
+    /// the model.
+    pub fn exported_name(&self, parameter: &str) -> (String, String) {
+        let tensor = open_clip_name(parameter, self.config.custom_text);
+        (WEIGHTS.to_string(), tensor.to_string())
     }
 
     /// Writes the files of a model directory into `path`, each whole or not at all, replacing those that exist.

@@ -94,16 +94,17 @@ pub fn canonical(dict: StateDict, path: &Path) -> Result<(Scheme, StateDict)> {
     ))
 }
 
+/// Our name of a parameter as open_clip has it.
+pub fn open_clip_name(name: &str, custom_text: bool) -> &str {
+    match custom_text {
+        true => name,
+        false => name.strip_prefix("text.").unwrap_or(name),
+    }
+}
+
 /// Our names back to open_clip's, for a model whose text tower is at the root unless `custom_text`.
 pub fn to_open_clip(dict: StateDict, custom_text: bool, nonscalar_logit_scale: bool) -> StateDict {
-    let dict = dict.rename(|name| {
-        let root = if custom_text {
-            None
-        } else {
-            name.strip_prefix("text.")
-        };
-        Some(root.unwrap_or(name).to_string())
-    });
+    let dict = dict.rename(|name| Some(open_clip_name(name, custom_text).to_string()));
     dict.into_iter()
         .map(|(name, tensor)| {
             let scalar = name == "logit_scale" || name == "logit_bias";

@@ -55,6 +55,12 @@ fn greedy_continuations_of_64_tokens_match_transformers_on_ndarray() {
     greedy_continuations_match::<NdArray>();
 }
 
+#[cfg(feature = "tch")]
+#[test]
+fn greedy_continuations_of_64_tokens_match_transformers_on_tch() {
+    greedy_continuations_match::<burn_tch::LibTorch>();
+}
+
 #[test]
 fn a_sampled_row_does_not_depend_on_its_neighbours() {
     let fixture = Fixture::read("llama3");

@@ -51,6 +51,12 @@ fn logits_match_transformers_with_and_without_cache_on_ndarray() {
     logits_match::<NdArray>("ndarray");
 }
 
+#[cfg(feature = "tch")]
+#[test]
+fn logits_match_transformers_with_and_without_cache_on_tch() {
+    logits_match::<burn_tch::LibTorch>("tch");
+}
+
 #[cfg(feature = "wgpu")]
 #[test]
 fn logits_match_transformers_with_and_without_cache_on_wgpu() {

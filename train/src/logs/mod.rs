@@ -2,10 +2,13 @@
 //!
 //! Every writer is fed from one [`Entry`]; a failing disk is reported once and never stops the training.
 
+mod meter;
 mod metrics;
 mod progress;
+pub mod report;
 mod tensorboard;
 
+pub use meter::Meter;
 pub use metrics::{Entry, Kind, MetricsFile, read_metrics};
 pub use progress::ProgressLine;
 pub use tensorboard::EventFile;
@@ -15,6 +18,18 @@ use crate::recipe::LogConfig;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
+
+/// Someone who is told what happens in a run.
+pub trait Listener {
+    /// A sentence.
+    fn note(&mut self, text: &str);
+
+    /// Values of a training step or a validation.
+    fn record(&mut self, entry: &Entry);
+
+    /// A step is done.
+    fn advance(&mut self, _step: u64) {}
+}
 
 /// All logs of one run.
 pub struct Logs {
@@ -49,15 +64,27 @@ impl Logs {
         })
     }
 
+    fn report(&mut self, written: std::io::Result<()>) {
+        if let Err(error) = written
+            && !std::mem::replace(&mut self.failed, true)
+        {
+            self.progress.print(&format!(
+                "a log could not be written: {error}; training goes on"
+            ));
+        }
+    }
+}
+
+impl Listener for Logs {
     /// Writes a sentence to the screen and to `log.txt`.
-    pub fn note(&mut self, text: &str) {
+    fn note(&mut self, text: &str) {
         self.progress.print(text);
         let written = self.text.write_all(format!("{text}\n").as_bytes());
         self.report(written);
     }
 
     /// Records one entry everywhere.
-    pub fn record(&mut self, entry: &Entry) {
+    fn record(&mut self, entry: &Entry) {
         let line = entry.line();
         let written = self.text.write_all(format!("{line}\n").as_bytes());
         self.report(written);
@@ -73,23 +100,13 @@ impl Logs {
         }
     }
 
-    /// Moves the progress bar.
-    pub fn advance(&mut self, step: u64) {
+    fn advance(&mut self, step: u64) {
         self.progress.set(step);
     }
+}
 
-    /// Ends the progress bar.
-    pub fn finish(&mut self) {
+impl Drop for Logs {
+    fn drop(&mut self) {
         self.progress.finish();
-    }
-
-    fn report(&mut self, written: std::io::Result<()>) {
-        if let Err(error) = written
-            && !std::mem::replace(&mut self.failed, true)
-        {
-            self.progress.print(&format!(
-                "a log could not be written: {error}; training goes on"
-            ));
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar with the latest values; silent where standard error is no terminal.
+/// A bar with the latest values; lines where standard error is no terminal.
 pub struct ProgressLine {
     bar: ProgressBar,
 }
@@ -20,9 +20,17 @@ impl ProgressLine {
         Self { bar }
     }
 
-    /// Shows values beside the bar.
+    /// Moves to `step`.
+    pub fn set(&self, step: u64) {
+        self.bar.set_position(step);
+    }
+
+    /// Shows values beside the bar; where there is none, they are a line of their own.
     pub fn message(&self, text: &str) {
-        self.bar.set_message(text.to_string());
+        match self.bar.is_hidden() {
+            true => eprintln!("{text}"),
+            false => self.bar.set_message(text.to_string()),
+        }
     }
 
     /// Prints a line above the bar.
@@ -31,11 +39,6 @@ impl ProgressLine {
             true => eprintln!("{text}"),
             false => self.bar.println(text),
         }
-    }
-
-    /// Moves to `step`.
-    pub fn set(&self, step: u64) {
-        self.bar.set_position(step);
     }
 
     /// Leaves the bar as it is.

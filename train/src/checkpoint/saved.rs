@@ -1,0 +1,196 @@
+//! What a checkpoint holds, in host memory.
+
+use super::{folder, tensors};
+use crate::error::{Result, TrainError};
+use crate::feed::Place;
+use crate::parameters::Parameter;
+use crate::trainer::task::Stored;
+use burn::tensor::TensorData;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Counters of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done, skipped ones included.
+    pub step: u64,
+    /// Samples seen, by all replicas.
+    pub samples: u64,
+    /// Steps skipped because a loss or gradient was not finite.
+    pub skipped: u64,
+    /// Where the next step begins in the data of each replica.
+    pub place: Place,
+    /// Metrics of these weights, if they were validated at this step.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// With what a run is computed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Version of this crate.
+    pub version: String,
+    /// Features of the build, as its program names them.
+    pub features: Vec<String>,
+    /// burn's name of the backend.
+    pub backend: String,
+    /// Its device.
+    pub device: String,
+    /// f32 or bf16.
+    pub precision: String,
+}
+
+/// `state.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Counters.
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// With what it was computed.
+    pub environment: Environment,
+    /// Hash of the parameters that are not trained, and so not in here; absent if all are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<String>,
+}
+
+/// Where a parameter lies in the files of the exported model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredAs {
+    /// Path below `model/`.
+    pub file: String,
+    /// Name in that file.
+    pub tensor: String,
+    /// Its shape in the model.
+    pub shape: Vec<usize>,
+}
+
+impl StoredAs {
+    /// Of a parameter of that shape.
+    pub fn new(stored: Stored, shape: &[usize]) -> Self {
+        Self {
+            file: stored.file,
+            tensor: stored.tensor,
+            shape: shape.to_vec(),
+        }
+    }
+}
+
+/// Content of a checkpoint but for the exported model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Saved {
+    /// Trained parameters by path.
+    pub weights: BTreeMap<String, TensorData>,
+    /// Trained parameters that the exported model holds.
+    pub exported: BTreeMap<String, StoredAs>,
+    /// Optimizer state.
+    pub optimizer: BTreeMap<String, TensorData>,
+    /// Averaged weights.
+    pub ema: Option<BTreeMap<String, TensorData>>,
+    /// Counters and circumstances.
+    pub state: State,
+}
+
+impl Saved {
+    /// Reads a checkpoint that is known to be intact. What the exported model held is among the weights.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let optional = |name: &str| {
+            let path = dir.join(name);
+            path.exists().then(|| tensors::read(&path)).transpose()
+        };
+        let mut weights = optional(folder::WEIGHTS)?.unwrap_or_default();
+        let map = dir.join(folder::EXPORTED);
+        if map.exists() {
+            let text = std::fs::read_to_string(&map).map_err(TrainError::io(&map))?;
+            let exported: BTreeMap<String, StoredAs> = serde_json::from_str(&text)
+                .map_err(|e| TrainError::checkpoint(dir, format!("{}: {e}", folder::EXPORTED)))?;
+            weights.extend(read_exported(dir, exported)?);
+        }
+        Ok(Self {
+            weights,
+            exported: BTreeMap::new(),
+            optimizer: tensors::read(&dir.join(folder::OPTIMIZER))?,
+            ema: optional(folder::EMA)?,
+            state: read_state(dir)?,
+        })
+    }
+}
+
+fn read_exported(
+    dir: &Path,
+    exported: BTreeMap<String, StoredAs>,
+) -> Result<BTreeMap<String, TensorData>> {
+    let mut files = BTreeMap::new();
+    let mut weights = BTreeMap::new();
+    for (path, stored) in exported {
+        let file = dir.join(folder::MODEL).join(&stored.file);
+        if !files.contains_key(&stored.file) {
+            files.insert(stored.file.clone(), tensors::read(&file)?);
+        }
+        let found = files
+            .get_mut(&stored.file)
+            .and_then(|f| f.remove(&stored.tensor));
+        let elements: usize = stored.shape.iter().product();
+        let data = found.filter(|data| data.num_elements() == elements);
+        let mut data = data.ok_or_else(|| {
+            let what = format!("`{}` is not in it as `{path}` needs it", stored.tensor);
+            TrainError::checkpoint(&file, what)
+        })?;
+        data.shape = stored.shape.into();
+        weights.insert(path, data);
+    }
+    Ok(weights)
+}
+
+pub(super) fn read_state(dir: &Path) -> Result<State> {
+    let path = dir.join(folder::STATE);
+    let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
+    serde_json::from_str(&text)
+        .map_err(|e| TrainError::checkpoint(dir, format!("{}: {e}", folder::STATE)))
+}
+
+/// Compares the parameters of a checkpoint with those of a model.
+///
+/// # Errors
+///
+/// A sentence that lists the parameters that are missing, unknown or of another shape.
+pub(crate) fn check_weights(
+    weights: &BTreeMap<String, TensorData>,
+    model: &[Parameter],
+) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    for parameter in model {
+        match weights.get(&parameter.path) {
+            None => wrong.push(format!("`{}` is missing", parameter.path)),
+            Some(data) if !data.shape.iter().eq(parameter.shape.iter()) => wrong.push(format!(
+                "`{}` is {:?} and should be {:?}",
+                parameter.path, data.shape, parameter.shape
+            )),
+            Some(_) => {}
+        }
+    }
+    let known = |name: &String| model.iter().any(|p| &p.path == name);
+    wrong.extend(
+        weights
+            .keys()
+            .filter(|n| !known(n))
+            .map(|n| format!("`{n}` is not in the model")),
+    );
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let (shown, more) = (wrong.len().min(10), wrong.len().saturating_sub(10));
+    let rest = if more > 0 {
+        format!("\n  and {more} more")
+    } else {
+        String::new()
+    };
+    Err(format!(
+        "it holds another model:\n  {}{rest}",
+        wrong[..shown].join("\n  ")
+    ))
+}
+

@@ -1,0 +1,49 @@
+//! What a method makes of samples, and the loader that does it on many threads.
+
+use super::loaded::Loaded;
+use crate::error::BoxError;
+use data::{CollateError, Loader, LoaderOptions, Sample, Sampler, Source};
+use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
+
+/// From samples to the batches of a task.
+pub trait Prepare: Clone + Send + Sync + 'static {
+    /// What is made of one sample.
+    type Item: Send + 'static;
+    /// What a task takes.
+    type Batch: Send + 'static;
+
+    /// Prepares one sample, on one of many threads. The generator belongs to the sample's place in the epoch, so the
+    /// result does not depend on the number of threads.
+    ///
+    /// # Errors
+    ///
+    /// When the sample cannot be used; it is then replaced, counted and named in the log.
+    fn item(&self, sample: Sample, rng: &mut ChaCha8Rng) -> Result<Self::Item, BoxError>;
+
+    /// Joins items to a batch; should be quick.
+    ///
+    /// # Errors
+    ///
+    /// When some items, or all, do not go together.
+    fn batch(&self, items: Vec<Self::Item>) -> Result<Self::Batch, CollateError>;
+}
+
+/// Batches of a source, made by the loader's threads.
+pub fn prepared<P: Prepare>(
+    prepare: P,
+    source: Arc<dyn Source>,
+    sampler: Sampler,
+    options: LoaderOptions,
+) -> Loaded<P::Batch> {
+    Loaded::new(sampler, options, move |sampler, options| {
+        let (item, batch) = (prepare.clone(), prepare.clone());
+        Loader::with_prepare(
+            source.clone(),
+            sampler,
+            options,
+            move |sample, rng| item.item(sample, rng),
+            move |items, _| batch.batch(items),
+        )
+    })
+}

@@ -1,0 +1,87 @@
+//! How a run is started: all that is no part of its recipe.
+
+use crate::error::{Result, TrainError};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where a run starts and what may stop it. The default starts anew and is stopped by nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    /// Where to start.
+    pub start: Start,
+    /// Goes on though the recipe differs from that of the checkpoint; what differs is told in the log.
+    pub accept_changes: bool,
+    /// Ends the run early, with a checkpoint.
+    pub stop: Stop,
+    /// Features of the build, for `state.json`.
+    pub features: Vec<String>,
+}
+
+impl Launch {
+    /// Continues from the latest checkpoint, if there is one.
+    pub fn latest() -> Self {
+        Self {
+            start: Start::Latest,
+            ..Self::default()
+        }
+    }
+}
+
+/// Where a run starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// At the given model; refused where the run's folder has checkpoints.
+    #[default]
+    New,
+    /// At the latest intact checkpoint of the run's folder, or at the given model if there is none.
+    Latest,
+    /// At this checkpoint.
+    Checkpoint(PathBuf),
+}
+
+impl From<&str> for Start {
+    /// `latest`, or the folder of a checkpoint.
+    fn from(text: &str) -> Self {
+        match text {
+            "latest" => Start::Latest,
+            path => Start::Checkpoint(path.into()),
+        }
+    }
+}
+
+/// A switch that ends a run after its current step: a checkpoint is written, and the run can be resumed.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// A switch that SIGTERM and Ctrl-C turn on. A second signal ends the process at once.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to hand over the signals.
+    pub fn on_signals() -> Result<Self> {
+        let stop = Self::default();
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            // In this order: the first signal finds the switch off and turns it on, the second one finds it on.
+            let again = signal_hook::flag::register_conditional_shutdown;
+            again(signal, 128 + signal, stop.0.clone())
+                .and_then(|_| signal_hook::flag::register(signal, stop.0.clone()))
+                .map_err(|source| TrainError::Task {
+                    what: "watching for SIGTERM and Ctrl-C",
+                    source: source.into(),
+                })?;
+        }
+        Ok(stop)
+    }
+
+    /// Turns the switch on.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// True once it was turned on.
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -193,7 +193,7 @@ impl Source for FolderSource {
             image,
             captions,
             label,
-            embedding: None,
+            embeddings: None,
         })
     }
 

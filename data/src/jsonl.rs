@@ -137,7 +137,7 @@ impl Source for JsonlSource {
             image,
             captions: row.captions,
             label: row.label,
-            embedding: None,
+            embeddings: None,
         })
     }
 

@@ -40,14 +40,24 @@ pub struct CsvSource {
 #[derive(Debug)]
 struct Columns {
     image: usize,
-    captions: Vec<(usize, CaptionColumn)>,
+    captions: Vec<CaptionPlace>,
     label: Option<usize>,
+}
+
+/// A column of captions, found.
+#[derive(Debug)]
+struct CaptionPlace {
+    index: usize,
+    kind: CaptionKind,
+    weight: f64,
+    /// Its name in the header; empty without one.
+    name: String,
 }
 
 impl Columns {
     /// The number of columns a row must have.
     fn needed(&self) -> usize {
-        let captions = self.captions.iter().map(|(column, _)| *column);
+        let captions = self.captions.iter().map(|column| column.index);
         captions.chain(self.label).fold(self.image, usize::max) + 1
     }
 }
@@ -195,8 +205,9 @@ impl Source for CsvSource {
         let path = self.image_path(&key);
         let image = std::fs::read(&path).map_err(|error| DataError::io(path, error))?;
         let mut captions = Captions::default();
-        for (place, column) in &self.columns.captions {
-            captions.push_weighted(column.kind, field(*place), column.weight.unwrap_or(1.0));
+        for column in &self.columns.captions {
+            let text = field(column.index).into_owned();
+            captions.add(column.kind, text, column.weight, &column.name);
         }
         if let Some(rewrites) = &self.rewrites {
             rewrites
@@ -218,7 +229,7 @@ impl Source for CsvSource {
             image,
             captions,
             label,
-            embedding: None,
+            embeddings: None,
         })
     }
 
@@ -291,7 +302,7 @@ fn check(config: &CsvConfig, columns: &Columns, record: &ByteRecord) -> Verdict 
     }
     let blank = |column: usize| field(column).trim_ascii().is_empty();
     if config.rewrites.is_empty()
-        && columns.captions.iter().all(|(column, _)| blank(*column))
+        && columns.captions.iter().all(|column| blank(column.index))
         && !columns.captions.is_empty()
     {
         return Verdict::Unusable("the caption is empty".into());
@@ -299,7 +310,7 @@ fn check(config: &CsvConfig, columns: &Columns, record: &ByteRecord) -> Verdict 
     let broken = columns
         .captions
         .iter()
-        .any(|(column, _)| std::str::from_utf8(field(*column)).is_err());
+        .any(|column| std::str::from_utf8(field(column.index)).is_err());
     match (broken, config.broken_utf8) {
         (false, _) => Verdict::Good,
         (true, BrokenUtf8::Replace) => {

@@ -166,8 +166,22 @@ fn rewrites_follow_the_rows_that_count() {
     );
     let source = CsvSource::open(config).unwrap();
     assert_eq!(captions(&source), ["zero, a", "one"]);
-    assert_eq!(source.get(0).unwrap().captions.rewrites, ["zero b"]);
+    assert_eq!(source.get(0).unwrap().captions.rewrites, ["zero b", ""]);
     assert_eq!(source.get(1).unwrap().captions.rewrites, ["one b", "one c"]);
+}
+
+#[test]
+fn a_blank_rewrite_does_not_shift_those_of_later_files() {
+    let folder = folder("0.jpg,a\n1.jpg,b\n");
+    let files = [
+        ("b.txt", " \nrb 1\n"),
+        ("c.txt", "rc 0\n\n"),
+        ("d.txt", "rd 0\nrd 1\n"),
+    ];
+    let source = CsvSource::open(laclip(&folder, &files)).unwrap();
+    let rewrites = |row| source.get(row).unwrap().captions.rewrites;
+    assert_eq!(rewrites(0), ["", "rc 0", "rd 0"]);
+    assert_eq!(rewrites(1), ["rb 1", "", "rd 1"]);
 }
 
 #[test]
@@ -270,6 +284,7 @@ fn caption_columns_have_kinds_and_labels_are_numbers() {
     let source = CsvSource::open(config).unwrap();
     let sample = source.get(0).unwrap();
     assert_eq!(sample.captions.weights, [vec![2.0], vec![], vec![2.0]]);
+    assert_eq!(sample.captions.fields[2], ["longSV_captions"]);
     assert_eq!(
         (sample.captions.web, sample.captions.synthetic, sample.label),
         (vec!["w".into()], vec!["s".into()], Some(3))

@@ -133,7 +133,7 @@ impl Source for ParquetSource {
             image: image.data().to_vec(),
             captions,
             label: None,
-            embedding: None,
+            embeddings: None,
         })
     }
 

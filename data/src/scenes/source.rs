@@ -97,7 +97,7 @@ impl Source for ScenesSource {
             image: image.into_inner(),
             captions,
             label: Some(sample.label),
-            embedding: None,
+            embeddings: None,
         })
     }
 

@@ -18,11 +18,10 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 pub use braces::expand;
-#[cfg(feature = "parquet")]
 pub(crate) use braces::local_files;
 pub use cache::IndexCache;
 pub use config::ShardConfig;
-pub use embeddings::EmbeddingShards;
+pub use embeddings::{EmbeddingShards, StoredEmbeddings};
 pub use layout::{BenchmarkLayout, DatasetType};
 pub use tar::Member;
 
@@ -262,16 +261,20 @@ impl Source for ShardSource {
                 })?)
             }
         };
-        let embedding = match embeddings {
-            None => None,
-            Some(sibling) => Some(embeddings::read(sibling, sample.sibling)?),
+        let embeddings = match (embeddings, &self.config.embeddings) {
+            (Some(sibling), Some(config)) => Some(StoredEmbeddings::of(
+                sibling,
+                sample.sibling,
+                &config.fields,
+            )),
+            _ => None,
         };
         Ok(Sample {
             key: sample.key.to_string(),
             image,
             captions,
             label,
-            embedding,
+            embeddings,
         })
     }
 

@@ -290,16 +290,23 @@ fn embeddings_are_found_by_key_in_any_order() {
     for order in [(0..10).collect::<Vec<_>>(), (0..10).rev().collect()] {
         write_tar(&sibling, &rows(&mut order.into_iter()));
         let source = ShardSource::open(with.clone()).unwrap();
-        assert_eq!(
-            source.get(3).unwrap().embedding.unwrap(),
-            [3.0, 0.5, 3.0, 1.5]
+        let stored = source.get(3).unwrap().embeddings.unwrap();
+        let fields: Vec<_> = stored.fields().collect();
+        assert_eq!(fields, ["shortSV_captions", "longSV_captions"]);
+        assert_eq!(stored.read("shortSV_captions").unwrap(), [3.0, 0.5]);
+        assert_eq!(stored.read("LongSV_captions").unwrap(), [3.0, 1.5]);
+        let error = stored.read("raw_caption").unwrap_err().to_string();
+        assert!(
+            error.contains("member 0003") && error.contains("there are shortSV_captions, longSV"),
+            "{error}"
         );
     }
     // Samples without an embedding are dropped; the others keep theirs.
     write_tar(&sibling, &rows(&mut (0..8)));
     let source = ShardSource::open(with.clone()).unwrap();
     assert_eq!((source.len(), source.problems().count()), (8, 2));
-    assert_eq!(source.get(7).unwrap().embedding.unwrap()[0], 7.0);
+    let stored = source.get(7).unwrap().embeddings.unwrap();
+    assert_eq!(stored.read("shortSV_captions").unwrap()[0], 7.0);
     // A field that is missing or not a number is not taken for an embedding.
     let mut broken = rows(&mut (0..10));
     broken[1].1 = f32::NAN.to_le_bytes().repeat(2);
@@ -307,7 +314,10 @@ fn embeddings_are_found_by_key_in_any_order() {
     write_tar(&sibling, &broken);
     let source = ShardSource::open(with).unwrap();
     assert_eq!(source.len(), 9);
-    assert!(source.get(0).unwrap_err().to_string().contains("NaN"));
+    let stored = source.get(0).unwrap().embeddings.unwrap();
+    assert!(stored.read("shortSV_captions").is_ok());
+    let error = stored.read("longSV_captions").unwrap_err().to_string();
+    assert!(error.contains("NaN"), "{error}");
 }
 
 #[test]

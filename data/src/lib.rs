@@ -1,7 +1,8 @@
 //! Images and captions on disk, read as batches in host memory. No tensor in here.
 //!
 //! A [`Source`] gives [`Sample`]s by index: [`webdataset`] shards, [`csv`] tables (with LaCLIP's
-//! rewrites), [`jsonl`] annotations, image [`folder`]s, [`parquet`] files. A [`Sampler`] decides their order as a pure
+//! rewrites), [`jsonl`] annotations, image [`folder`]s, [`parquet`] files. Samples may be of another
+//! type: the lines of [`text`] files are one. A [`Sampler`] decides their order as a pure
 //! function of (seed, epoch, position), and a [`Loader`] reads, decodes and collates them on
 //! threads of its own.
 
@@ -20,6 +21,7 @@ mod sample;
 mod sampler;
 pub mod scenes;
 mod source;
+pub mod text;
 pub mod webdataset;
 
 pub use captions::CaptionField;
@@ -29,4 +31,4 @@ pub use permutation::Permutation;
 pub use problem::{Problem, Problems};
 pub use sample::{CaptionKind, CaptionMix, Captions, Sample};
 pub use sampler::{Draw, Order, Sampler};
-pub use source::{Mixture, Source, Subset};
+pub use source::{Keyed, Mixture, Source, Subset};

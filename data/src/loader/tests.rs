@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::error::Place;
+use crate::sample::Sample;
 use crate::sampler::Order;
 use proptest::prelude::*;
 use rand::Rng;

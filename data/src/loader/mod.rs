@@ -88,7 +88,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for CollateError {
 /// depend on the number of threads. The generator given to `prepare` belongs to the sample's place
 /// in the epoch, that given to `collate` to the batch.
 ///
-/// A sample that cannot be read or prepared is skipped, counted and named in [`Loader::report`]. In
+/// A sample that cannot be read or prepared, or at which that panics, is skipped, counted and named in [`Loader::report`]. In
 /// its place comes a sample drawn uniformly from the whole source by (seed, epoch, place, attempt),
 /// so batches keep their size and the stream stays reproducible. Loading stops with an error when
 /// the unreadable samples are more than `max_bad` of those seen (of the first thousand, or the

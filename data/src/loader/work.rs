@@ -162,23 +162,27 @@ where
                 self.sampler
                     .stream(epoch, Purpose::Prepare, self.sampler.place(position) as u64);
             rng.set_stream(attempt);
-            let (key, reason) = match self.source.get(index) {
-                Err(error) => (None, error.to_string()),
-                Ok(sample) => {
-                    let key = sample.key().to_string();
-                    match (self.prepare)(sample, &mut rng) {
-                        Ok(item) => {
-                            return Ok(Made {
-                                item,
-                                attempt,
-                                skipped,
-                                index,
-                                key,
-                            });
-                        }
-                        Err(error) => (Some(key), error.to_string()),
-                    }
+            let mut key = None;
+            // A decoder that panics at a damaged image costs this sample, not the run: a resumed run
+            // would meet it again.
+            let prepared = catch_unwind(AssertUnwindSafe(|| {
+                let sample = self.source.get(index).map_err(|error| error.to_string())?;
+                key = Some(sample.key().to_string());
+                (self.prepare)(sample, &mut rng).map_err(|error| error.to_string())
+            }));
+            let prepared = prepared
+                .unwrap_or_else(|panic| Err(format!("reading it panicked: {}", message(&*panic))));
+            let reason = match prepared {
+                Ok(item) => {
+                    return Ok(Made {
+                        item,
+                        attempt,
+                        skipped,
+                        index,
+                        key: key.unwrap_or_default(),
+                    });
                 }
+                Err(reason) => reason,
             };
             skipped.push(Skipped {
                 epoch,

@@ -98,6 +98,40 @@ pub(crate) fn read_fields(
     }
 }
 
+/// Which of the configured fields occur at all.
+#[derive(Debug, Default)]
+pub(crate) struct FieldsSeen {
+    objects: usize,
+    seen: Vec<bool>,
+    /// The fields of the first object.
+    there: Vec<String>,
+}
+
+impl FieldsSeen {
+    pub fn see(&mut self, object: &Map<String, Value>, fields: &[CaptionField]) {
+        if self.objects == 0 {
+            self.there = object.keys().take(30).cloned().collect();
+            self.there.sort();
+            self.seen = vec![false; fields.len()];
+        }
+        self.objects += 1;
+        let seen = self.seen.iter_mut().zip(fields);
+        seen.for_each(|(seen, field)| *seen |= object.contains_key(&field.field));
+    }
+
+    /// What is wrong, if a field stood in none of the objects.
+    pub fn absent(&self, fields: &[CaptionField]) -> Option<String> {
+        let place = self.seen.iter().position(|seen| !seen)?;
+        Some(format!(
+            "no field `{}` in any of the {} JSON objects that were looked at; the first has {}. Mend \
+             the name, or leave it out",
+            fields[place].field,
+            self.objects,
+            self.there.join(", ")
+        ))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

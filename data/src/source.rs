@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::DataError;
+use crate::report::SourceReport;
 use crate::sample::Sample;
 
 /// A finite collection of samples with random access: of images with captions, if not said
@@ -20,6 +21,15 @@ pub trait Source<S = Sample>: Send + Sync {
 
     /// A short name for logs and messages, such as the pattern or path it was opened with.
     fn name(&self) -> String;
+
+    /// What it holds, what was left out and why: one report, or one for each part of a mixture.
+    fn reports(&self) -> Vec<SourceReport> {
+        vec![SourceReport {
+            name: self.name(),
+            samples: self.len(),
+            ..SourceReport::default()
+        }]
+    }
 
     /// True if there are no samples.
     fn is_empty(&self) -> bool {
@@ -51,6 +61,10 @@ impl<T, S: Source<T> + ?Sized> Source<T> for Arc<S> {
     fn name(&self) -> String {
         (**self).name()
     }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        (**self).reports()
+    }
 }
 
 impl<T, S: Source<T> + ?Sized> Source<T> for Box<S> {
@@ -64,6 +78,10 @@ impl<T, S: Source<T> + ?Sized> Source<T> for Box<S> {
 
     fn name(&self) -> String {
         (**self).name()
+    }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        (**self).reports()
     }
 }
 
@@ -127,6 +145,17 @@ impl<T, S: Source<T>> Source<T> for Subset<S> {
         let len = Source::<T>::len(self);
         format!("{len} samples of {}", self.source.name())
     }
+
+    /// The whole source's, and what is taken of it.
+    fn reports(&self) -> Vec<SourceReport> {
+        let mut reports = self.source.reports();
+        reports.push(SourceReport {
+            name: Source::<T>::name(self),
+            samples: Source::<T>::len(self),
+            ..SourceReport::default()
+        });
+        reports
+    }
 }
 
 /// Several sources one after another.
@@ -177,6 +206,10 @@ impl<S> Source<S> for Mixture<S> {
             .map(|part| part.name())
             .collect::<Vec<_>>()
             .join("::")
+    }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        self.parts.iter().flat_map(|part| part.reports()).collect()
     }
 }
 
@@ -270,6 +303,13 @@ mod tests {
             .collect();
         assert_eq!(all, ["a", "b", "d"]);
         assert_eq!(mixture.name(), "words::1 samples of words");
+        let reports: Vec<_> = mixture.reports().iter().map(|r| r.to_string()).collect();
+        let expected = [
+            "words: 2 samples",
+            "words: 2 samples",
+            "1 samples of words: 1 samples",
+        ];
+        assert_eq!(reports, expected);
         assert!(mixture.get(3).is_err());
     }
 

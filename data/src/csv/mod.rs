@@ -4,6 +4,7 @@
 //! The table is scanned once and then read through a memory map; eight bytes a row are kept.
 
 mod config;
+mod quotes;
 mod rewrites;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use self::rewrites::Rewrites;
 use crate::error::{DataError, Place};
 use crate::lines::MappedFile;
 use crate::problem::{Problem, Problems};
+use crate::report::{CaptionCounts, Dropped, SourceReport, spread};
 use crate::sample::{CaptionKind, Captions, Sample};
 use crate::source::{Source, out_of_range};
 
@@ -34,6 +36,9 @@ pub struct CsvSource {
     unusable: Vec<usize>,
     rewrites: Option<Rewrites>,
     problems: Problems,
+    /// Rows whose file name is not one of an image.
+    refused: usize,
+    counts: CaptionCounts,
 }
 
 /// The configured columns, by index.
@@ -82,6 +87,7 @@ impl CsvSource {
             unusable: Vec::new(),
             counted: 0,
             skipped: 0,
+            lost: 0,
         };
         let mut refused = 0;
         let mut reader = reader(&config)
@@ -93,7 +99,12 @@ impl CsvSource {
                 Ok(false) => break,
                 Ok(true) => {
                     let image = record.get(columns.image).unwrap_or_default();
-                    if config.image_extensions.accept(image) {
+                    let byte = record.position().map_or(0, |p| p.byte() as usize);
+                    if reader.position().byte() as usize >= file.len()
+                        && let Some(lines) = quotes::swallowed(&file[byte..], config.separator)
+                    {
+                        scan.unclosed_quote(&config.path, &record, lines);
+                    } else if config.image_extensions.accept(image) {
                         scan.row(&config, &columns, &record);
                     } else {
                         refused += 1;
@@ -112,9 +123,10 @@ impl CsvSource {
             unusable,
             counted,
             skipped,
+            lost,
         } = scan;
         let name = config.path.display().to_string();
-        problems.check(&name, (skipped, counted, "rows"), config.max_bad)?;
+        problems.check(&name, (skipped, counted + lost, "rows"), config.max_bad)?;
         if rows.is_empty() {
             let what = match problems.iter().next() {
                 Some(first) => format!("no usable row; the first problem: {first}"),
@@ -129,7 +141,7 @@ impl CsvSource {
             [] => None,
             files => Some(Rewrites::open(files, &config.path, counted, refused)?),
         };
-        Ok(Self {
+        let mut source = Self {
             config,
             columns,
             file,
@@ -137,7 +149,16 @@ impl CsvSource {
             unusable,
             rewrites,
             problems,
-        })
+            refused,
+            counts: CaptionCounts::default(),
+        };
+        let rows = spread(source.rows.len()).map(|index| {
+            let record = source.record(index)?;
+            Ok(source.captions(index, &record))
+        });
+        let captions = rows.collect::<Result<Vec<_>, DataError>>()?;
+        source.counts = CaptionCounts::of(captions);
+        Ok(source)
     }
 
     /// What was skipped or replaced.
@@ -169,6 +190,21 @@ impl CsvSource {
             }
         }
         index + before
+    }
+
+    /// The captions of a row.
+    fn captions(&self, index: usize, record: &ByteRecord) -> Captions {
+        let mut captions = Captions::default();
+        for column in &self.columns.captions {
+            let text = String::from_utf8_lossy(record.get(column.index).unwrap_or_default());
+            captions.add(column.kind, text.into(), column.weight, &column.name);
+        }
+        if let Some(rewrites) = &self.rewrites {
+            rewrites
+                .of_row(self.number(index))
+                .for_each(|text| captions.push(CaptionKind::Rewrite, text));
+        }
+        captions
     }
 
     fn record(&self, index: usize) -> Result<ByteRecord, DataError> {
@@ -204,16 +240,6 @@ impl Source for CsvSource {
         let key = field(self.columns.image).into_owned();
         let path = self.image_path(&key);
         let image = std::fs::read(&path).map_err(|error| DataError::io(path, error))?;
-        let mut captions = Captions::default();
-        for column in &self.columns.captions {
-            let text = field(column.index).into_owned();
-            captions.add(column.kind, text, column.weight, &column.name);
-        }
-        if let Some(rewrites) = &self.rewrites {
-            rewrites
-                .of_row(self.number(index))
-                .for_each(|text| captions.push(CaptionKind::Rewrite, text));
-        }
         let label = match self.columns.label {
             None => None,
             Some(column) => Some(field(column).trim().parse().map_err(|_| {
@@ -227,7 +253,7 @@ impl Source for CsvSource {
         Ok(Sample {
             key,
             image,
-            captions,
+            captions: self.captions(index, &record),
             label,
             embeddings: None,
         })
@@ -235,6 +261,23 @@ impl Source for CsvSource {
 
     fn name(&self) -> String {
         self.config.path.display().to_string()
+    }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        let mut dropped = self.problems.by_reason();
+        if self.refused > 0 {
+            dropped.push(Dropped {
+                count: self.refused,
+                reason: "the file name is not one of an image".into(),
+                first: "see `image_extensions`".into(),
+            });
+        }
+        vec![SourceReport {
+            name: self.name(),
+            samples: self.len(),
+            captions: Some(self.counts),
+            dropped,
+        }]
     }
 }
 
@@ -251,7 +294,10 @@ struct Scan {
     unusable: Vec<usize>,
     /// Rows that count for the alignment.
     counted: usize,
+    /// Rows that cannot be used, and lines of which nobody knows how many rows they were.
     skipped: usize,
+    /// These lines.
+    lost: usize,
 }
 
 impl Scan {
@@ -277,6 +323,21 @@ impl Scan {
     fn problem(&mut self, path: &Path, line: u64, what: String) {
         self.problems
             .push(Problem::new(path, Place::Line(line), what));
+    }
+}
+
+impl Scan {
+    /// The last row has a quote that is never closed, which made `lines` more lines part of it.
+    fn unclosed_quote(&mut self, path: &Path, record: &ByteRecord, lines: usize) {
+        let line = record.position().map_or(0, |position| position.line());
+        let what = format!(
+            "a quote in this row is never closed: it and the {lines} lines behind it are lost"
+        );
+        self.problem(path, line, what);
+        self.unusable.push(self.counted);
+        self.skipped += 1 + lines;
+        self.lost += lines;
+        self.counted += 1;
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Scenes, ScenesConfig, ScenesError, Split};
 use crate::error::DataError;
+use crate::report::{CaptionCounts, SourceReport};
 use crate::sample::{CaptionKind, Captions, Sample};
 use crate::source::{Source, out_of_range};
 
@@ -104,6 +105,22 @@ impl Source for ScenesSource {
     fn name(&self) -> String {
         format!("scenes ({})", self.split.name())
     }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        let len = self.len();
+        vec![SourceReport {
+            name: self.name(),
+            samples: len,
+            captions: Some(CaptionCounts {
+                samples: len,
+                web: len,
+                rewrites: len * self.rewrites,
+                synthetic: len,
+                without: 0,
+            }),
+            dropped: Vec::new(),
+        }]
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +151,9 @@ mod tests {
         assert_eq!(sample.captions.synthetic, [drawn.captions.synthetic]);
         assert_eq!((source.len(), sample.label), (5, Some(drawn.label)));
         assert!(source.get(5).is_err());
+        let report = source.reports()[0].to_string();
+        let said = "5 samples; in them 5 web captions, 10 rewrites, 5 synthetic captions";
+        assert!(report.ends_with(said), "{report}");
     }
 
     #[test]

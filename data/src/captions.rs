@@ -40,21 +40,23 @@ impl CaptionField {
         }
     }
 
-    /// Adds the captions that stand in this field of a sample.
+    /// Adds the captions that stand in this field of a sample. A field without any takes one place:
+    /// the rewrites of the fields behind it do not move up.
     pub(crate) fn add<'a>(
         &self,
         texts: impl IntoIterator<Item = &'a str>,
         captions: &mut Captions,
     ) {
-        let texts: Vec<_> = texts
-            .into_iter()
-            .filter(|text| !text.trim().is_empty())
-            .collect();
+        let mut texts: Vec<_> = texts.into_iter().collect();
+        if texts.is_empty() {
+            texts.push("");
+        }
+        let filled = texts.iter().filter(|text| !text.trim().is_empty()).count();
         let weight = self
             .weight
-            .map_or(1.0, |weight| weight / texts.len() as f64);
+            .map_or(1.0, |weight| weight / filled.max(1) as f64);
         for text in texts {
-            captions.push_weighted(self.kind, text, weight);
+            captions.add(self.kind, text.into(), weight, &self.field);
         }
     }
 
@@ -75,8 +77,8 @@ impl CaptionField {
     }
 }
 
-/// Adds the captions that `object` has in `fields`: strings, or lists of strings. Absent and null
-/// fields are skipped.
+/// Adds the captions that `object` has in `fields`: strings, or lists of strings. What is absent or
+/// no string is a caption without text.
 pub(crate) fn read_fields(
     object: &Map<String, Value>,
     fields: &[CaptionField],
@@ -85,9 +87,48 @@ pub(crate) fn read_fields(
     for field in fields {
         match object.get(&field.field) {
             Some(Value::String(caption)) => field.add([caption.as_str()], captions),
-            Some(Value::Array(list)) => field.add(list.iter().filter_map(Value::as_str), captions),
-            _ => {}
+            Some(Value::Array(list)) => {
+                field.add(
+                    list.iter().map(|text| text.as_str().unwrap_or("")),
+                    captions,
+                );
+            }
+            _ => field.add([], captions),
         }
+    }
+}
+
+/// Which of the configured fields occur at all.
+#[derive(Debug, Default)]
+pub(crate) struct FieldsSeen {
+    objects: usize,
+    seen: Vec<bool>,
+    /// The fields of the first object.
+    there: Vec<String>,
+}
+
+impl FieldsSeen {
+    pub fn see(&mut self, object: &Map<String, Value>, fields: &[CaptionField]) {
+        if self.objects == 0 {
+            self.there = object.keys().take(30).cloned().collect();
+            self.there.sort();
+            self.seen = vec![false; fields.len()];
+        }
+        self.objects += 1;
+        let seen = self.seen.iter_mut().zip(fields);
+        seen.for_each(|(seen, field)| *seen |= object.contains_key(&field.field));
+    }
+
+    /// What is wrong, if a field stood in none of the objects.
+    pub fn absent(&self, fields: &[CaptionField]) -> Option<String> {
+        let place = self.seen.iter().position(|seen| !seen)?;
+        Some(format!(
+            "no field `{}` in any of the {} JSON objects that were looked at; the first has {}. Mend \
+             the name, or leave it out",
+            fields[place].field,
+            self.objects,
+            self.there.join(", ")
+        ))
     }
 }
 
@@ -102,8 +143,32 @@ mod tests {
         let mut captions = Captions::default();
         read_fields(&object, &CaptionField::dreamlip(), &mut captions);
         assert_eq!(captions.web, ["w"]);
-        assert_eq!(captions.synthetic, ["s", "t"]);
+        let synthetic: Vec<_> = captions.filled(CaptionKind::Synthetic).collect();
+        assert_eq!(synthetic, ["s", "t"]);
+        assert_eq!(
+            captions.of_field("shortSV_captions").collect::<Vec<_>>(),
+            ["s", "t"]
+        );
         assert!(captions.rewrites.is_empty());
+    }
+
+    #[test]
+    fn a_rewrite_keeps_its_slot_whatever_is_missing_before_it() {
+        let slots = |fields: &[&str], json: &str| {
+            let rewrite = |field: &&str| CaptionField::new(*field, CaptionKind::Rewrite);
+            let fields: Vec<_> = fields.iter().map(rewrite).collect();
+            let mut captions = Captions::default();
+            read_fields(&serde_json::from_str(json).unwrap(), &fields, &mut captions);
+            captions.rewrites
+        };
+        assert_eq!(
+            slots(&["r"], r#"{"r": ["a", " ", null, "d"]}"#),
+            ["a", "", "", "d"]
+        );
+        assert_eq!(
+            slots(&["r1", "r2", "r3"], r#"{"r1": null, "r3": "c"}"#),
+            ["", "", "c"]
+        );
     }
 
     #[test]
@@ -125,6 +190,7 @@ mod tests {
         assert_eq!(captions.synthetic, ["s", "t", "u"]);
         let expected = [vec![1.5, 1.5], vec![], vec![1.0, 1.0, 0.5]];
         assert_eq!(captions.weights, expected);
+        assert_eq!(captions.fields[2], ["b", "b", "c"]);
     }
 
     #[test]

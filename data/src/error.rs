@@ -100,7 +100,7 @@ pub enum DataError {
         what: String,
     },
     /// A loader thread panicked.
-    #[error("a loader thread panicked: {0}. This is a bug in `prepare`, `collate` or the source")]
+    #[error("a loader thread panicked: {0}. This is a bug in `collate`")]
     WorkerPanicked(String),
 }
 

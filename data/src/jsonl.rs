@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::captions::{CaptionField, read_fields};
+use crate::captions::{CaptionField, FieldsSeen, read_fields};
 use crate::error::{DataError, Place};
 use crate::lines::{LineEnd, Lines, MappedFile};
 use crate::problem::{Problem, Problems};
+use crate::report::{CaptionCounts, SourceReport, spread};
 use crate::sample::{CaptionKind, Captions, Sample};
 use crate::source::{Source, out_of_range};
 
@@ -61,6 +62,7 @@ pub struct JsonlSource {
     /// The usable lines.
     usable: Vec<u32>,
     problems: Problems,
+    counts: CaptionCounts,
 }
 
 impl JsonlSource {
@@ -70,15 +72,20 @@ impl JsonlSource {
     ///
     /// # Errors
     ///
-    /// Fails if more than `max_bad` of the lines are skipped, or if none is left.
+    /// Fails if more than `max_bad` of the lines are skipped, if none is left, and if a configured
+    /// field of captions stands in no line.
     pub fn open(config: JsonlConfig) -> Result<Self, DataError> {
         let lines = Lines::new(MappedFile::open(&config.path)?, LineEnd::Newline);
         let (mut usable, mut problems) = (Vec::new(), Problems::default());
+        let mut fields = FieldsSeen::default();
         lines.for_each(|index, line| {
             if line.trim_ascii().is_empty() {
                 return;
             }
-            match parse(&config, line) {
+            match object(line).and_then(|object| {
+                fields.see(&object, &config.captions);
+                row(&config, &object)
+            }) {
                 Ok(_) => usable.push(index as u32),
                 Err(what) => problems.push(Problem::new(
                     &config.path,
@@ -88,6 +95,9 @@ impl JsonlSource {
             }
         });
         let name = config.path.display().to_string();
+        if let Some(what) = fields.absent(&config.captions) {
+            return Err(DataError::malformed(&config.path, Place::Whole, what));
+        }
         problems.check(
             &name,
             (problems.count(), usable.len() + problems.count(), "lines"),
@@ -100,11 +110,17 @@ impl JsonlSource {
             };
             return Err(DataError::malformed(&config.path, Place::Whole, what));
         }
+        let captions = spread(usable.len()).filter_map(|index| {
+            let object = object(lines.get(usable[index] as usize)).ok()?;
+            Some(row(&config, &object).ok()?.captions)
+        });
+        let counts = CaptionCounts::of(captions);
         Ok(Self {
             config,
             lines,
             usable,
             problems,
+            counts,
         })
     }
 
@@ -124,7 +140,9 @@ impl Source for JsonlSource {
             .usable
             .get(index)
             .ok_or_else(|| out_of_range(self, index))?;
-        let row = parse(&self.config, self.lines.get(line as usize)).map_err(|what| {
+        let row =
+            object(self.lines.get(line as usize)).and_then(|object| row(&self.config, &object));
+        let row = row.map_err(|what| {
             DataError::malformed(&self.config.path, Place::Line(u64::from(line) + 1), what)
         })?;
         let path = match &self.config.root {
@@ -137,12 +155,21 @@ impl Source for JsonlSource {
             image,
             captions: row.captions,
             label: row.label,
-            embedding: None,
+            embeddings: None,
         })
     }
 
     fn name(&self) -> String {
         self.config.path.display().to_string()
+    }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        vec![SourceReport {
+            name: self.name(),
+            samples: self.len(),
+            captions: (!self.config.captions.is_empty()).then_some(self.counts),
+            dropped: self.problems.by_reason(),
+        }]
     }
 }
 
@@ -152,14 +179,16 @@ struct Row {
     label: Option<usize>,
 }
 
-fn parse(config: &JsonlConfig, line: &[u8]) -> Result<Row, String> {
-    let object: Map<String, Value> =
-        serde_json::from_slice(line).map_err(|e| format!("no JSON object: {e}"))?;
+fn object(line: &[u8]) -> Result<Map<String, Value>, String> {
+    serde_json::from_slice(line).map_err(|e| format!("no JSON object: {e}"))
+}
+
+fn row(config: &JsonlConfig, object: &Map<String, Value>) -> Result<Row, String> {
     let Some(image) = object.get(&config.image).and_then(Value::as_str) else {
         return Err(format!("no image path in `{}`", config.image));
     };
     let mut captions = Captions::default();
-    read_fields(&object, &config.captions, &mut captions);
+    read_fields(object, &config.captions, &mut captions);
     if captions.is_empty() && !config.captions.is_empty() {
         return Err("no caption in any of the configured fields".into());
     }
@@ -219,5 +248,29 @@ mod tests {
         .unwrap_err()
         .to_string();
         assert!(error.contains("3 of 5 lines"), "{error}");
+        let report = source.reports()[0].to_string();
+        let said = "2 samples; in them 3 web captions, 0 rewrites, 0 synthetic captions; left out: 1 × no caption in";
+        assert!(report.contains(said), "{report}");
+    }
+
+    #[test]
+    fn a_caption_field_that_stands_in_no_line_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let lines = r#"{"image": "0.jpg", "caption": "a", "rewrite": ["b"]}"#;
+        fs::write(&path, lines).unwrap();
+        let config = JsonlConfig {
+            captions: vec![
+                CaptionField::new("caption", CaptionKind::Web),
+                CaptionField::new("rewrites", CaptionKind::Rewrite),
+            ],
+            ..JsonlConfig::new(&path)
+        };
+        let error = JsonlSource::open(config).unwrap_err().to_string();
+        assert!(
+            error.contains("a.jsonl: no field `rewrites`")
+                && error.contains("caption, image, rewrite"),
+            "{error}"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Images and captions on disk, read as batches in host memory. No tensor in here.
 //!
 //! A [`Source`] gives [`Sample`]s by index: [`webdataset`] shards, [`csv`] tables (with LaCLIP's
-//! rewrites), [`jsonl`] annotations, image [`folder`]s, [`parquet`] files. A [`Sampler`] decides their order as a pure
+//! rewrites), [`jsonl`] annotations, image [`folder`]s, [`parquet`] files. Samples may be of another
+//! type: the lines of [`text`] files are one. A [`Sampler`] decides their order as a pure
 //! function of (seed, epoch, position), and a [`Loader`] reads, decodes and collates them on
 //! threads of its own.
 
@@ -16,10 +17,12 @@ pub mod npy;
 pub mod parquet;
 mod permutation;
 mod problem;
+mod report;
 mod sample;
 mod sampler;
 pub mod scenes;
 mod source;
+pub mod text;
 pub mod webdataset;
 
 pub use captions::CaptionField;
@@ -27,6 +30,7 @@ pub use error::{DataError, Place};
 pub use loader::{CollateError, Loader, LoaderOptions, LoaderReport, Skipped};
 pub use permutation::Permutation;
 pub use problem::{Problem, Problems};
+pub use report::{CaptionCounts, Dropped, SourceReport, Tally};
 pub use sample::{CaptionKind, CaptionMix, Captions, Sample};
 pub use sampler::{Draw, Order, Sampler};
-pub use source::{Mixture, Source, Subset};
+pub use source::{Keyed, Mixture, Source, Subset};

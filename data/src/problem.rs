@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{DataError, Place};
+use crate::report::{Dropped, Tally};
 
 /// One unusable thing in a source: a damaged shard, a member, a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,7 @@ impl fmt::Display for Problem {
 pub struct Problems {
     kept: Vec<Problem>,
     count: usize,
+    tally: Tally,
 }
 
 impl Problems {
@@ -59,8 +61,16 @@ impl Problems {
         self.kept.iter()
     }
 
+    /// All problems, counted by reason.
+    pub fn by_reason(&self) -> Vec<Dropped> {
+        self.tally.dropped()
+    }
+
     pub(crate) fn push(&mut self, problem: Problem) {
         self.count += 1;
+        self.tally.add(&problem.what, || {
+            format!("{}{}", problem.path.display(), problem.place)
+        });
         if self.kept.len() < Self::KEPT {
             self.kept.push(problem);
         }
@@ -70,6 +80,7 @@ impl Problems {
     #[cfg(feature = "parquet")]
     pub(crate) fn append(&mut self, other: Self) {
         self.count += other.count;
+        self.tally.append(other.tally);
         let room = Self::KEPT - self.kept.len();
         self.kept.extend(other.kept.into_iter().take(room));
     }
@@ -110,6 +121,12 @@ mod tests {
             ));
         }
         assert_eq!(problems.count(), 1500);
+        let by_reason = problems.by_reason();
+        assert_eq!((by_reason.len(), by_reason[0].count), (1, 1500));
+        assert_eq!(
+            by_reason[0].to_string(),
+            "1500 × short row (first: a.csv, line 1)"
+        );
         assert_eq!(problems.iter().count(), Problems::KEPT);
         assert_eq!(
             problems.iter().nth(1).unwrap().to_string(),

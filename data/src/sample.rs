@@ -3,6 +3,8 @@
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::webdataset::StoredEmbeddings;
+
 /// One image with everything that is known about it. Nothing is decoded yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
@@ -14,18 +16,22 @@ pub struct Sample {
     pub captions: Captions,
     /// Class index, where the source has classes.
     pub label: Option<usize>,
-    /// Stored text embeddings of the captions. Where a source is configured with several embedding
-    /// fields, their vectors lie one after another in the configured order, all of the same length.
-    pub embedding: Option<Vec<f32>>,
+    /// Stored text embeddings of the captions, by field; they are read when they are asked for.
+    pub embeddings: Option<StoredEmbeddings>,
 }
 
 /// The captions of an image, by where they came from.
+///
+/// Rewrites keep their place: one that is blank in the data stands here as an empty string, so that
+/// slot `i` is the same style of rewrite in every sample. Empty ones are never drawn. Web and
+/// synthetic captions that are blank are left out; these are told apart by their field.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Captions {
     /// What stood beside the image on the web, or what a person wrote.
     pub web: Vec<String>,
-    /// The web caption in other words, by a language model that did not see the image (LaCLIP).
+    /// The web caption in other words, by a language model that did not see the image (LaCLIP); empty
+    /// where there is none.
     pub rewrites: Vec<String>,
     /// Descriptions by a model that saw the image (Recap-DataComp, DreamLIP).
     pub synthetic: Vec<String>,
@@ -33,6 +39,9 @@ pub struct Captions {
     /// order of its variants. Captions beyond the end of their list weigh 1, so that lists are empty
     /// where all are equally likely.
     pub weights: [Vec<f64>; 3],
+    /// The JSON field or column that a caption came from: a list for each [`CaptionKind`], as with
+    /// the weights. Captions beyond the end of their list have none.
+    pub fields: [Vec<String>; 3],
 }
 
 /// The kinds of captions, see [`Captions`].
@@ -47,8 +56,13 @@ pub enum CaptionKind {
     Synthetic,
 }
 
+impl CaptionKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Web, Self::Rewrite, Self::Synthetic];
+}
+
 impl Captions {
-    /// The captions of one kind.
+    /// The captions of one kind, those without text too.
     pub fn of(&self, kind: CaptionKind) -> &[String] {
         match kind {
             CaptionKind::Web => &self.web,
@@ -57,41 +71,72 @@ impl Captions {
         }
     }
 
-    /// Adds a caption of weight 1; blank ones are dropped.
+    /// The captions of one kind that have text.
+    pub fn filled(&self, kind: CaptionKind) -> impl Iterator<Item = &str> {
+        let captions = self.of(kind).iter().map(String::as_str);
+        captions.filter(|caption| !caption.is_empty())
+    }
+
+    /// The captions with text that came from a field or column.
+    pub fn of_field(&self, field: &str) -> impl Iterator<Item = &str> {
+        CaptionKind::ALL.into_iter().flat_map(move |kind| {
+            let named = self.of(kind).iter().zip(&self.fields[kind as usize]);
+            named
+                .filter(move |(caption, name)| !caption.is_empty() && *name == field)
+                .map(|(caption, _)| caption.as_str())
+        })
+    }
+
+    /// Adds a caption of weight 1.
     pub fn push(&mut self, kind: CaptionKind, caption: impl Into<String>) {
         self.push_weighted(kind, caption, 1.0);
     }
 
-    /// Adds a caption that is drawn `weight` times as often as one of weight 1 of its kind; blank
-    /// ones are dropped.
+    /// Adds a caption that is drawn `weight` times as often as one of weight 1 of its kind. A blank
+    /// rewrite takes its place as an empty string; blank captions of other kinds are dropped.
     pub fn push_weighted(&mut self, kind: CaptionKind, caption: impl Into<String>, weight: f64) {
-        let caption = caption.into();
+        self.add(kind, caption.into(), weight, "");
+    }
+
+    pub(crate) fn add(&mut self, kind: CaptionKind, mut caption: String, weight: f64, field: &str) {
         if caption.trim().is_empty() {
-            return;
+            if kind != CaptionKind::Rewrite {
+                return;
+            }
+            caption.clear();
         }
-        let of_kind = match kind {
-            CaptionKind::Web => &mut self.web,
-            CaptionKind::Rewrite => &mut self.rewrites,
-            CaptionKind::Synthetic => &mut self.synthetic,
-        };
+        let place = self.of(kind).len();
         if weight != 1.0 {
             let weights = &mut self.weights[kind as usize];
-            weights.resize(of_kind.len(), 1.0);
+            weights.resize(place, 1.0);
             weights.push(weight);
         }
-        of_kind.push(caption);
+        if !field.is_empty() {
+            let fields = &mut self.fields[kind as usize];
+            fields.resize(place, String::new());
+            fields.push(field.to_string());
+        }
+        match kind {
+            CaptionKind::Web => self.web.push(caption),
+            CaptionKind::Rewrite => self.rewrites.push(caption),
+            CaptionKind::Synthetic => self.synthetic.push(caption),
+        }
     }
 
-    /// The weights of the captions of one kind.
+    /// The weights of the captions of one kind; that of an empty one is 0.
     fn weights_of(&self, kind: CaptionKind) -> Vec<f64> {
         let known = &self.weights[kind as usize];
-        let weight = |place| known.get(place).copied().unwrap_or(1.0);
-        (0..self.of(kind).len()).map(weight).collect()
+        let weight = |(place, caption): (usize, &String)| match caption.is_empty() {
+            true => 0.0,
+            false => known.get(place).copied().unwrap_or(1.0),
+        };
+        self.of(kind).iter().enumerate().map(weight).collect()
     }
 
-    /// True if there is no caption of any kind.
+    /// True if there is no caption with text of any kind.
     pub fn is_empty(&self) -> bool {
-        self.web.is_empty() && self.rewrites.is_empty() && self.synthetic.is_empty()
+        let mut kinds = CaptionKind::ALL.into_iter();
+        kinds.all(|kind| self.filled(kind).next().is_none())
     }
 }
 
@@ -138,7 +183,10 @@ impl CaptionMix {
         });
         let (kind, _) = kinds[place_by_weight(&weights, rng)?];
         let of_kind = captions.of(kind);
-        let place = if captions.weights[kind as usize].is_empty() {
+        // Where all are alike, one draw of an integer: the choice of old runs.
+        let alike = captions.weights[kind as usize].is_empty()
+            && of_kind.iter().all(|caption| !caption.is_empty());
+        let place = if alike {
             rng.random_range(0..of_kind.len())
         } else {
             place_by_weight(&captions.weights_of(kind), rng)?
@@ -189,12 +237,53 @@ mod tests {
     }
 
     #[test]
-    fn blank_captions_are_dropped() {
+    fn blank_rewrites_keep_their_place_but_are_no_captions() {
         let mut captions = Captions::default();
         captions.push(CaptionKind::Web, " \n");
+        captions.push(CaptionKind::Rewrite, " ");
+        captions.push(CaptionKind::Synthetic, "");
         assert!(captions.is_empty());
+        assert!(captions.web.is_empty() && captions.synthetic.is_empty());
+        captions.push_weighted(CaptionKind::Rewrite, "second", 2.0);
+        captions.push(CaptionKind::Rewrite, "\t");
         captions.push(CaptionKind::Synthetic, "a cat");
+        assert_eq!(captions.rewrites, ["", "second", ""]);
         assert_eq!(captions.of(CaptionKind::Synthetic), ["a cat"]);
+        assert_eq!(
+            captions.filled(CaptionKind::Rewrite).collect::<Vec<_>>(),
+            ["second"]
+        );
+        assert!(!captions.is_empty());
+    }
+
+    #[test]
+    fn blank_captions_are_never_drawn() {
+        let mut captions = Captions::default();
+        for text in ["", "a", " ", "b"] {
+            captions.push(CaptionKind::Rewrite, text);
+        }
+        let mix = CaptionMix {
+            web: 0.0,
+            rewrites: 1.0,
+            synthetic: 1.0,
+        };
+        let share = shares(mix, &captions);
+        assert!((share("a") - 0.5).abs() < 0.04, "{}", share("a"));
+        assert!((share("b") - 0.5).abs() < 0.04, "{}", share("b"));
+    }
+
+    #[test]
+    fn captions_are_found_by_their_field() {
+        let mut captions = Captions::default();
+        captions.push(CaptionKind::Synthetic, "unnamed");
+        captions.add(CaptionKind::Synthetic, "s".into(), 1.0, "short");
+        captions.add(CaptionKind::Synthetic, " ".into(), 1.0, "long");
+        captions.add(CaptionKind::Web, "w".into(), 1.0, "raw");
+        captions.add(CaptionKind::Synthetic, "t".into(), 1.0, "short");
+        let found = |field| captions.of_field(field).collect::<Vec<_>>();
+        assert_eq!(found("short"), ["s", "t"]);
+        assert_eq!(found("raw"), ["w"]);
+        assert!(found("long").is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The order in which samples are visited: a pure function of (seed, epoch, position).
 
+use std::ops::Range;
+
 use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -23,8 +25,15 @@ pub struct Sampler {
     rank: usize,
     world: usize,
     keep_tail: bool,
+    /// The epoch of this process is cut to a multiple of it.
+    #[serde(default = "one")]
+    whole: usize,
     epoch: u64,
     position: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// The order inside an epoch.
@@ -68,8 +77,17 @@ pub enum Draw {
         /// Samples in an epoch.
         samples: usize,
         /// So many consecutive samples come from the same part. 1 mixes freely; the global batch
-        /// size makes batches of one part each, as LLM2CLIP trains.
+        /// size makes batches of one part each, as LLM2CLIP trains its vision towers.
         run: usize,
+    },
+    /// Every sample at most once, in groups of one part: each part is cut into groups of `batch`
+    /// samples in its own order, and the groups of all parts are shuffled among each other, so that
+    /// large parts come up more often. What does not fill a group is left out, in a shuffled order
+    /// other samples each epoch. With the global batch size this is how LLM2CLIP trains its language
+    /// model: every batch holds one data set, so that negatives are hard.
+    Grouped {
+        /// Samples in a group, over all processes.
+        batch: usize,
     },
 }
 
@@ -84,6 +102,7 @@ pub(crate) enum Purpose {
     Replacement = 6,
     Prepare = 7,
     Collate = 8,
+    Group = 9,
 }
 
 /// The generator for one purpose at one place of one epoch. The four numbers are the key itself, so
@@ -110,6 +129,7 @@ impl Sampler {
             rank: 0,
             world: 1,
             keep_tail: false,
+            whole: 1,
             epoch: 0,
             position: 0,
         }
@@ -127,7 +147,7 @@ impl Sampler {
     /// For training on a [`Mixture`](crate::Mixture) whose parts have these lengths.
     pub fn mixed(lens: Vec<usize>, draw: Draw, seed: u64) -> Result<Self, DataError> {
         let factors = match &draw {
-            Draw::Once => None,
+            Draw::Once | Draw::Grouped { .. } => None,
             Draw::Upsampled { factors } | Draw::Resampled { factors, .. } => Some(factors),
         };
         if let Some(factors) = factors {
@@ -159,6 +179,20 @@ impl Sampler {
                 ));
             }
         }
+        if let Draw::Grouped { batch } = &draw {
+            if *batch == 0 {
+                return Err(DataError::Config(
+                    "`batch` of grouped sources is 0; use the global batch size".into(),
+                ));
+            }
+            if lens.iter().all(|len| len < batch) {
+                let longest = lens.iter().max().copied().unwrap_or(0);
+                return Err(DataError::Config(format!(
+                    "no source fills a group of {batch} samples, the largest has {longest}; use a \
+                     smaller batch"
+                )));
+            }
+        }
         Ok(Self {
             lens,
             draw,
@@ -184,6 +218,14 @@ impl Sampler {
                 "rank {rank} of {world} processes; ranks count from 0"
             )));
         }
+        if let Draw::Grouped { batch } = self.draw
+            && !batch.is_multiple_of(world)
+        {
+            return Err(DataError::Config(format!(
+                "groups of {batch} samples do not spread evenly over {world} processes; `batch` is \
+                 the batch of all processes together"
+            )));
+        }
         (self.rank, self.world) = (rank, world);
         Ok(self)
     }
@@ -191,6 +233,16 @@ impl Sampler {
     /// Whether the end of an epoch that does not fill a batch, or not all processes, is visited.
     pub fn keep_tail(mut self, keep: bool) -> Self {
         self.keep_tail = keep;
+        self
+    }
+
+    /// Cuts the epoch of this process to a multiple of `n` samples: what would not fill another `n`
+    /// is left out, whether tails are kept or not. A loader whose caller takes several batches for a
+    /// step then never has to be left in the middle of a step at the end of an epoch.
+    ///
+    /// 0 and 1 cut nothing.
+    pub fn whole(mut self, n: usize) -> Self {
+        self.whole = n.max(1);
         self
     }
 
@@ -236,17 +288,19 @@ impl Sampler {
             Draw::Once => self.source_len(),
             Draw::Upsampled { .. } => self.visits().sum(),
             Draw::Resampled { samples, .. } => *samples,
+            Draw::Grouped { batch } => self.groups(*batch).sum::<usize>() * batch,
         }
     }
 
     /// Samples in an epoch for this process.
     pub fn len(&self) -> usize {
         let (samples, world) = (self.epoch_len(), self.world);
-        if self.keep_tail {
+        let len = if self.keep_tail {
             (samples + world - 1 - self.rank) / world
         } else {
             samples / world
-        }
+        };
+        len - len % self.whole
     }
 
     /// True if this process has nothing to visit.
@@ -267,21 +321,41 @@ impl Sampler {
         );
         let place = self.place(position);
         match &self.draw {
-            Draw::Once => self.ordered(epoch, place, self.epoch_len()),
+            Draw::Once => self.ordered(epoch, 0, place, self.epoch_len()),
             Draw::Upsampled { .. } => {
-                self.upsampled(epoch, self.ordered(epoch, place, self.epoch_len()))
+                self.upsampled(epoch, self.ordered(epoch, 0, place, self.epoch_len()))
             }
             Draw::Resampled { factors, run, .. } => self.resampled(epoch, place, factors, *run),
+            Draw::Grouped { batch } => self.grouped(epoch, place, *batch),
         }
     }
 
     /// What to visit instead if the sample at `position` cannot be used: a uniform draw from the
-    /// whole source for each `attempt`. Far from the samples around it, so that a batch does not
-    /// get the same image twice.
+    /// whole source for each `attempt`, or from the sample's own part where consecutive samples are
+    /// of one part. Far from the samples around it, so that a batch does not get the same image
+    /// twice.
     pub fn replacement(&self, epoch: u64, position: usize, attempt: u64) -> usize {
         let mut rng = self.stream(epoch, Purpose::Replacement, self.place(position) as u64);
         rng.set_stream(attempt);
-        rng.random_range(0..self.source_len())
+        let range = match self.draw {
+            Draw::Grouped { .. } | Draw::Resampled { run: 2.., .. } => {
+                self.part_around(self.index(epoch, position))
+            }
+            _ => 0..self.source_len(),
+        };
+        rng.random_range(range)
+    }
+
+    /// The samples of the part that a sample belongs to.
+    fn part_around(&self, index: usize) -> Range<usize> {
+        let mut start = 0;
+        for len in &self.lens {
+            if index < start + len {
+                return start..start + len;
+            }
+            start += len;
+        }
+        unreachable!("indices are below the number of samples")
     }
 
     /// Place of this process's `position` in the epoch of all processes.
@@ -297,22 +371,34 @@ impl Sampler {
         Permutation::new(len as u64, &mut self.stream(epoch, purpose, index as u64))
     }
 
-    fn ordered(&self, epoch: u64, place: usize, len: usize) -> usize {
+    /// What comes at `place` of `len` things in this order. `part` tells apart several such lists;
+    /// it is 0 where there is one for all parts.
+    fn ordered(&self, epoch: u64, part: usize, place: usize, len: usize) -> usize {
         match self.order {
             Order::Sequential => place,
             Order::Shuffled => self
-                .permutation(epoch, Purpose::Order, 0, len)
+                .permutation(epoch, Purpose::Order, part, len)
                 .get(place as u64) as usize,
-            Order::Windowed { block, window } => self.windowed(epoch, place, len, block, window),
+            Order::Windowed { block, window } => {
+                self.windowed(epoch, part, place, len, block, window)
+            }
         }
     }
 
     /// The blocks are all of `block` samples but the last one, which makes the windows uneven: all
     /// that follow it in the shuffled order begin `missing` earlier.
-    fn windowed(&self, epoch: u64, place: usize, len: usize, block: usize, window: usize) -> usize {
+    fn windowed(
+        &self,
+        epoch: u64,
+        part: usize,
+        place: usize,
+        len: usize,
+        block: usize,
+        window: usize,
+    ) -> usize {
         let blocks = len.div_ceil(block);
         let missing = blocks * block - len;
-        let order = self.permutation(epoch, Purpose::Order, 0, blocks);
+        let order = self.permutation(epoch, Purpose::Order, part, blocks);
         let short = order.inverse(blocks as u64 - 1) as usize;
         let start = |w: usize| {
             let first = (w * window).min(blocks);
@@ -322,7 +408,9 @@ impl Sampler {
         if start(w + 1) <= place {
             w += 1;
         }
-        let inside = self.permutation(epoch, Purpose::Window, w, start(w + 1) - start(w));
+        // Far fewer than 2³² windows: the parts do not meet.
+        let number = part << 32 | w;
+        let inside = self.permutation(epoch, Purpose::Window, number, start(w + 1) - start(w));
         let mut offset = inside.get((place - start(w)) as u64) as usize + w * window * block;
         if short >= w * window && offset >= (short + 1) * block - missing {
             offset += missing;
@@ -357,6 +445,31 @@ impl Sampler {
             start += len;
         }
         unreachable!("visits were counted by epoch_len")
+    }
+
+    /// How many groups each part fills.
+    fn groups(&self, batch: usize) -> impl Iterator<Item = usize> + '_ {
+        self.lens.iter().map(move |len| len / batch)
+    }
+
+    fn grouped(&self, epoch: u64, place: usize, batch: usize) -> usize {
+        let groups: usize = self.groups(batch).sum();
+        let mut group = match self.order {
+            Order::Sequential => place / batch,
+            _ => self
+                .permutation(epoch, Purpose::Group, 0, groups)
+                .get((place / batch) as u64) as usize,
+        };
+        let mut start = 0;
+        for (part, (groups, len)) in self.groups(batch).zip(&self.lens).enumerate() {
+            if group < groups {
+                let inside = group * batch + place % batch;
+                return start + self.ordered(epoch, part, inside, *len);
+            }
+            group -= groups;
+            start += len;
+        }
+        unreachable!("groups were counted by epoch_len")
     }
 
     fn resampled(&self, epoch: u64, place: usize, factors: &[f64], run: usize) -> usize {
@@ -465,6 +578,99 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn groups_are_of_one_part_and_visit_a_sample_at_most_once(
+            lens in prop::collection::vec(0usize..40, 1..5), batch in 1usize..9, seed: u64, epoch in 0u64..4,
+            world in 1usize..4, order in any_order(),
+        ) {
+            let batch = batch * world;
+            let draw = Draw::Grouped { batch };
+            let Ok(sampler) = Sampler::mixed(lens.clone(), draw, seed) else {
+                prop_assert!(lens.iter().all(|len| *len < batch));
+                return Ok(());
+            };
+            let sampler = sampler.with_order(order).unwrap();
+            let shards: Vec<_> = (0..world)
+                .map(|rank| sampler.clone().sharded(rank, world).unwrap().at(epoch, 0).collect::<Vec<_>>())
+                .collect();
+            let all: Vec<usize> = (0..shards[0].len()).flat_map(|i| shards.iter().map(move |s| s[i])).collect();
+            prop_assert_eq!(&all, &sampler.clone().at(epoch, 0).collect::<Vec<_>>());
+            let part = |index: usize| {
+                let mut ends = lens.iter().scan(0, |end, len| { *end += len; Some(*end) });
+                ends.position(|end| index < end).unwrap()
+            };
+            let mut groups = vec![0; lens.len()];
+            for group in all.chunks(batch) {
+                prop_assert_eq!(group.len(), batch);
+                prop_assert!(group.iter().all(|index| part(*index) == part(group[0])));
+                groups[part(group[0])] += 1;
+            }
+            prop_assert_eq!(groups, lens.iter().map(|len| len / batch).collect::<Vec<_>>());
+            let mut once = sorted(all.iter().copied());
+            once.dedup();
+            prop_assert_eq!(once.len(), all.len());
+            // Any place is found without those before it.
+            let at = all.len() / 2;
+            prop_assert_eq!(sampler.clone().at(epoch, at).next(), Some(all[at]));
+        }
+
+        #[test]
+        fn a_whole_epoch_is_a_multiple_and_the_beginning_of_the_uncut_one(
+            len in 0usize..200, n in 0usize..12, world in 1usize..4, keep: bool,
+        ) {
+            let uncut = Sampler::shuffled(len, 3).keep_tail(keep).sharded(world - 1, world).unwrap();
+            let whole = uncut.clone().whole(n);
+            prop_assert_eq!(whole.len(), uncut.len() / n.max(1) * n.max(1));
+            let uncut: Vec<_> = uncut.collect();
+            prop_assert_eq!(whole.clone().collect::<Vec<_>>(), &uncut[..whole.len()]);
+        }
+    }
+
+    #[test]
+    fn groups_of_large_and_small_parts_are_mixed_anew_each_epoch() {
+        let sampler = Sampler::mixed(vec![600, 0, 205], Draw::Grouped { batch: 10 }, 4).unwrap();
+        let parts = |epoch| {
+            let indices = sampler.clone().at(epoch, 0).step_by(10);
+            indices
+                .map(|index| usize::from(index >= 600))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(parts(0).len(), 80);
+        assert_ne!(parts(0), parts(1));
+        // A quarter of the groups, in both halves of an epoch.
+        let small = parts(0)[..40].iter().sum::<usize>();
+        assert!((4..=16).contains(&small), "{small}");
+        // The five samples that fill no group are not always the same ones.
+        let missed = |epoch| {
+            let seen = sorted(sampler.clone().at(epoch, 0));
+            (600..805)
+                .filter(|i| seen.binary_search(i).is_err())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(missed(0).len(), 5);
+        assert_ne!(missed(0), missed(1));
+    }
+
+    #[test]
+    fn a_replacement_in_a_group_is_of_the_same_part() {
+        let sampler = Sampler::mixed(vec![50, 50], Draw::Grouped { batch: 5 }, 4).unwrap();
+        for position in 0..100 {
+            let first = sampler.index(0, position) < 50;
+            for attempt in 1..4 {
+                assert_eq!(sampler.replacement(0, position, attempt) < 50, first);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sampler_saved_before_epochs_could_be_cut_is_read() {
+        let sampler = Sampler::shuffled(10, 7).at(2, 4);
+        let mut saved = serde_json::to_value(&sampler).unwrap();
+        saved.as_object_mut().unwrap().remove("whole").unwrap();
+        assert_eq!(serde_json::from_value::<Sampler>(saved).unwrap(), sampler);
+    }
+
     #[test]
     fn epochs_and_seeds_have_different_orders() {
         let order = |seed, epoch| Sampler::shuffled(50, seed).at(epoch, 0).collect::<Vec<_>>();
@@ -542,6 +748,15 @@ mod tests {
             run: 1,
         };
         assert!(Sampler::mixed(vec![0, 5], nothing, 0).is_err());
+        let grouped = |batch| Sampler::mixed(vec![4, 5], Draw::Grouped { batch }, 0);
+        let message = |sampler: Result<Sampler, DataError>| sampler.unwrap_err().to_string();
+        assert!(message(grouped(6)).contains("group of 6 samples, the largest has 5"));
+        assert!(message(grouped(0)).contains("`batch`"));
+        let uneven = message(grouped(3).unwrap().sharded(0, 2));
+        assert!(
+            uneven.contains("groups of 3") && uneven.contains("2 processes"),
+            "{uneven}"
+        );
         assert!(Sampler::shuffled(3, 0).sharded(2, 2).is_err());
         assert!(
             Sampler::shuffled(3, 0)

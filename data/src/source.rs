@@ -4,21 +4,32 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::DataError;
+use crate::report::SourceReport;
 use crate::sample::Sample;
 
-/// A finite collection of samples with random access.
+/// A finite collection of samples with random access: of images with captions, if not said
+/// otherwise, or of whatever a method learns from ([`Line`](crate::text::Line)s of text, say).
 ///
 /// The order in which samples are visited is not the source's business: see
 /// [`Sampler`](crate::Sampler).
-pub trait Source: Send + Sync {
+pub trait Source<S = Sample>: Send + Sync {
     /// Number of samples.
     fn len(&self) -> usize;
 
     /// Reads one sample. The same index always gives the same sample.
-    fn get(&self, index: usize) -> Result<Sample, DataError>;
+    fn get(&self, index: usize) -> Result<S, DataError>;
 
     /// A short name for logs and messages, such as the pattern or path it was opened with.
     fn name(&self) -> String;
+
+    /// What it holds, what was left out and why: one report, or one for each part of a mixture.
+    fn reports(&self) -> Vec<SourceReport> {
+        vec![SourceReport {
+            name: self.name(),
+            samples: self.len(),
+            ..SourceReport::default()
+        }]
+    }
 
     /// True if there are no samples.
     fn is_empty(&self) -> bool {
@@ -26,31 +37,51 @@ pub trait Source: Send + Sync {
     }
 }
 
-impl<S: Source + ?Sized> Source for Arc<S> {
-    fn len(&self) -> usize {
-        (**self).len()
-    }
+/// A sample that can be named in messages.
+pub trait Keyed {
+    /// Name of the sample inside its source.
+    fn key(&self) -> &str;
+}
 
-    fn get(&self, index: usize) -> Result<Sample, DataError> {
-        (**self).get(index)
-    }
-
-    fn name(&self) -> String {
-        (**self).name()
+impl Keyed for Sample {
+    fn key(&self) -> &str {
+        &self.key
     }
 }
 
-impl<S: Source + ?Sized> Source for Box<S> {
+impl<T, S: Source<T> + ?Sized> Source<T> for Arc<S> {
     fn len(&self) -> usize {
         (**self).len()
     }
 
-    fn get(&self, index: usize) -> Result<Sample, DataError> {
+    fn get(&self, index: usize) -> Result<T, DataError> {
         (**self).get(index)
     }
 
     fn name(&self) -> String {
         (**self).name()
+    }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        (**self).reports()
+    }
+}
+
+impl<T, S: Source<T> + ?Sized> Source<T> for Box<S> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn get(&self, index: usize) -> Result<T, DataError> {
+        (**self).get(index)
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        (**self).reports()
     }
 }
 
@@ -65,9 +96,12 @@ enum Indices {
     List(Vec<usize>),
 }
 
-impl<S: Source> Subset<S> {
+impl<S> Subset<S> {
     /// The samples of `source` at `indices`. Fails if one is out of range.
-    pub fn new(source: S, indices: Vec<usize>) -> Result<Self, DataError> {
+    pub fn new<T>(source: S, indices: Vec<usize>) -> Result<Self, DataError>
+    where
+        S: Source<T>,
+    {
         match indices.iter().find(|index| **index >= source.len()) {
             Some(index) => Err(out_of_range(&source, *index)),
             None => Ok(Self {
@@ -78,7 +112,10 @@ impl<S: Source> Subset<S> {
     }
 
     /// The first `n` samples of `source`, or all if there are fewer.
-    pub fn limit(source: S, n: usize) -> Self {
+    pub fn limit<T>(source: S, n: usize) -> Self
+    where
+        S: Source<T>,
+    {
         let n = n.min(source.len());
         Self {
             source,
@@ -87,7 +124,7 @@ impl<S: Source> Subset<S> {
     }
 }
 
-impl<S: Source> Source for Subset<S> {
+impl<T, S: Source<T>> Source<T> for Subset<S> {
     fn len(&self) -> usize {
         match &self.indices {
             Indices::Range(range) => range.len(),
@@ -95,7 +132,7 @@ impl<S: Source> Source for Subset<S> {
         }
     }
 
-    fn get(&self, index: usize) -> Result<Sample, DataError> {
+    fn get(&self, index: usize) -> Result<T, DataError> {
         let inner = match &self.indices {
             Indices::Range(range) => range.clone().nth(index),
             Indices::List(list) => list.get(index).copied(),
@@ -105,22 +142,34 @@ impl<S: Source> Source for Subset<S> {
     }
 
     fn name(&self) -> String {
-        format!("{} samples of {}", self.len(), self.source.name())
+        let len = Source::<T>::len(self);
+        format!("{len} samples of {}", self.source.name())
+    }
+
+    /// The whole source's, and what is taken of it.
+    fn reports(&self) -> Vec<SourceReport> {
+        let mut reports = self.source.reports();
+        reports.push(SourceReport {
+            name: Source::<T>::name(self),
+            samples: Source::<T>::len(self),
+            ..SourceReport::default()
+        });
+        reports
     }
 }
 
 /// Several sources one after another.
 ///
 /// How often each is visited is decided by [`Draw`](crate::Draw), which needs [`Mixture::lens`].
-pub struct Mixture {
-    parts: Vec<Box<dyn Source>>,
+pub struct Mixture<S = Sample> {
+    parts: Vec<Box<dyn Source<S>>>,
     /// `ends[i]` is the number of samples in parts `0..=i`.
     ends: Vec<usize>,
 }
 
-impl Mixture {
+impl<S> Mixture<S> {
     /// Joins `parts` in their order.
-    pub fn new(parts: Vec<Box<dyn Source>>) -> Self {
+    pub fn new(parts: Vec<Box<dyn Source<S>>>) -> Self {
         let ends = parts
             .iter()
             .scan(0, |end, part| {
@@ -137,12 +186,12 @@ impl Mixture {
     }
 }
 
-impl Source for Mixture {
+impl<S> Source<S> for Mixture<S> {
     fn len(&self) -> usize {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    fn get(&self, index: usize) -> Result<Sample, DataError> {
+    fn get(&self, index: usize) -> Result<S, DataError> {
         let part = self.ends.partition_point(|end| *end <= index);
         let start = if part == 0 { 0 } else { self.ends[part - 1] };
         match self.parts.get(part) {
@@ -158,10 +207,14 @@ impl Source for Mixture {
             .collect::<Vec<_>>()
             .join("::")
     }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        self.parts.iter().flat_map(|part| part.reports()).collect()
+    }
 }
 
 /// The error of a source asked for a sample it does not have.
-pub(crate) fn out_of_range<S: Source + ?Sized>(source: &S, index: usize) -> DataError {
+pub(crate) fn out_of_range<T>(source: &(impl Source<T> + ?Sized), index: usize) -> DataError {
     DataError::OutOfRange {
         name: source.name(),
         index,
@@ -218,6 +271,46 @@ mod tests {
             error.contains("sample 5") && error.contains("only 5"),
             "{error}"
         );
+    }
+
+    /// A source of something else than images: anything will do.
+    struct Words(Vec<&'static str>);
+
+    impl Source<String> for Words {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn get(&self, index: usize) -> Result<String, DataError> {
+            let word = self.0.get(index);
+            Ok(word.ok_or_else(|| out_of_range(self, index))?.to_string())
+        }
+
+        fn name(&self) -> String {
+            "words".into()
+        }
+    }
+
+    #[test]
+    fn samples_of_any_type_are_mixed_and_chosen() {
+        let parts: Vec<Box<dyn Source<String>>> = vec![
+            Box::new(Words(vec!["a", "b"])),
+            Box::new(Subset::new(Words(vec!["c", "d"]), vec![1]).unwrap()),
+        ];
+        let mixture: Arc<dyn Source<String>> = Arc::new(Mixture::new(parts));
+        let all: Vec<_> = (0..mixture.len())
+            .map(|i| mixture.get(i).unwrap())
+            .collect();
+        assert_eq!(all, ["a", "b", "d"]);
+        assert_eq!(mixture.name(), "words::1 samples of words");
+        let reports: Vec<_> = mixture.reports().iter().map(|r| r.to_string()).collect();
+        let expected = [
+            "words: 2 samples",
+            "words: 2 samples",
+            "1 samples of words: 1 samples",
+        ];
+        assert_eq!(reports, expected);
+        assert!(mixture.get(3).is_err());
     }
 
     #[test]

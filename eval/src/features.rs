@@ -21,6 +21,8 @@ pub struct Features {
     len: usize,
     dim: usize,
     storage: Storage,
+    /// The image path or text of each row, where the file has them.
+    names: Option<Vec<String>>,
 }
 
 enum Storage {
@@ -59,11 +61,15 @@ impl Features {
             len,
             dim,
             storage: Storage::Memory(values),
+            names: None,
         })
     }
 
     /// Maps the tensor `name` of a safetensors file, or its only tensor if it has just one. Nothing is read yet.
+    ///
+    /// The file's metadata may name the rows: `image_paths` of images, `texts` of texts, as JSON lists.
     pub fn open(path: &Path, name: &str) -> Result<Self> {
+        let side = name;
         let file = File::open(path).map_err(EvalError::io(path))?;
         // SAFETY: the map is read-only. Another process truncating the file meanwhile would end this one by a signal,
         // the accepted price of mapping in this field (safetensors and burn-store do the same).
@@ -98,10 +104,13 @@ impl Features {
             return Err(EvalError::format(path, reason));
         }
         let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
+        let names =
+            names::of_rows(&map, side, len).map_err(|what| EvalError::format(path, what))?;
         Ok(Self {
             len,
             dim,
             storage: Storage::File { map, start, dtype },
+            names,
         })
     }
 
@@ -171,6 +180,7 @@ impl Features {
             len: rows.len(),
             dim: self.dim,
             storage: Storage::Memory(values),
+            names: None,
         }
     }
 
@@ -243,6 +253,8 @@ fn decode(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
         }
     }
 }
+
+mod names;
 
 #[cfg(test)]
 mod tests;

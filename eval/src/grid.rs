@@ -44,7 +44,7 @@ pub fn jobs(
                 if let Some(other) = writers.insert(output.clone(), run.clone()) {
                     let reason = format!(
                         "{} would be written by {other} and by {run}; put {{model}}, {{pretrained}}, {{dataset}} or \
-                         {{language}} in the name",
+                         {{language}} in the name, or give the models names of their own with --name",
                         output.display()
                     );
                     return Err(EvalError::Option {
@@ -75,22 +75,45 @@ pub struct GridOutcome {
     pub failed: Vec<(Job, String)>,
 }
 
-/// Runs all jobs and writes each result as soon as it is there; `written` hears of it. With `skip_existing`, a run whose file holds a result
-/// is left out; a file that holds something else is an error of that run and stays as it is.
+/// What to do where a result file is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// The run fails before it begins.
+    #[default]
+    Refuse,
+    /// The run is left out if the file holds a result; a file that holds something else is an error of that run.
+    Skip,
+    /// The file is replaced when the run has ended.
+    Replace,
+}
+
+/// Runs all jobs and writes each result as soon as it is there; `written` hears of it.
 pub fn run_grid(
     jobs: &[Job],
-    skip_existing: bool,
+    existing: Existing,
     mut run: impl FnMut(&Job) -> Result<RunResult>,
     mut written: impl FnMut(&RunResult, &Path),
 ) -> GridOutcome {
     let mut outcome = GridOutcome::default();
     for job in jobs {
-        if skip_existing && job.output.exists() {
-            match RunResult::load(&job.output) {
-                Ok(_) => outcome.skipped.push(job.output.clone()),
-                Err(error) => outcome.failed.push((job.clone(), error.to_string())),
+        match existing {
+            _ if !job.output.exists() => {}
+            Existing::Replace => {}
+            Existing::Skip => {
+                match RunResult::load(&job.output) {
+                    Ok(_) => outcome.skipped.push(job.output.clone()),
+                    Err(error) => outcome.failed.push((job.clone(), error.to_string())),
+                }
+                continue;
             }
-            continue;
+            Existing::Refuse => {
+                let reason = format!(
+                    "{} exists; give --overwrite, --skip-existing or another --output",
+                    job.output.display()
+                );
+                outcome.failed.push((job.clone(), reason));
+                continue;
+            }
         }
         match run(job).and_then(|result| store(result, &job.output)) {
             Ok(result) => {
@@ -106,6 +129,68 @@ pub fn run_grid(
 fn store(result: RunResult, path: &Path) -> Result<RunResult> {
     result.save(path)?;
     Ok(result)
+}
+
+/// Names of architecture and weights for results, from what the command line calls the model.
+///
+/// Of a path they are taken from the last folder that says something: `runs/a/model` and
+/// `runs/a/checkpoints/epoch_32.pt` are `a` and `a-epoch_32`.
+pub fn model_names(model: &str, config: Option<&str>) -> (String, String) {
+    let path = Path::new(model.trim_start_matches("local-dir:"));
+    if let Some(name) = model.strip_prefix("hf-hub:") {
+        (name.into(), "hf-hub".into())
+    } else if path.is_dir() {
+        (telling_name(path), "local".into())
+    } else if path.is_file() {
+        let stem = |path: &Path| {
+            path.file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        let architecture = config.map_or("checkpoint".into(), |config| stem(Path::new(config)));
+        (architecture, telling_name(&path.with_extension("")))
+    } else {
+        (model.into(), "random".into())
+    }
+}
+
+/// The last component of a path, with those before it as long as they are names that every run has.
+fn telling_name(path: &Path) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let mut parts: Vec<String> = Vec::new();
+    for component in absolute.components().rev() {
+        let std::path::Component::Normal(name) = component else {
+            break;
+        };
+        let name = name.to_string_lossy();
+        let (plain, number) = name.split_once(['_', '-']).unwrap_or((&name, ""));
+        let is_place =
+            ["model", "models", "checkpoint", "checkpoints", "weights"].contains(&&*name);
+        let is_common = [
+            "best",
+            "latest",
+            "last",
+            "final",
+            "ema",
+            "pytorch_model",
+            "open_clip_pytorch_model",
+        ];
+        let is_step = ["epoch", "step", "checkpoint"].contains(&plain)
+            && !number.is_empty()
+            && number.bytes().all(|b| b.is_ascii_digit());
+        if !is_place {
+            parts.insert(0, name.clone().into_owned());
+        }
+        if !(is_place || is_step || is_common.contains(&&*name)) {
+            break;
+        }
+    }
+    if parts.is_empty() {
+        let name = absolute.file_name().unwrap_or_default();
+        return name.to_string_lossy().into_owned();
+    }
+    parts.join("-")
 }
 
 /// A list argument: commas separate, and `FILE.txt` stands for its lines.
@@ -168,15 +253,44 @@ mod tests {
             }
             Ok(run(&job.dataset, &job.model, "t", json!({"acc1": 0.5})))
         };
-        let outcome = run_grid(&jobs, true, half, |_, path| {
+        let outcome = run_grid(&jobs, Existing::Skip, half, |_, path| {
             seen += usize::from(path.exists())
         });
         let lens = (outcome.results.len(), outcome.failed.len());
         assert_eq!((calls, seen, lens), (8, 4, (4, 4)));
         assert!(outcome.failed[0].1.contains("is broken"));
         let whole = |job: &Job| Ok(run(&job.dataset, &job.model, "t", json!({})));
-        let again = run_grid(&jobs, true, whole, |_, _| {});
+        let again = run_grid(&jobs, Existing::Skip, whole, |_, _| {});
         assert_eq!((again.skipped.len(), again.results.len()), (4, 4));
+        let refused = run_grid(&jobs, Existing::default(), whole, |_, _| {});
+        assert_eq!(refused.failed.len(), 8);
+        assert!(refused.failed[0].1.contains("exists; give --overwrite"));
+        let replaced = run_grid(&jobs, Existing::Replace, whole, |_, _| {});
+        assert_eq!(replaced.results.len(), 8);
+    }
+
+    #[test]
+    fn a_model_is_named_after_its_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |path: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let of_file = |path: &str| model_names(&file(path), Some("configs/ViT-B-32.json"));
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        for run in ["a", "b"] {
+            let expected = pair("ViT-B-32", &format!("{run}-epoch_32"));
+            assert_eq!(of_file(&format!("{run}/checkpoints/epoch_32.pt")), expected);
+        }
+        assert_eq!(of_file("laclip_cc3m.pt"), pair("ViT-B-32", "laclip_cc3m"));
+        file("run/model/model.safetensors");
+        let folder = |path: &str| model_names(dir.path().join(path).to_str().unwrap(), None);
+        assert_eq!(folder("run/model"), pair("run", "local"));
+        assert_eq!(folder("run"), pair("run", "local"));
+        assert_eq!(model_names("ViT-B-32", None), pair("ViT-B-32", "random"));
+        assert_eq!(model_names("hf-hub:o/n", None), pair("o/n", "hf-hub"));
     }
 
     #[test]

@@ -16,7 +16,8 @@
 //! * A metric that is not defined is `null`; there it is `NaN`, which is no JSON.
 //! * `acc5` of a probe exists from 5 classes on; there from 6.
 //! * Too few images for the asked shots are an error; there the metrics are empty.
-//! * The feature cache knows weights, preprocessing and images; there only names, so that it can be stale.
+//! * The feature cache knows weights, architecture, precision, preprocessing and images; there only names, so that it
+//!   can be stale.
 //! * Captions of a webdataset that hold an escaped line break are unescaped; there the two characters stay.
 //! * Random choices of a probe depend on `--seed` alone and are other choices than PyTorch's.
 
@@ -28,10 +29,12 @@ pub mod extract;
 pub mod features;
 mod files;
 pub mod grid;
+pub mod identity;
 pub mod images;
 pub mod metrics;
 pub mod probe;
 pub mod prompts;
+pub mod provenance;
 pub mod published;
 pub mod report;
 pub mod results;

@@ -11,6 +11,7 @@ use crate::extract::BadImage;
 use crate::files;
 use crate::images::ImageRef;
 use crate::prompts::{ClassName, Templates};
+use crate::provenance::{PromptsUsed, Provenance};
 
 /// Metric values by name, in the order in which they are written; `null` where a metric is not defined, never NaN.
 pub type Metrics = Map<String, Value>;
@@ -42,6 +43,10 @@ pub struct RunResult {
     pub details: Option<Details>,
 }
 
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
 fn english() -> String {
     "en".into()
 }
@@ -54,8 +59,20 @@ pub struct Details {
     pub split: String,
     /// Images that were scored.
     pub images: usize,
-    /// Captions that were scored.
+    /// Captions that were scored, or prompts that a classifier was made of.
     pub texts: usize,
+    /// Classes that were chosen among; 0 where there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub classes: usize,
+    /// Classes of the data set, where some of them were left out: the scores are not the data set's then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all_classes: Option<usize>,
+    /// What the prompts were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<PromptsUsed>,
+    /// How the result came about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
     /// Images that could not be read.
     pub bad_images: Vec<BadImage>,
     /// Other things to know.
@@ -109,6 +126,32 @@ impl RunResult {
         format!("{} {}", self.model, self.pretrained)
             .trim_end()
             .to_owned()
+    }
+
+    /// What tells this run from others of the same model, by the name of the circumstance: templates, precision and
+    /// weights; empty where it is not known.
+    pub fn circumstances(&self) -> [(&'static str, String); 3] {
+        let details = self.details.as_ref();
+        let provenance = details.and_then(|details| details.provenance.as_ref());
+        let prompts = details.and_then(|details| details.prompts.as_ref());
+        let weights = provenance.map_or("", |p| p.identity.get(..6).unwrap_or(&p.identity));
+        [
+            (
+                "templates",
+                prompts.map(PromptsUsed::label).unwrap_or_default(),
+            ),
+            (
+                "precision",
+                provenance.map(|p| p.precision.clone()).unwrap_or_default(),
+            ),
+            ("weights", weights.to_owned()),
+        ]
+    }
+
+    /// True if only some classes of the data set were chosen among. Such scores stand beside no published ones.
+    pub fn is_partial(&self) -> bool {
+        let details = self.details.as_ref();
+        details.is_some_and(|details| details.all_classes.is_some())
     }
 
     /// The value of a metric, if it is a number.
@@ -182,14 +225,61 @@ pub fn load_all(paths: &[PathBuf]) -> Result<(Vec<RunResult>, Vec<String>)> {
     Ok((results, skipped))
 }
 
-/// All results as CSV: dataset, model, pretrained, task, language, the metrics in `metric_order`, model_fullname.
+/// For each result the name of its model, with what tells it from others of that name on the same data set: two runs
+/// that differ in prompts, precision or weights have two names.
+pub fn row_names(results: &[RunResult]) -> Vec<String> {
+    let of_model = |run: &RunResult| {
+        let same = results
+            .iter()
+            .filter(|other| other.model_fullname() == run.model_fullname());
+        same.collect::<Vec<_>>()
+    };
+    let shots = |run: &RunResult| run.metric("fewshot_k").map(f64::to_bits);
+    let same_column = |a: &RunResult, b: &RunResult| {
+        (&a.dataset, &a.task, &a.language, shots(a)) == (&b.dataset, &b.task, &b.language, shots(b))
+    };
+    let name = |run: &RunResult| {
+        let mut name = run.model_fullname();
+        let runs = of_model(run);
+        for (place, (what, value)) in run.circumstances().into_iter().enumerate() {
+            let differs = runs.iter().enumerate().any(|(i, a)| {
+                let others = runs[..i].iter().filter(|b| same_column(a, b));
+                others
+                    .into_iter()
+                    .any(|b| a.circumstances()[place] != b.circumstances()[place])
+            });
+            if differs && !value.is_empty() {
+                name += &match what {
+                    "weights" => format!(" · {what} {value}"),
+                    _ => format!(" · {value}"),
+                };
+            }
+        }
+        name
+    };
+    results.iter().map(name).collect()
+}
+
+/// All results as CSV: dataset, model, pretrained, task, language, the metrics in `metric_order`, what is known of
+/// templates, precision and weights, model_fullname.
 pub fn to_csv(results: &[RunResult]) -> Result<String> {
     let metrics = metric_names(results);
+    let known: Vec<&str> = ["templates", "precision", "weights"]
+        .into_iter()
+        .enumerate()
+        .filter(|(place, _)| {
+            results
+                .iter()
+                .any(|run| !run.circumstances()[*place].1.is_empty())
+        })
+        .map(|(_, name)| name)
+        .collect();
     let mut writer = csv::Writer::from_writer(Vec::new());
     let fixed = ["dataset", "model", "pretrained", "task", "language"];
     let columns = fixed
         .into_iter()
         .chain(metrics.iter().map(String::as_str))
+        .chain(known.iter().copied())
         .chain(["model_fullname"]);
     let failed = |e: csv::Error| EvalError::format(Path::new("CSV"), e.to_string());
     writer.write_record(columns).map_err(failed)?;
@@ -209,6 +299,12 @@ pub fn to_csv(results: &[RunResult]) -> Result<String> {
             .into_iter()
             .cloned()
             .chain(values)
+            .chain(
+                run.circumstances()
+                    .into_iter()
+                    .filter(|(name, _)| known.contains(name))
+                    .map(|(_, value)| value),
+            )
             .chain([run.model_fullname()])
             .collect();
         writer.write_record(&record).map_err(failed)?;

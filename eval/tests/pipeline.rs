@@ -46,24 +46,19 @@ impl DualEncoder<Flex> for Colours {
         &self.preprocess
     }
 
-    fn encode_images(&self, images: Tensor<Flex, 4>) -> Tensor<Flex, 2> {
+    fn image_embeddings(&self, images: Tensor<Flex, 4>) -> Tensor<Flex, 2> {
         let n = images.dims()[0];
-        unit(images.mean_dim(3).mean_dim(2).reshape([n, 3]))
+        images.mean_dim(3).mean_dim(2).reshape([n, 3])
     }
 
-    fn encode_texts(&self, texts: &[String]) -> Result<Tensor<Flex, 2>, EvalError> {
+    fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<Flex, 2>, EvalError> {
         let named = |text: &String| COLOURS.map(|(name, _)| f32::from(text.contains(name)) + 0.01);
         let values: Vec<f32> = texts.iter().flat_map(named).collect();
-        Ok(unit(Tensor::from_data(
+        Ok(Tensor::from_data(
             TensorData::new(values, [texts.len(), 3]),
             &Default::default(),
-        )))
+        ))
     }
-}
-
-fn unit(rows: Tensor<Flex, 2>) -> Tensor<Flex, 2> {
-    let norm = rows.clone().square().sum_dim(1).sqrt();
-    rows / norm
 }
 
 /// `root/SPLIT/COLOUR/*.png`, a few shades each.

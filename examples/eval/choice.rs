@@ -2,14 +2,13 @@
 
 use burn::prelude::*;
 use clap::{Args, ValueEnum};
-use clip_burn::clip::Pretrained;
 use clip_burn::eval::datasets::choice::{sugar_crepe, winoground};
 use clip_burn::eval::grid::Job;
 use clip_burn::eval::results::RunResult;
 use clip_burn::eval::{EvalError, tasks};
 use std::path::PathBuf;
 
-use crate::grid::{Run, Task, stem};
+use crate::grid::{Loaded, Run, Task, stem};
 
 #[derive(Args, Clone)]
 pub struct Choice {
@@ -56,7 +55,7 @@ impl Task for Choice {
 
     fn evaluate<B: Backend>(
         &self,
-        encoder: &Pretrained<B>,
+        model: &Loaded<B>,
         job: &Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError> {
@@ -64,7 +63,7 @@ impl Task for Choice {
             Format::SugarCrepe => sugar_crepe(&self.annotations, &self.images)?,
             Format::Winoground => winoground(&self.annotations, &self.images)?,
         };
-        let outcome = tasks::choice::choice(encoder, &data, &self.run.extraction(), device)?;
+        let outcome = tasks::choice::choice(&model.clip, &data, &self.run.extraction(), device)?;
         Ok(outcome.named(&data.name, "", "", &job.language))
     }
 }

@@ -8,10 +8,15 @@ use clap::Args;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::ComputeArgs;
 use clip_burn::clip::{LoadOptions, Pretrained};
-use clip_burn::eval::datasets::{ClassificationData, classification};
-use clip_burn::eval::grid::{self, DEFAULT_OUTPUT, GridOutcome, expand_list, run_grid};
+use clip_burn::eval::datasets::{ClassificationData, Split, classification};
+use clip_burn::eval::grid::{
+    self, DEFAULT_OUTPUT, Existing, GridOutcome, expand_list, model_names, run_grid,
+};
+use clip_burn::eval::identity::identity;
+use clip_burn::eval::provenance::Provenance;
 use clip_burn::eval::results::{RunResult, metric_names};
 use clip_burn::eval::{EvalError, Extraction};
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,12 +44,49 @@ pub struct Run {
     /// Leave out runs whose result file exists
     #[arg(long)]
     pub skip_existing: bool,
+    /// Replace result files that exist
+    #[arg(long, conflicts_with = "skip_existing")]
+    pub overwrite: bool,
+    /// Names of the models in results, one for each --model [default: of their run or file]
+    #[arg(long)]
+    pub model_name: Vec<String>,
     /// Data set language(s): en, cn, ar, it, jp for prompts; any that the captions have
     #[arg(long, default_value = "en")]
     pub language: Vec<String>,
 }
 
 impl Run {
+    /// What to do with result files that are there.
+    pub fn existing(&self) -> Existing {
+        match (self.skip_existing, self.overwrite) {
+            (true, _) => Existing::Skip,
+            (_, true) => Existing::Replace,
+            _ => Existing::Refuse,
+        }
+    }
+
+    /// What the model and the weights of `models` are called in results.
+    fn names(&self, models: &[String]) -> Result<BTreeMap<String, (String, String)>, EvalError> {
+        let given = expand_list(&self.model_name)?;
+        if !given.is_empty() && given.len() != models.len() {
+            return Err(EvalError::Option {
+                option: "--model-name",
+                reason: format!("{} names for {} models", given.len(), models.len()),
+            });
+        }
+        let name = |(place, model): (usize, &String)| {
+            let (mut architecture, mut weights) = model_names(model, self.config.as_deref());
+            match given.get(place) {
+                // Of a checkpoint file the architecture is known, and the name is that of the weights.
+                Some(name) if Path::new(model).is_file() => weights = name.clone(),
+                Some(name) => architecture = name.clone(),
+                None => {}
+            }
+            (model.clone(), (architecture, weights))
+        };
+        Ok(models.iter().enumerate().map(name).collect())
+    }
+
     pub fn extraction(&self) -> Extraction {
         Extraction {
             batch_size: self.batch_size,
@@ -63,7 +105,7 @@ pub struct DataArgs {
     /// Folder of the data set; {dataset} is its name and {dataset_cleaned} its name with - for /
     #[arg(long)]
     root: String,
-    /// Split to score [default: val, and test for wds]
+    /// Split to score [default: val if it is there, and test for wds]
     #[arg(long)]
     split: Option<String>,
 }
@@ -73,7 +115,7 @@ impl DataArgs {
         expand_list(&self.dataset)
     }
 
-    pub fn open(&self, dataset: &str, split: &str) -> Result<ClassificationData, EvalError> {
+    pub fn open(&self, dataset: &str, split: Split) -> Result<ClassificationData, EvalError> {
         let short = dataset
             .trim_start_matches("wds/")
             .trim_start_matches("folder/");
@@ -82,13 +124,13 @@ impl DataArgs {
         classification(dataset, Path::new(&root.replace("{dataset}", short)), split)
     }
 
-    pub fn split(&self, dataset: &str) -> String {
-        let default = if dataset.starts_with("wds") {
+    pub fn split(&self, dataset: &str) -> Split<'_> {
+        let usual = if dataset.starts_with("wds") {
             "test"
         } else {
             "val"
         };
-        self.split.clone().unwrap_or_else(|| default.into())
+        Split::named_or(self.split.as_deref(), usual)
     }
 }
 
@@ -103,13 +145,23 @@ pub trait Task {
 
     fn datasets(&self) -> Result<Vec<String>, EvalError>;
 
-    /// One run. Names of model and weights are filled in afterwards.
+    /// One run. Names of model and weights, and where they are from, are filled in afterwards.
     fn evaluate<B: Backend>(
         &self,
-        encoder: &Pretrained<B>,
+        model: &Loaded<B>,
         job: &grid::Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError>;
+}
+
+/// A model in memory.
+pub struct Loaded<B: Backend> {
+    /// What the command line calls it.
+    argument: String,
+    /// The model.
+    pub clip: Pretrained<B>,
+    /// What it is, wherever it was loaded from.
+    pub identity: String,
 }
 
 /// Runs all models of a task on all its data sets.
@@ -132,7 +184,8 @@ impl<T: Task> Job for Grid<T> {
         let run = task.run();
         let (models, datasets) = (expand_list(task.models())?, task.datasets()?);
         let languages = expand_list(&run.language)?;
-        let name = |model: &str| names(model, &run.config);
+        let names = run.names(&models)?;
+        let name = |model: &str| names[model].clone();
         let jobs = grid::jobs(
             &models,
             &datasets,
@@ -141,53 +194,48 @@ impl<T: Task> Job for Grid<T> {
             &run.output,
             name,
         )?;
-        let mut loaded: Option<(String, Pretrained<B>)> = None;
+        let mut loaded: Option<Loaded<B>> = None;
         let evaluate = |job: &grid::Job| {
-            if loaded.as_ref().is_none_or(|(model, _)| *model != job.model) {
+            if loaded
+                .as_ref()
+                .is_none_or(|model| model.argument != job.model)
+            {
                 loaded = None; // two models never share the memory
-                let options = LoadOptions {
-                    config: run.config.clone(),
-                    precision: run.compute.precision,
-                    seed: run.seed,
-                    ..LoadOptions::default()
-                };
-                let model = Pretrained::load(&job.model, &options, &device)
-                    .map_err(|e| EvalError::Encoder(e.to_string()))?;
-                loaded = Some((job.model.clone(), model));
+                loaded = Some(load(&job.model, run, &device)?);
             }
-            let Some((_, encoder)) = &loaded else {
+            let Some(model) = &loaded else {
                 unreachable!("loaded above")
             };
-            let mut result = task.evaluate(encoder, job, &device)?;
+            let mut result = task.evaluate(model, job, &device)?;
             (result.model, result.pretrained) = name(&job.model);
+            let provenance = Provenance {
+                backend: B::name(&device),
+                precision: run.compute.precision.to_string(),
+                seed: Some(run.seed),
+                ..Provenance::new(&job.model, &model.identity)
+            };
+            result.details.get_or_insert_default().provenance = Some(provenance);
             Ok(result)
         };
-        let outcome = run_grid(&jobs, run.skip_existing, evaluate, print);
+        let outcome = run_grid(&jobs, run.existing(), evaluate, print);
         Ok(summary(&outcome))
     }
 }
 
-/// Names of architecture and weights for results.
-fn names(model: &str, config: &Option<String>) -> (String, String) {
-    let path = Path::new(model.trim_start_matches("local-dir:"));
-    if let Some(name) = model.strip_prefix("hf-hub:") {
-        (name.into(), "hf-hub".into())
-    } else if path.is_dir() {
-        (
-            path.file_name()
-                .map_or(model.into(), |n| n.to_string_lossy().into_owned()),
-            "local".into(),
-        )
-    } else if path.is_file() {
-        (
-            config
-                .as_deref()
-                .map_or("checkpoint".into(), |c| stem(Path::new(c))),
-            stem(path),
-        )
-    } else {
-        (model.into(), "random".into())
-    }
+fn load<B: Backend>(argument: &str, run: &Run, device: &B::Device) -> Result<Loaded<B>, EvalError> {
+    let options = LoadOptions {
+        config: run.config.clone(),
+        precision: run.compute.precision,
+        seed: run.seed,
+        ..LoadOptions::default()
+    };
+    let clip = Pretrained::load(argument, &options, device)
+        .map_err(|e| EvalError::Encoder(e.to_string()))?;
+    Ok(Loaded {
+        argument: argument.into(),
+        identity: identity(&clip)?,
+        clip,
+    })
 }
 
 /// A file name without its extension, for names in results.

@@ -2,16 +2,17 @@
 
 use burn::prelude::*;
 use clap::{ArgAction, Args, ValueEnum};
-use clip_burn::clip::Pretrained;
+use clip_burn::eval::EvalError;
+use clip_burn::eval::datasets::{ClassificationData, Split};
 use clip_burn::eval::grid::Job;
 use clip_burn::eval::probe::{
-    FeatureCache, NearestOptions, ProbeOptions, linear_probe, nearest_probe, weights_digest,
+    FeatureCache, Labelled, NearestOptions, ProbeOptions, check_disjoint, linear_probe,
+    nearest_probe,
 };
 use clip_burn::eval::results::RunResult;
-use clip_burn::eval::{EvalError, probe::Labelled};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::grid::{DataArgs, Run, Task};
+use crate::grid::{DataArgs, Loaded, Run, Task};
 
 #[derive(Args, Clone)]
 pub struct Probe {
@@ -84,36 +85,42 @@ impl Task for Probe {
 
     fn evaluate<B: Backend>(
         &self,
-        encoder: &Pretrained<B>,
+        model: &Loaded<B>,
         job: &Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError> {
-        let model = match Path::new(&job.model) {
-            path if path.exists() => weights_digest(path)?,
-            _ => format!("{} {}", job.model, self.run.seed),
-        };
         let cache = FeatureCache {
             dir: self.feature_root.clone(),
-            model: format!("{model} {}", self.run.compute.precision),
+            model: format!("{} {}", model.identity, self.run.compute.precision),
         };
+        let open = |split: Split| self.data.open(&job.dataset, split);
+        let train = open(Split::Named(&self.train_split))?;
+        let test = open(self.data.split(&job.dataset))?;
+        let val = self.val_split.as_deref().map(|val| open(Split::Named(val)));
+        let val = val.transpose()?;
+        check_disjoint(&train, &test)?;
+        if let Some(val) = &val {
+            check_disjoint(&train, val)?;
+            check_disjoint(val, &test)?;
+        }
         let mut bad = Vec::new();
-        let mut split = |name: &str| {
-            let data = self.data.open(&job.dataset, name)?;
-            let (features, unreadable) =
-                cache.features(encoder, &data, &self.run.extraction(), device)?;
+        let mut embed = |data: &ClassificationData| {
+            let options = self.run.extraction();
+            let (features, unreadable) = cache.features(&model.clip, data, &options, device)?;
             bad.extend(unreadable);
             Ok::<Labelled, EvalError>(features)
         };
-        let test_split = self.data.split(&job.dataset);
-        let (train, test) = (split(&self.train_split)?, split(&test_split)?);
+        let (split, notes) = (test.split.clone(), test.notes.clone());
+        let (train, test) = (embed(&train)?, embed(&test)?);
         let mut outcome = match self.method {
             Method::Linear => {
-                let val = self.val_split.as_deref().map(split).transpose()?;
+                let val = val.as_ref().map(embed).transpose()?;
                 linear_probe::<B>(&train, val.as_ref(), &test, &self.linear(), device)?
             }
             Method::Knn => nearest_probe(&train, &test, &self.nearest())?,
         };
-        outcome.details.split = test_split;
+        outcome.details.split = split;
+        outcome.details.notes.extend(notes);
         outcome.details.bad_images = bad;
         Ok(outcome.named(&job.dataset, "", "", &job.language))
     }

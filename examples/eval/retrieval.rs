@@ -3,7 +3,6 @@
 use anyhow::Result;
 use burn::prelude::*;
 use clap::{Args, ValueEnum};
-use clip_burn::clip::Pretrained;
 use clip_burn::eval::datasets::retrieval::{RetrievalData, RetrievalOptions, retrieval};
 use clip_burn::eval::grid::Job;
 use clip_burn::eval::metrics::retrieval::Ties;
@@ -13,7 +12,7 @@ use clip_burn::eval::{EvalError, tasks};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::grid::{Run, Task, stem};
+use crate::grid::{Loaded, Run, Task, stem};
 use crate::stored::StoredFeatures;
 
 #[derive(Args, Clone)]
@@ -128,13 +127,14 @@ impl Task for Retrieval {
 
     fn evaluate<B: Backend>(
         &self,
-        encoder: &Pretrained<B>,
+        model: &Loaded<B>,
         job: &Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError> {
         let data = self.data(&job.language)?;
         let (scoring, options) = (self.scoring(), self.run.extraction());
-        let mut outcome = tasks::retrieval::retrieval(encoder, &data, scoring, &options, device)?;
+        let clip = &model.clip;
+        let mut outcome = tasks::retrieval::retrieval(clip, &data, scoring, &options, device)?;
         outcome.details.split = self.split.clone();
         Ok(outcome.named(&job.dataset, "", "", &job.language))
     }

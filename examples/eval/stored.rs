@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use clip_burn::eval::features::{IMAGE_FEATURES, TEXT_FEATURES};
 use clip_burn::eval::grid::{Job, jobs, run_grid};
+use clip_burn::eval::provenance::Provenance;
 use clip_burn::eval::results::RunResult;
 use clip_burn::eval::{EvalError, Features};
 use std::path::PathBuf;
@@ -50,9 +51,11 @@ impl StoredFeatures {
                 let texts = Features::open(text_file, TEXT_FEATURES)?;
                 let mut result = evaluate(job, &images, &texts)?;
                 (result.model, result.pretrained) = names.clone();
+                let provenance = Provenance::new(image_file.display().to_string(), "");
+                result.details.get_or_insert_default().provenance = Some(provenance);
                 Ok(result)
             };
-            summary(&run_grid(&all, task.run().skip_existing, run, print))
+            summary(&run_grid(&all, task.run().existing(), run, print))
         }))
     }
 }

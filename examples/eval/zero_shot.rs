@@ -3,7 +3,6 @@
 use anyhow::Result;
 use burn::prelude::*;
 use clap::Args;
-use clip_burn::clip::Pretrained;
 use clip_burn::eval::EvalError;
 use clip_burn::eval::datasets::ClassificationData;
 use clip_burn::eval::grid::Job;
@@ -13,7 +12,7 @@ use clip_burn::eval::tasks::{self, Outcome};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::grid::{DataArgs, Run, Task};
+use crate::grid::{DataArgs, Loaded, Run, Task};
 use crate::stored::StoredFeatures;
 
 #[derive(Args, Clone)]
@@ -49,18 +48,17 @@ impl ZeroShot {
             Err(error) => return Some(Err(error.into())),
         };
         self.stored.score(self, &datasets, |job, images, texts| {
-            let (data, prompts, split) = self.data(job)?;
-            let mut outcome =
-                tasks::zero_shot::zero_shot_of_features(&data, images, texts, &prompts)?;
-            outcome.details.split = split;
+            let (data, prompts) = self.data(job)?;
+            let outcome = tasks::zero_shot::zero_shot_of_features(&data, images, texts, &prompts)?;
             Ok(self.result(outcome, &data.name, job, prompts))
         })
     }
 
-    /// Images with their labels, prompts, and the name of the split.
-    fn data(&self, job: &Job) -> Result<(ClassificationData, Prompts, String), EvalError> {
-        let split = self.data.split(&job.dataset);
-        let mut data = self.data.open(&job.dataset, &split)?;
+    /// Images with their labels, and prompts.
+    fn data(&self, job: &Job) -> Result<(ClassificationData, Prompts), EvalError> {
+        let mut data = self
+            .data
+            .open(&job.dataset, self.data.split(&job.dataset))?;
         let sources = PromptSources {
             class_file: self.classnames.as_deref(),
             templates: self.templates.as_deref(),
@@ -71,7 +69,7 @@ impl ZeroShot {
         if self.present_classes {
             prompts.classes = data.keep_present_classes(&prompts.classes)?;
         }
-        Ok((data, prompts, split))
+        Ok((data, prompts))
     }
 
     fn result(&self, outcome: Outcome, dataset: &str, job: &Job, prompts: Prompts) -> RunResult {
@@ -103,14 +101,13 @@ impl Task for ZeroShot {
 
     fn evaluate<B: Backend>(
         &self,
-        encoder: &Pretrained<B>,
+        model: &Loaded<B>,
         job: &Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError> {
-        let (data, prompts, split) = self.data(job)?;
-        let options = self.run.extraction();
-        let mut outcome = tasks::zero_shot::zero_shot(encoder, &data, &prompts, &options, device)?;
-        outcome.details.split = split;
+        let (data, prompts) = self.data(job)?;
+        let (clip, options) = (&model.clip, self.run.extraction());
+        let outcome = tasks::zero_shot::zero_shot(clip, &data, &prompts, &options, device)?;
         Ok(self.result(outcome, &data.name, job, prompts))
     }
 }

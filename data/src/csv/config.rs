@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, reader};
+use super::{CaptionPlace, Columns, reader};
 use crate::captions::{CaptionField, weight};
 use crate::error::{DataError, Place};
 use crate::sample::CaptionKind;
@@ -213,13 +213,19 @@ impl CsvConfig {
             }),
         }
         };
+        let caption = |column: &CaptionColumn| {
+            let index = find(&column.column)?;
+            Ok(CaptionPlace {
+                index,
+                kind: column.kind,
+                weight: column.weight.unwrap_or(1.0),
+                name: header.get(index).cloned().unwrap_or_default(),
+            })
+        };
+        let captions = self.captions.iter().map(caption);
         Ok(Columns {
             image: find(&self.image)?,
-            captions: self
-                .captions
-                .iter()
-                .map(|c| Ok((find(&c.column)?, c.clone())))
-                .collect::<Result<_, DataError>>()?,
+            captions: captions.collect::<Result<_, DataError>>()?,
             label: self.label.as_ref().map(find).transpose()?,
         })
     }

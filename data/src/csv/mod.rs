@@ -4,6 +4,7 @@
 //! The table is scanned once and then read through a memory map; eight bytes a row are kept.
 
 mod config;
+mod quotes;
 mod rewrites;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use self::rewrites::Rewrites;
 use crate::error::{DataError, Place};
 use crate::lines::MappedFile;
 use crate::problem::{Problem, Problems};
+use crate::report::{CaptionCounts, Dropped, SourceReport, spread};
 use crate::sample::{CaptionKind, Captions, Sample};
 use crate::source::{Source, out_of_range};
 
@@ -34,20 +36,33 @@ pub struct CsvSource {
     unusable: Vec<usize>,
     rewrites: Option<Rewrites>,
     problems: Problems,
+    /// Rows whose file name is not one of an image.
+    refused: usize,
+    counts: CaptionCounts,
 }
 
 /// The configured columns, by index.
 #[derive(Debug)]
 struct Columns {
     image: usize,
-    captions: Vec<(usize, CaptionColumn)>,
+    captions: Vec<CaptionPlace>,
     label: Option<usize>,
+}
+
+/// A column of captions, found.
+#[derive(Debug)]
+struct CaptionPlace {
+    index: usize,
+    kind: CaptionKind,
+    weight: f64,
+    /// Its name in the header; empty without one.
+    name: String,
 }
 
 impl Columns {
     /// The number of columns a row must have.
     fn needed(&self) -> usize {
-        let captions = self.captions.iter().map(|(column, _)| *column);
+        let captions = self.captions.iter().map(|column| column.index);
         captions.chain(self.label).fold(self.image, usize::max) + 1
     }
 }
@@ -72,6 +87,7 @@ impl CsvSource {
             unusable: Vec::new(),
             counted: 0,
             skipped: 0,
+            lost: 0,
         };
         let mut refused = 0;
         let mut reader = reader(&config)
@@ -83,7 +99,12 @@ impl CsvSource {
                 Ok(false) => break,
                 Ok(true) => {
                     let image = record.get(columns.image).unwrap_or_default();
-                    if config.image_extensions.accept(image) {
+                    let byte = record.position().map_or(0, |p| p.byte() as usize);
+                    if reader.position().byte() as usize >= file.len()
+                        && let Some(lines) = quotes::swallowed(&file[byte..], config.separator)
+                    {
+                        scan.unclosed_quote(&config.path, &record, lines);
+                    } else if config.image_extensions.accept(image) {
                         scan.row(&config, &columns, &record);
                     } else {
                         refused += 1;
@@ -102,9 +123,10 @@ impl CsvSource {
             unusable,
             counted,
             skipped,
+            lost,
         } = scan;
         let name = config.path.display().to_string();
-        problems.check(&name, (skipped, counted, "rows"), config.max_bad)?;
+        problems.check(&name, (skipped, counted + lost, "rows"), config.max_bad)?;
         if rows.is_empty() {
             let what = match problems.iter().next() {
                 Some(first) => format!("no usable row; the first problem: {first}"),
@@ -119,7 +141,7 @@ impl CsvSource {
             [] => None,
             files => Some(Rewrites::open(files, &config.path, counted, refused)?),
         };
-        Ok(Self {
+        let mut source = Self {
             config,
             columns,
             file,
@@ -127,7 +149,16 @@ impl CsvSource {
             unusable,
             rewrites,
             problems,
-        })
+            refused,
+            counts: CaptionCounts::default(),
+        };
+        let rows = spread(source.rows.len()).map(|index| {
+            let record = source.record(index)?;
+            Ok(source.captions(index, &record))
+        });
+        let captions = rows.collect::<Result<Vec<_>, DataError>>()?;
+        source.counts = CaptionCounts::of(captions);
+        Ok(source)
     }
 
     /// What was skipped or replaced.
@@ -159,6 +190,21 @@ impl CsvSource {
             }
         }
         index + before
+    }
+
+    /// The captions of a row.
+    fn captions(&self, index: usize, record: &ByteRecord) -> Captions {
+        let mut captions = Captions::default();
+        for column in &self.columns.captions {
+            let text = String::from_utf8_lossy(record.get(column.index).unwrap_or_default());
+            captions.add(column.kind, text.into(), column.weight, &column.name);
+        }
+        if let Some(rewrites) = &self.rewrites {
+            rewrites
+                .of_row(self.number(index))
+                .for_each(|text| captions.push(CaptionKind::Rewrite, text));
+        }
+        captions
     }
 
     fn record(&self, index: usize) -> Result<ByteRecord, DataError> {
@@ -194,15 +240,6 @@ impl Source for CsvSource {
         let key = field(self.columns.image).into_owned();
         let path = self.image_path(&key);
         let image = std::fs::read(&path).map_err(|error| DataError::io(path, error))?;
-        let mut captions = Captions::default();
-        for (place, column) in &self.columns.captions {
-            captions.push_weighted(column.kind, field(*place), column.weight.unwrap_or(1.0));
-        }
-        if let Some(rewrites) = &self.rewrites {
-            rewrites
-                .of_row(self.number(index))
-                .for_each(|text| captions.push(CaptionKind::Rewrite, text));
-        }
         let label = match self.columns.label {
             None => None,
             Some(column) => Some(field(column).trim().parse().map_err(|_| {
@@ -216,14 +253,31 @@ impl Source for CsvSource {
         Ok(Sample {
             key,
             image,
-            captions,
+            captions: self.captions(index, &record),
             label,
-            embedding: None,
+            embeddings: None,
         })
     }
 
     fn name(&self) -> String {
         self.config.path.display().to_string()
+    }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        let mut dropped = self.problems.by_reason();
+        if self.refused > 0 {
+            dropped.push(Dropped {
+                count: self.refused,
+                reason: "the file name is not one of an image".into(),
+                first: "see `image_extensions`".into(),
+            });
+        }
+        vec![SourceReport {
+            name: self.name(),
+            samples: self.len(),
+            captions: Some(self.counts),
+            dropped,
+        }]
     }
 }
 
@@ -240,7 +294,10 @@ struct Scan {
     unusable: Vec<usize>,
     /// Rows that count for the alignment.
     counted: usize,
+    /// Rows that cannot be used, and lines of which nobody knows how many rows they were.
     skipped: usize,
+    /// These lines.
+    lost: usize,
 }
 
 impl Scan {
@@ -269,6 +326,21 @@ impl Scan {
     }
 }
 
+impl Scan {
+    /// The last row has a quote that is never closed, which made `lines` more lines part of it.
+    fn unclosed_quote(&mut self, path: &Path, record: &ByteRecord, lines: usize) {
+        let line = record.position().map_or(0, |position| position.line());
+        let what = format!(
+            "a quote in this row is never closed: it and the {lines} lines behind it are lost"
+        );
+        self.problem(path, line, what);
+        self.unusable.push(self.counted);
+        self.skipped += 1 + lines;
+        self.lost += lines;
+        self.counted += 1;
+    }
+}
+
 enum Verdict {
     Good,
     Mended(String),
@@ -291,7 +363,7 @@ fn check(config: &CsvConfig, columns: &Columns, record: &ByteRecord) -> Verdict 
     }
     let blank = |column: usize| field(column).trim_ascii().is_empty();
     if config.rewrites.is_empty()
-        && columns.captions.iter().all(|(column, _)| blank(*column))
+        && columns.captions.iter().all(|column| blank(column.index))
         && !columns.captions.is_empty()
     {
         return Verdict::Unusable("the caption is empty".into());
@@ -299,7 +371,7 @@ fn check(config: &CsvConfig, columns: &Columns, record: &ByteRecord) -> Verdict 
     let broken = columns
         .captions
         .iter()
-        .any(|(column, _)| std::str::from_utf8(field(*column)).is_err());
+        .any(|column| std::str::from_utf8(field(column.index)).is_err());
     match (broken, config.broken_utf8) {
         (false, _) => Verdict::Good,
         (true, BrokenUtf8::Replace) => {

@@ -104,13 +104,51 @@ fn short_rows_and_broken_utf8_are_counted_and_named() {
 
 #[test]
 fn an_unclosed_quote_is_not_taken_for_a_caption() {
-    let folder = folder(format!(
-        "filepath\ttitle\n0.jpg\tgood\n1.jpg\t\"open{}",
-        "\n2.jpg\tx".repeat(200_000)
-    ));
+    for rows in [3, 200_000] {
+        let table = "filepath\ttitle\n0.jpg\tgood\n1.jpg\t\"open".to_string();
+        let folder = folder(table + &"\n2.jpg\tx".repeat(rows));
+        let source = CsvSource::open(open_clip(&folder)).unwrap();
+        assert_eq!(captions(&source), ["good"]);
+        let told = told(&source);
+        assert_eq!(told.len(), 1);
+        let expected = format!("never closed: it and the {rows} lines behind it are lost");
+        assert!(
+            told[0].contains("line 3") && told[0].contains(&expected),
+            "{told:?}"
+        );
+        let strict = CsvConfig {
+            max_bad: 0.5,
+            ..open_clip(&folder)
+        };
+        let error = CsvSource::open(strict).unwrap_err().to_string();
+        let share = format!("{} of {} rows", rows + 1, rows + 2);
+        assert!(error.contains(&share), "{error}");
+    }
+    // Quotes inside of a caption are no quotes of the table.
+    let folder = folder("filepath\ttitle\n0.jpg\ta 5\" pipe\n1.jpg\ta \"cat\n");
     let source = CsvSource::open(open_clip(&folder)).unwrap();
-    assert_eq!(captions(&source), ["good"]);
-    assert!(told(&source)[0].contains("never closed"));
+    assert_eq!(captions(&source), ["a 5\" pipe", "a \"cat"]);
+}
+
+#[test]
+fn a_table_reports_its_captions_and_what_was_left_out() {
+    let folder = folder("0.jpg,a\n9.JPG,x\n1.jpg,b\n2.jpg\n3.jpg,\n");
+    let config = CsvConfig {
+        max_bad: 0.5,
+        ..laclip(
+            &folder,
+            &[("b.txt", "r0\n\nr2\nr3\n"), ("c.txt", "s\ns\ns\ns\n")],
+        )
+    };
+    let source = CsvSource::open(config).unwrap();
+    let reports = source.reports();
+    let report = reports[0].to_string();
+    let said = "3 samples; in them 2 web captions, 5 rewrites, 0 synthetic captions; left out: 1 × 1 columns instead";
+    assert!(report.contains(said), "{report}");
+    assert!(
+        report.contains("1 × the file name is not one of an image"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -166,8 +204,22 @@ fn rewrites_follow_the_rows_that_count() {
     );
     let source = CsvSource::open(config).unwrap();
     assert_eq!(captions(&source), ["zero, a", "one"]);
-    assert_eq!(source.get(0).unwrap().captions.rewrites, ["zero b"]);
+    assert_eq!(source.get(0).unwrap().captions.rewrites, ["zero b", ""]);
     assert_eq!(source.get(1).unwrap().captions.rewrites, ["one b", "one c"]);
+}
+
+#[test]
+fn a_blank_rewrite_does_not_shift_those_of_later_files() {
+    let folder = folder("0.jpg,a\n1.jpg,b\n");
+    let files = [
+        ("b.txt", " \nrb 1\n"),
+        ("c.txt", "rc 0\n\n"),
+        ("d.txt", "rd 0\nrd 1\n"),
+    ];
+    let source = CsvSource::open(laclip(&folder, &files)).unwrap();
+    let rewrites = |row| source.get(row).unwrap().captions.rewrites;
+    assert_eq!(rewrites(0), ["", "rc 0", "rd 0"]);
+    assert_eq!(rewrites(1), ["rb 1", "", "rd 1"]);
 }
 
 #[test]
@@ -270,6 +322,7 @@ fn caption_columns_have_kinds_and_labels_are_numbers() {
     let source = CsvSource::open(config).unwrap();
     let sample = source.get(0).unwrap();
     assert_eq!(sample.captions.weights, [vec![2.0], vec![], vec![2.0]]);
+    assert_eq!(sample.captions.fields[2], ["longSV_captions"]);
     assert_eq!(
         (sample.captions.web, sample.captions.synthetic, sample.label),
         (vec!["w".into()], vec!["s".into()], Some(3))

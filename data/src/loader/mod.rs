@@ -22,9 +22,8 @@ pub use report::{LoaderReport, Skipped};
 
 use self::work::{Delivery, Maker, Plan, Task};
 use crate::error::DataError;
-use crate::sample::Sample;
 use crate::sampler::Sampler;
-use crate::source::Source;
+use crate::source::{Keyed, Source};
 
 /// How batches are made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,7 +88,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for CollateError {
 /// depend on the number of threads. The generator given to `prepare` belongs to the sample's place
 /// in the epoch, that given to `collate` to the batch.
 ///
-/// A sample that cannot be read or prepared is skipped, counted and named in [`Loader::report`]. In
+/// A sample that cannot be read or prepared, or at which that panics, is skipped, counted and named in [`Loader::report`]. In
 /// its place comes a sample drawn uniformly from the whole source by (seed, epoch, place, attempt),
 /// so batches keep their size and the stream stays reproducible. Loading stops with an error when
 /// the unreadable samples are more than `max_bad` of those seen (of the first thousand, or the
@@ -120,14 +119,15 @@ impl<B: Send + 'static> Loader<B> {
     /// A loader whose `collate` makes a batch of samples at once: decoding, augmentation and choice
     /// of text included. One thread works on one batch then; [`Loader::with_prepare`] has all
     /// threads work on the same batch.
-    pub fn new<C>(
-        source: Arc<dyn Source>,
+    pub fn new<S, C>(
+        source: Arc<dyn Source<S>>,
         sampler: Sampler,
         options: LoaderOptions,
         collate: C,
     ) -> Result<Self, DataError>
     where
-        C: Fn(Vec<Sample>, &mut ChaCha8Rng) -> Result<B, CollateError> + Send + Sync + 'static,
+        S: Keyed + Send + 'static,
+        C: Fn(Vec<S>, &mut ChaCha8Rng) -> Result<B, CollateError> + Send + Sync + 'static,
     {
         // A thread that collates does not help with the next batch, so each needs a batch of its
         // own.
@@ -148,16 +148,17 @@ impl<B: Send + 'static> Loader<B> {
     ///
     /// Fails if the sampler is not for this source, if an epoch does not fill a batch, and on
     /// options of zero.
-    pub fn with_prepare<I, P, C>(
-        source: Arc<dyn Source>,
+    pub fn with_prepare<S, I, P, C>(
+        source: Arc<dyn Source<S>>,
         sampler: Sampler,
         options: LoaderOptions,
         prepare: P,
         collate: C,
     ) -> Result<Self, DataError>
     where
+        S: Keyed + 'static,
         I: Send + 'static,
-        P: Fn(Sample, &mut ChaCha8Rng) -> Result<I, Box<dyn Error + Send + Sync>>
+        P: Fn(S, &mut ChaCha8Rng) -> Result<I, Box<dyn Error + Send + Sync>>
             + Send
             + Sync
             + 'static,
@@ -373,7 +374,11 @@ impl<B> Drop for Loader<B> {
     }
 }
 
-fn check(source: &dyn Source, sampler: &Sampler, options: &LoaderOptions) -> Result<(), DataError> {
+fn check<S>(
+    source: &dyn Source<S>,
+    sampler: &Sampler,
+    options: &LoaderOptions,
+) -> Result<(), DataError> {
     let LoaderOptions {
         batch_size,
         workers,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::error::Place;
+use crate::sample::Sample;
 use crate::sampler::Order;
 use proptest::prelude::*;
 use rand::Rng;
@@ -268,29 +269,45 @@ fn samples_that_collate_refuses_are_replaced_too() {
     assert!(refusing(1, 2).next().unwrap().is_err());
 }
 
-#[test]
-fn a_panic_or_a_fatal_error_ends_the_loader_with_a_message() {
-    let panicking = |at: usize| {
-        let prepare = move |sample: Sample, _: &mut ChaCha8Rng| {
-            assert!(number(&sample) != at, "cannot stand {at}");
-            Ok(number(&sample))
-        };
-        let collate = |items: Vec<usize>, _: &mut ChaCha8Rng| Ok(items);
-        let options = LoaderOptions::new(4, 3);
-        Loader::with_prepare(
-            numbers(40),
-            Sampler::sequential(40),
-            options,
-            prepare,
-            collate,
-        )
-        .unwrap()
+/// A loader of forty numbers whose `prepare` and `collate` panic at what they are told.
+fn panicking(prepare: fn(usize) -> bool, collate: fn(usize) -> bool) -> Loader<Vec<usize>> {
+    let prepare = move |sample: Sample, _: &mut ChaCha8Rng| {
+        let number = number(&sample);
+        assert!(!prepare(number), "cannot stand {number}");
+        Ok(number)
     };
-    let mut loader = panicking(17);
+    let collate = move |items: Vec<usize>, _: &mut ChaCha8Rng| {
+        assert!(!items.iter().any(|n| collate(*n)), "cannot stand together");
+        Ok(items)
+    };
+    let (sampler, options) = (Sampler::sequential(40), LoaderOptions::new(4, 3));
+    Loader::with_prepare(numbers(40), sampler, options, prepare, collate).unwrap()
+}
+
+#[test]
+fn a_sample_at_which_the_decoder_panics_is_a_bad_sample() {
+    let mut loader = panicking(|n| n == 17, |_| false);
+    let got: Vec<_> = loader.by_ref().flat_map(Result::unwrap).collect();
+    assert_eq!(got.len(), 40);
+    assert!(!got.contains(&17));
+    let skipped = &loader.report().untold;
+    assert!(skipped.iter().all(|skipped| {
+        skipped.index == 17
+            && skipped.key.as_deref() == Some("key 17")
+            && skipped.reason == "reading it panicked: cannot stand 17"
+    }));
+    assert!(!skipped.is_empty());
+    let hopeless = panicking(|_| true, |_| false).next().unwrap().unwrap_err();
+    assert!(hopeless.to_string().contains("cannot stand"), "{hopeless}");
+}
+
+#[test]
+fn a_panic_of_collate_or_a_fatal_error_ends_the_loader_with_a_message() {
+    let mut loader = panicking(|_| false, |n| n == 17);
     // The batches before the failure still come.
     assert_eq!(loader.by_ref().take(4).filter_map(Result::ok).count(), 4);
     let error = loader.next().unwrap().unwrap_err().to_string();
-    assert!(error.contains("cannot stand 17"), "{error}");
+    assert!(error.contains("cannot stand together"), "{error}");
     assert!(loader.next().is_none());
 
     let fatal = |_: Vec<Sample>, _: &mut ChaCha8Rng| -> Result<(), CollateError> {

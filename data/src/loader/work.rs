@@ -11,9 +11,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{CollateError, Skipped};
 use crate::error::DataError;
-use crate::sample::Sample;
 use crate::sampler::{Purpose, Sampler};
-use crate::source::Source;
+use crate::source::{Keyed, Source};
 
 /// After so many unusable samples for one place, nearly everything is unusable.
 const MAX_ATTEMPTS: u64 = 50;
@@ -82,13 +81,14 @@ impl<I> Task<I> {
 }
 
 /// A thread's life: tasks until the loader hangs up.
-pub(super) fn run<I, B, P, C>(
-    maker: &Maker<P, C>,
+pub(super) fn run<S, I, B, P, C>(
+    maker: &Maker<S, P, C>,
     tasks: &Receiver<Task<I>>,
     deliveries: &Sender<(u64, Result<Delivery<B>, DataError>)>,
     stop: &AtomicBool,
 ) where
-    P: Fn(Sample, &mut ChaCha8Rng) -> Result<I, Box<dyn Error + Send + Sync>>,
+    S: Keyed,
+    P: Fn(S, &mut ChaCha8Rng) -> Result<I, Box<dyn Error + Send + Sync>>,
     C: Fn(Vec<I>, &mut ChaCha8Rng) -> Result<B, CollateError>,
 {
     for task in tasks {
@@ -115,16 +115,17 @@ fn message(panic: &(dyn Any + Send)) -> String {
 }
 
 /// All that makes a batch a function of its plan.
-pub(super) struct Maker<P, C> {
-    pub source: Arc<dyn Source>,
+pub(super) struct Maker<S, P, C> {
+    pub source: Arc<dyn Source<S>>,
     pub sampler: Sampler,
     pub prepare: P,
     pub collate: C,
 }
 
-impl<I, B, P, C> Maker<P, C>
+impl<S, I, B, P, C> Maker<S, P, C>
 where
-    P: Fn(Sample, &mut ChaCha8Rng) -> Result<I, Box<dyn Error + Send + Sync>>,
+    S: Keyed,
+    P: Fn(S, &mut ChaCha8Rng) -> Result<I, Box<dyn Error + Send + Sync>>,
     C: Fn(Vec<I>, &mut ChaCha8Rng) -> Result<B, CollateError>,
 {
     /// Makes one sample, and the batch if it was the last one missing.
@@ -161,23 +162,27 @@ where
                 self.sampler
                     .stream(epoch, Purpose::Prepare, self.sampler.place(position) as u64);
             rng.set_stream(attempt);
-            let (key, reason) = match self.source.get(index) {
-                Err(error) => (None, error.to_string()),
-                Ok(sample) => {
-                    let key = sample.key.clone();
-                    match (self.prepare)(sample, &mut rng) {
-                        Ok(item) => {
-                            return Ok(Made {
-                                item,
-                                attempt,
-                                skipped,
-                                index,
-                                key,
-                            });
-                        }
-                        Err(error) => (Some(key), error.to_string()),
-                    }
+            let mut key = None;
+            // A decoder that panics at a damaged image costs this sample, not the run: a resumed run
+            // would meet it again.
+            let prepared = catch_unwind(AssertUnwindSafe(|| {
+                let sample = self.source.get(index).map_err(|error| error.to_string())?;
+                key = Some(sample.key().to_string());
+                (self.prepare)(sample, &mut rng).map_err(|error| error.to_string())
+            }));
+            let prepared = prepared
+                .unwrap_or_else(|panic| Err(format!("reading it panicked: {}", message(&*panic))));
+            let reason = match prepared {
+                Ok(item) => {
+                    return Ok(Made {
+                        item,
+                        attempt,
+                        skipped,
+                        index,
+                        key: key.unwrap_or_default(),
+                    });
                 }
+                Err(reason) => reason,
             };
             skipped.push(Skipped {
                 epoch,

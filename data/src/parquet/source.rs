@@ -12,6 +12,7 @@ use super::cache::Cache;
 use super::file::{self, RowGroup, Rows};
 use crate::error::{DataError, Place};
 use crate::problem::Problems;
+use crate::report::SourceReport;
 use crate::sample::{Captions, Sample};
 use crate::source::{Source, out_of_range};
 use crate::webdataset::local_files;
@@ -133,12 +134,22 @@ impl Source for ParquetSource {
             image: image.data().to_vec(),
             captions,
             label: None,
-            embedding: None,
+            embeddings: None,
         })
     }
 
     fn name(&self) -> String {
         self.config.files.clone()
+    }
+
+    /// Captions are not counted: they lie among the images.
+    fn reports(&self) -> Vec<SourceReport> {
+        vec![SourceReport {
+            name: self.name(),
+            samples: self.len(),
+            captions: None,
+            dropped: self.problems.by_reason(),
+        }]
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Scenes, ScenesConfig, ScenesError, Split};
 use crate::error::DataError;
+use crate::report::{CaptionCounts, SourceReport};
 use crate::sample::{CaptionKind, Captions, Sample};
 use crate::source::{Source, out_of_range};
 
@@ -97,12 +98,28 @@ impl Source for ScenesSource {
             image: image.into_inner(),
             captions,
             label: Some(sample.label),
-            embedding: None,
+            embeddings: None,
         })
     }
 
     fn name(&self) -> String {
         format!("scenes ({})", self.split.name())
+    }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        let len = self.len();
+        vec![SourceReport {
+            name: self.name(),
+            samples: len,
+            captions: Some(CaptionCounts {
+                samples: len,
+                web: len,
+                rewrites: len * self.rewrites,
+                synthetic: len,
+                without: 0,
+            }),
+            dropped: Vec::new(),
+        }]
     }
 }
 
@@ -134,6 +151,9 @@ mod tests {
         assert_eq!(sample.captions.synthetic, [drawn.captions.synthetic]);
         assert_eq!((source.len(), sample.label), (5, Some(drawn.label)));
         assert!(source.get(5).is_err());
+        let report = source.reports()[0].to_string();
+        let said = "5 samples; in them 5 web captions, 10 rewrites, 5 synthetic captions";
+        assert!(report.ends_with(said), "{report}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::tar::Contents;
+use super::tar::{Contents, Member};
 
 /// Where indices are kept. One that does not fit the shard's size and time of change is made anew;
 /// one that cannot be written is done without.
@@ -39,16 +39,22 @@ struct Stamp {
     changed_ns: u128,
 }
 
-const VERSION: u32 = 1;
+/// 2: indices tell sparse members and missing end marks.
+const VERSION: u32 = 2;
 
 impl IndexCache {
     /// The index of a shard, if one is kept and still fits.
     pub(crate) fn load(&self, shard: &Path) -> Option<Contents> {
         let bytes = fs::read(self.file(shard)?).ok()?;
         let stored: Stored<Contents> = serde_json::from_slice(&bytes).ok()?;
+        let inside = |member: &Member| {
+            let end = member.offset.checked_add(member.size);
+            end.is_some_and(|end| end <= stored.stamp.size)
+        };
         let fits = stored.version == VERSION
             && stored.shard == absolute(shard)
-            && stored.stamp == stamp(shard)?;
+            && stored.stamp == stamp(shard)?
+            && stored.contents.members.iter().all(inside);
         fits.then_some(stored.contents)
     }
 
@@ -112,7 +118,6 @@ fn stamp(path: &Path) -> Option<Stamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webdataset::tar::Member;
 
     #[test]
     fn an_index_is_reused_until_the_shard_changes() {
@@ -138,6 +143,22 @@ mod tests {
             fs::write(&shard, [0; 2048]).unwrap();
             assert_eq!(cache.load(&shard), None);
             fs::write(&shard, [0; 1024]).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_index_that_points_outside_of_its_shard_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = folder.path().join("00000.tar");
+        fs::write(&shard, [0; 1024]).unwrap();
+        for (offset, size) in [(512, 513), (u64::MAX, 2)] {
+            let name = "a.jpg".into();
+            let contents = Contents {
+                members: vec![Member { name, offset, size }],
+                damage: vec![],
+            };
+            IndexCache::Beside.store(&shard, &contents);
+            assert_eq!(IndexCache::Beside.load(&shard), None);
         }
     }
 

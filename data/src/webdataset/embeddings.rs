@@ -12,7 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::cache::IndexCache;
-use super::shard::Shard;
+use super::shard::{Part, Shard, open_file, read_part};
 use crate::error::{DataError, Place};
 use crate::npy;
 use crate::problem::Problem;
@@ -25,9 +25,8 @@ pub struct EmbeddingShards {
     pub suffix: String,
     /// Folder of the siblings, if it is not that of the shards.
     pub directory: Option<PathBuf>,
-    /// Extensions of the members, in the order in which
-    /// [`Sample::embedding`](crate::Sample::embedding) holds them; upper or lower case does not
-    /// matter.
+    /// Extensions of the members, which are the names of the caption fields that were embedded; upper
+    /// or lower case does not matter.
     pub fields: Vec<String>,
 }
 
@@ -104,35 +103,65 @@ impl EmbeddingShards {
     }
 }
 
-/// Reads the embeddings of sample `index` of a sibling shard: one vector for each field, one after
-/// another.
-pub(super) fn read(sibling: &Shard, index: usize) -> Result<Vec<f32>, DataError> {
-    let sample = sibling.sample(index);
-    let fail =
-        |what| DataError::malformed(&sibling.path, Place::Member(sample.key.to_string()), what);
-    let mut file = sibling.open_file()?;
-    let mut parts = sample.parts.to_vec();
-    parts.sort_by_key(|part| part.extension);
-    let mut embedding = Vec::new();
-    let mut dim = None;
-    for part in parts {
-        let vector = parse(&sibling.read(&mut file, part, sample.key)?).map_err(fail)?;
-        match *dim.get_or_insert(vector.len()) {
-            first if first != vector.len() => {
-                return Err(fail(format!(
-                    "embeddings of {first} and {} numbers; all fields must agree",
-                    vector.len()
-                )));
-            }
-            _ => embedding.extend(vector),
+/// The stored embeddings of one sample: where they lie. Only those that are asked for are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEmbeddings {
+    sibling: PathBuf,
+    key: String,
+    /// Field and place of each, in the configured order.
+    fields: Vec<(String, Part)>,
+}
+
+impl StoredEmbeddings {
+    /// Those of sample `index` of a sibling shard that was opened for `fields`.
+    pub(super) fn of(sibling: &Shard, index: usize, fields: &[String]) -> Self {
+        let sample = sibling.sample(index);
+        let mut parts = sample.parts.to_vec();
+        parts.sort_by_key(|part| part.extension);
+        let named = |part: Part| (fields[usize::from(part.extension)].clone(), part);
+        Self {
+            sibling: sibling.path.clone(),
+            key: sample.key.to_string(),
+            fields: parts.into_iter().map(named).collect(),
         }
     }
-    match embedding.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(fail(format!(
-            "number {at} of the embedding is {}; make it again",
-            embedding[at]
-        ))),
-        None => Ok(embedding),
+
+    /// The fields that are there, in the configured order.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|(field, _)| field.as_str())
+    }
+
+    /// Reads the vector of one field; upper or lower case does not matter.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such field, if the shard changed since it was opened, and if a number is
+    /// not finite.
+    pub fn read(&self, field: &str) -> Result<Vec<f32>, DataError> {
+        let fail =
+            |what| DataError::malformed(&self.sibling, Place::Member(self.key.clone()), what);
+        let found = self
+            .fields
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(field));
+        let Some((_, part)) = found else {
+            let names: Vec<_> = self.fields().collect();
+            let what = format!(
+                "no embedding `{field}` is configured; there are {}",
+                names.join(", ")
+            );
+            return Err(fail(what));
+        };
+        let mut file = open_file(&self.sibling)?;
+        let vector =
+            parse(&read_part(&self.sibling, &mut file, *part, &self.key)?).map_err(fail)?;
+        match vector.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(fail(format!(
+                "number {at} of the embedding `{field}` is {}; make it again",
+                vector[at]
+            ))),
+            None => Ok(vector),
+        }
     }
 }
 

@@ -16,22 +16,23 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use serde_json::{Map, Value};
 
 pub use braces::expand;
-#[cfg(feature = "parquet")]
 pub(crate) use braces::local_files;
 pub use cache::IndexCache;
 pub use config::ShardConfig;
-pub use embeddings::EmbeddingShards;
+pub use embeddings::{EmbeddingShards, StoredEmbeddings};
 pub use layout::{BenchmarkLayout, DatasetType};
 pub use tar::Member;
 
 use self::config::Extensions;
 use self::shard::{Grouped, Shard};
-use crate::captions::read_fields;
+use crate::captions::{FieldsSeen, read_fields};
 use crate::error::{DataError, Place};
 use crate::npy;
 use crate::problem::{Problem, Problems};
+use crate::report::{CaptionCounts, SourceReport, spread};
 use crate::sample::{CaptionKind, Captions, Sample};
 use crate::source::{Source, out_of_range};
 
@@ -44,6 +45,7 @@ pub struct ShardSource {
     /// `ends[i]` is the number of samples in shards `0..=i`.
     ends: Vec<usize>,
     problems: Problems,
+    counts: CaptionCounts,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,8 @@ impl ShardSource {
     /// # Errors
     ///
     /// Fails if more than `max_bad` of the shards are damaged or more than `max_bad` of the samples
-    /// dropped, if no sample is left, and if the configuration is contradictory.
+    /// dropped, if no sample is left, if a configured JSON field stands in none of some samples that
+    /// are looked at (all of a small source), and if the configuration is contradictory.
     pub fn open(config: ShardConfig) -> Result<Self, DataError> {
         let paths = config.paths()?;
         let extensions = config.extensions()?;
@@ -130,13 +133,37 @@ impl ShardSource {
                 what,
             });
         }
-        Ok(Self {
+        let mut source = Self {
             config,
             extensions,
             shards,
             ends,
             problems,
-        })
+            counts: CaptionCounts::default(),
+        };
+        source.look_at_captions()?;
+        Ok(source)
+    }
+
+    /// Counts the captions of some samples, and checks that the configured fields are there. What
+    /// cannot be read is met again when it is loaded.
+    fn look_at_captions(&mut self) -> Result<(), DataError> {
+        let fields = &self.config.json_fields;
+        let (mut captions, mut seen) = (Vec::new(), FieldsSeen::default());
+        for index in spread(self.len()) {
+            let (OpenShard { images: shard, .. }, sample) = self.locate(index)?;
+            let mut file = shard.open_file()?;
+            if let Ok(Some(object)) = self.read_json(shard, &mut file, sample) {
+                seen.see(&object, fields);
+            }
+            captions.extend(self.read_captions(shard, &mut file, sample).ok());
+        }
+        if let Some(what) = seen.absent(fields) {
+            let pattern = self.config.shards.clone();
+            return Err(DataError::Pattern { pattern, what });
+        }
+        self.counts = CaptionCounts::of(captions);
+        Ok(())
     }
 
     /// What is damaged or was dropped.
@@ -210,16 +237,27 @@ impl ShardSource {
                 captions.push(CaptionKind::Web, text);
             }
         }
-        if let Some(part) = self.extensions.part(sample, self.extensions.json) {
-            let bytes = shard.read(file, part, sample.key)?;
-            let object =
-                serde_json::from_str(&String::from_utf8_lossy(&bytes)).map_err(|error| {
-                    let what = format!("the .json member is no JSON object: {error}");
-                    DataError::malformed(&shard.path, Place::Member(sample.key.into()), what)
-                })?;
+        if let Some(object) = self.read_json(shard, file, sample)? {
             read_fields(&object, &self.config.json_fields, &mut captions);
         }
         Ok(captions)
+    }
+
+    fn read_json(
+        &self,
+        shard: &Shard,
+        file: &mut File,
+        sample: Grouped,
+    ) -> Result<Option<Map<String, Value>>, DataError> {
+        let Some(part) = self.extensions.part(sample, self.extensions.json) else {
+            return Ok(None);
+        };
+        let bytes = shard.read(file, part, sample.key)?;
+        let object = serde_json::from_str(&String::from_utf8_lossy(&bytes));
+        object.map(Some).map_err(|error| {
+            let what = format!("the .json member is no JSON object: {error}");
+            DataError::malformed(&shard.path, Place::Member(sample.key.into()), what)
+        })
     }
 }
 
@@ -262,21 +300,35 @@ impl Source for ShardSource {
                 })?)
             }
         };
-        let embedding = match embeddings {
-            None => None,
-            Some(sibling) => Some(embeddings::read(sibling, sample.sibling)?),
+        let embeddings = match (embeddings, &self.config.embeddings) {
+            (Some(sibling), Some(config)) => Some(StoredEmbeddings::of(
+                sibling,
+                sample.sibling,
+                &config.fields,
+            )),
+            _ => None,
         };
         Ok(Sample {
             key: sample.key.to_string(),
             image,
             captions,
             label,
-            embedding,
+            embeddings,
         })
     }
 
     fn name(&self) -> String {
         self.config.shards.clone()
+    }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        let has_captions = self.extensions.text.or(self.extensions.json).is_some();
+        vec![SourceReport {
+            name: self.name(),
+            samples: self.len(),
+            captions: has_captions.then_some(self.counts),
+            dropped: self.problems.by_reason(),
+        }]
     }
 }
 

@@ -162,20 +162,34 @@ impl Shard {
 
     /// Reads the data of a member from the shard's open file.
     pub fn read(&self, file: &mut File, part: Part, key: &str) -> Result<Vec<u8>, DataError> {
-        let mut bytes = vec![0; part.size as usize];
-        let read = file
-            .seek(SeekFrom::Start(part.offset))
-            .and_then(|_| file.read_exact(&mut bytes));
-        read.map_err(|error| {
-            let what = format!("{error}; if the shard was replaced while in use, start again");
-            DataError::malformed(&self.path, Place::Member(key.to_string()), what)
-        })?;
-        Ok(bytes)
+        read_part(&self.path, file, part, key)
     }
 
     pub fn open_file(&self) -> Result<File, DataError> {
-        File::open(&self.path).map_err(|error| DataError::io(&self.path, error))
+        open_file(&self.path)
     }
+}
+
+pub(super) fn open_file(path: &Path) -> Result<File, DataError> {
+    File::open(path).map_err(|error| DataError::io(path, error))
+}
+
+/// Reads the data of a member of the open shard at `path`; `key` is for messages.
+pub(super) fn read_part(
+    path: &Path,
+    file: &mut File,
+    part: Part,
+    key: &str,
+) -> Result<Vec<u8>, DataError> {
+    let mut bytes = vec![0; part.size as usize];
+    let read = file
+        .seek(SeekFrom::Start(part.offset))
+        .and_then(|_| file.read_exact(&mut bytes));
+    read.map_err(|error| {
+        let what = format!("{error}; if the shard was replaced while in use, start again");
+        DataError::malformed(path, Place::Member(key.to_string()), what)
+    })?;
+    Ok(bytes)
 }
 
 fn scan_file(path: &Path) -> Result<Contents, DataError> {

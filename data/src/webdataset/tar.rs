@@ -1,7 +1,7 @@
 //! The members of a tar archive and where their bytes lie, also of an archive that is damaged.
 //!
 //! Headers are walked without reading the data. Formats: ustar, GNU long names, pax `path` and
-//! `size`. Where a header is damaged the walk goes on at the next valid one, which a streaming
+//! `size`. Sparse members, which leave out their zeros, are told and not read. Where a header is damaged the walk goes on at the next valid one, which a streaming
 //! reader cannot do.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -44,16 +44,21 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
     let mut contents = Contents::default();
     let mut name_override = None;
     let mut size_override = None;
-    let mut start = 0;
+    let mut sparse = false;
+    let (mut start, mut ended) = (0, false);
     while start < length {
         let Some(header) = walk.block(start)? else {
             let what = "the archive is cut off in a header; the members before are used";
             contents.damage.push((Place::Byte(start), what.into()));
+            ended = true;
             break;
         };
         if header.0.iter().all(|byte| *byte == 0) {
             match walk.next_header(start)? {
-                None => break,
+                None => {
+                    ended = true;
+                    break;
+                }
                 Some(next) => {
                     let what = format!("zeros instead of a header; reading goes on at byte {next}");
                     contents.damage.push((Place::Byte(start), what));
@@ -77,30 +82,39 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
         let data = start + BLOCK;
         let kind = header.kind(name_override.as_deref());
         match kind {
-            Kind::File => {
+            Kind::File | Kind::Sparse => {
                 let name = name_override.take().unwrap_or_else(|| header.name());
                 let size = size_override.take().unwrap_or(stored_size);
-                match data.checked_add(size).filter(|end| *end <= length) {
-                    Some(end) => {
-                        contents.members.push(Member {
-                            name,
-                            offset: data,
-                            size,
-                        });
-                        start = end.next_multiple_of(BLOCK);
-                    }
-                    None => {
-                        let what = "the archive is cut off in this member; those before are used";
-                        contents.damage.push((Place::Member(name), what.into()));
-                        break;
-                    }
+                let data = match kind {
+                    Kind::Sparse => walk.behind_sparse_map(start, &header)?,
+                    _ => data,
+                };
+                let end = data.checked_add(size).filter(|end| *end <= length);
+                let Some(end) = end else {
+                    let what = "the archive is cut off in this member; those before are used";
+                    contents.damage.push((Place::Member(name), what.into()));
+                    ended = true;
+                    break;
+                };
+                if kind == Kind::Sparse || std::mem::take(&mut sparse) {
+                    let what = "a sparse file, which is not read; make the archive again without \
+                                --sparse";
+                    contents.damage.push((Place::Member(name), what.into()));
+                } else {
+                    contents.members.push(Member {
+                        name,
+                        offset: data,
+                        size,
+                    });
                 }
+                start = end.next_multiple_of(BLOCK);
             }
             Kind::LongName | Kind::Pax | Kind::Skipped => {
                 let end = data.saturating_add(stored_size);
                 if end > length {
                     let what = "the archive is cut off inside an extended header";
                     contents.damage.push((Place::Byte(start), what.into()));
+                    ended = true;
                     break;
                 }
                 if kind != Kind::Skipped && stored_size <= MAX_EXTENSION {
@@ -108,9 +122,10 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
                     if kind == Kind::LongName {
                         name_override = Some(until_zero(&text));
                     } else {
-                        let (path, size) = pax_path_and_size(&text);
-                        name_override = path.or(name_override);
-                        size_override = size.or(size_override);
+                        let pax = Pax::parse(&text);
+                        name_override = pax.sparse_name.or(pax.path).or(name_override);
+                        size_override = pax.size.or(size_override);
+                        sparse |= pax.sparse;
                     }
                 }
                 start = end.next_multiple_of(BLOCK);
@@ -120,6 +135,13 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
                 start = data;
             }
         }
+    }
+    // Every writer closes an archive with blocks of zeros. One that stops at the end of a member, or
+    // in the filling behind it, looks whole otherwise.
+    if !ended && length > 0 {
+        let what = "the archive has no end mark: it was cut off, or its writer did not finish; the \
+                    members before are used";
+        contents.damage.push((Place::Byte(length), what.into()));
     }
     Ok(contents)
 }
@@ -156,6 +178,18 @@ impl<R: Read + Seek> Walk<R> {
         Ok(Some(header))
     }
 
+    /// Where the data of a GNU sparse member begins: its map may go on in further blocks.
+    fn behind_sparse_map(&mut self, start: u64, header: &Header) -> io::Result<u64> {
+        let mut at = start + BLOCK;
+        let mut goes_on = header.0[482] != 0;
+        while goes_on {
+            let Some(block) = self.block(at)? else { break };
+            goes_on = block.0[504] != 0;
+            at += BLOCK;
+        }
+        Ok(at)
+    }
+
     /// The first block after `offset` that is surely a header.
     fn next_header(&mut self, mut offset: u64) -> io::Result<Option<u64>> {
         loop {
@@ -172,6 +206,8 @@ impl<R: Read + Seek> Walk<R> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     File,
+    /// A file without its zeros, in GNU's own form.
+    Sparse,
     LongName,
     Pax,
     /// Metadata that follows as data but does not matter here.
@@ -188,7 +224,8 @@ impl Header {
         match self.0[156] {
             b'L' => Kind::LongName,
             b'x' => Kind::Pax,
-            b'K' | b'g' | b'S' => Kind::Skipped,
+            b'K' | b'g' => Kind::Skipped,
+            b'S' => Kind::Sparse,
             b'1'..=b'6' => Kind::NoData,
             // Old archives mark a directory only by the slash at the end of its name.
             b'\0' if long_name.unwrap_or(&self.name()).ends_with('/') => Kind::NoData,
@@ -260,28 +297,43 @@ fn until_zero(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-/// Reads `path` and `size` from pax records: `LENGTH key=value\n`, the length counting the whole
-/// record.
-fn pax_path_and_size(mut records: &[u8]) -> (Option<String>, Option<u64>) {
-    let (mut path, mut size) = (None, None);
-    while let Some(space) = records.iter().position(|byte| *byte == b' ') {
-        let length = std::str::from_utf8(&records[..space])
-            .ok()
-            .and_then(|n| n.parse::<usize>().ok());
-        let Some(length) = length.filter(|length| *length > space + 1 && *length <= records.len())
-        else {
-            break;
-        };
-        let (record, rest) = records.split_at(length);
-        let text = String::from_utf8_lossy(&record[space + 1..length - 1]);
-        match text.split_once('=') {
-            Some(("path", value)) => path = Some(value.to_string()),
-            Some(("size", value)) => size = value.parse().ok(),
-            _ => {}
+/// What the records of a pax header say about the member behind it.
+#[derive(Default)]
+struct Pax {
+    path: Option<String>,
+    size: Option<u64>,
+    /// True if the member is stored without its zeros.
+    sparse: bool,
+    /// The member's name where `path` is a made-up one.
+    sparse_name: Option<String>,
+}
+
+impl Pax {
+    /// Reads records: `LENGTH key=value\n`, the length counting the whole record.
+    fn parse(mut records: &[u8]) -> Self {
+        let mut pax = Self::default();
+        while let Some(space) = records.iter().position(|byte| *byte == b' ') {
+            let length = std::str::from_utf8(&records[..space])
+                .ok()
+                .and_then(|n| n.parse::<usize>().ok());
+            let Some(length) =
+                length.filter(|length| *length > space + 1 && *length <= records.len())
+            else {
+                break;
+            };
+            let (record, rest) = records.split_at(length);
+            let text = String::from_utf8_lossy(&record[space + 1..length - 1]);
+            match text.split_once('=') {
+                Some(("path", value)) => pax.path = Some(value.to_string()),
+                Some(("size", value)) => pax.size = value.parse().ok(),
+                Some(("GNU.sparse.name", value)) => pax.sparse_name = Some(value.to_string()),
+                _ => {}
+            }
+            pax.sparse |= text.starts_with("GNU.sparse.");
+            records = rest;
         }
-        records = rest;
+        pax
     }
-    (path, size)
 }
 
 #[cfg(test)]
@@ -386,22 +438,75 @@ mod tests {
             assert_eq!(contents.members.len(), 2);
             assert_eq!(contents.damage[0].0, Place::Member(member.into()));
         }
+        // Behind the last member's data nothing but the end mark tells that all is there.
+        let padding = third + 700..third + 1024;
+        for cut in [padding.start, padding.start + 50, padding.end] {
+            let contents = scan_bytes(&bytes[..cut]);
+            assert_eq!(contents.members.len(), 3);
+            let (place, what) = &contents.damage[0];
+            assert_eq!(*place, Place::Byte(cut as u64));
+            assert!(what.contains("no end mark"), "{what}");
+        }
+        assert_eq!(scan_bytes(&bytes[..padding.end + 512]).damage, []);
         let in_header = scan_bytes(&bytes[..third - 300]);
         assert_eq!(in_header.members.len(), 2);
         assert_eq!(in_header.damage[0].0, Place::Byte(third as u64 - 512));
     }
 
     #[test]
+    fn sparse_members_are_told_and_not_read() {
+        // GNU's own form: one more block of the map, then as much data as the size field says.
+        let mut header = tar::Header::new_gnu();
+        header.set_path("hole.jpg").unwrap();
+        header.set_entry_type(tar::EntryType::GNUSparse);
+        header.set_size(700);
+        header.as_gnu_mut().unwrap().isextended[0] = 1;
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend([0; 512]);
+        bytes.extend([7; 1024]);
+        bytes.extend(archive(&three()));
+        let contents = scan_bytes(&bytes);
+        assert_eq!(contents.members.len(), 3);
+        let (place, what) = &contents.damage[0];
+        assert_eq!(*place, Place::Member("hole.jpg".into()));
+        assert!(what.contains("sparse"), "{what}");
+
+        // POSIX's form: the member's header is an ordinary one.
+        let mut builder = tar::Builder::new(Vec::new());
+        let pax = record("GNU.sparse.major", "1") + &record("GNU.sparse.name", "hole.jpg");
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::XHeader);
+        header.set_size(pax.len() as u64);
+        let name = "PaxHeaders/x";
+        builder
+            .append_data(&mut header, name, pax.as_bytes())
+            .unwrap();
+        for name in ["GNUSparseFile.1/hole.jpg", "whole.jpg"] {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(3);
+            builder
+                .append_data(&mut header, name, b"abc".as_slice())
+                .unwrap();
+        }
+        let contents = scan_bytes(&builder.into_inner().unwrap());
+        let names: Vec<_> = contents.members.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(names, ["whole.jpg"]);
+        assert_eq!(contents.damage[0].0, Place::Member("hole.jpg".into()));
+    }
+
+    fn record(key: &str, value: &str) -> String {
+        let body = format!(" {key}={value}\n");
+        let length = (1..)
+            .find(|n: &usize| n.to_string().len() + body.len() == *n)
+            .unwrap();
+        format!("{length}{body}")
+    }
+
+    #[test]
     fn pax_paths_and_sizes_win_over_the_header() {
         let mut builder = tar::Builder::new(Vec::new());
         let long = format!("{}/ü.jpg", "d".repeat(150));
-        let record = |key: &str, value: &str| {
-            let body = format!(" {key}={value}\n");
-            let length = (1..)
-                .find(|n: &usize| n.to_string().len() + body.len() == *n)
-                .unwrap();
-            format!("{length}{body}")
-        };
         let pax = record("mtime", "1.5") + &record("path", &long) + &record("size", "3");
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::XHeader);

@@ -62,7 +62,10 @@ fn keys(source: &ShardSource) -> Vec<usize> {
 fn samples_are_read_whole_and_in_order() {
     let folder = shards(3);
     let full = ShardConfig {
-        json_fields: CaptionField::dreamlip(),
+        json_fields: vec![
+            CaptionField::new("raw_caption", CaptionKind::Web),
+            CaptionField::new("longSV_captions", CaptionKind::Synthetic),
+        ],
         label_key: Some("cls".into()),
         ..config(&folder, "{0..2}.tar")
     };
@@ -219,7 +222,10 @@ fn broken_members_are_errors_that_name_them() {
     all[3].1 = b"cat".to_vec();
     write_tar(&folder.path().join("0.tar"), &all);
     let json = ShardConfig {
-        json_fields: CaptionField::dreamlip(),
+        json_fields: vec![
+            CaptionField::new("raw_caption", CaptionKind::Web),
+            CaptionField::new("longSV_captions", CaptionKind::Synthetic),
+        ],
         ..config(&folder, "0.tar")
     };
     let error = ShardSource::open(json)
@@ -290,16 +296,23 @@ fn embeddings_are_found_by_key_in_any_order() {
     for order in [(0..10).collect::<Vec<_>>(), (0..10).rev().collect()] {
         write_tar(&sibling, &rows(&mut order.into_iter()));
         let source = ShardSource::open(with.clone()).unwrap();
-        assert_eq!(
-            source.get(3).unwrap().embedding.unwrap(),
-            [3.0, 0.5, 3.0, 1.5]
+        let stored = source.get(3).unwrap().embeddings.unwrap();
+        let fields: Vec<_> = stored.fields().collect();
+        assert_eq!(fields, ["shortSV_captions", "longSV_captions"]);
+        assert_eq!(stored.read("shortSV_captions").unwrap(), [3.0, 0.5]);
+        assert_eq!(stored.read("LongSV_captions").unwrap(), [3.0, 1.5]);
+        let error = stored.read("raw_caption").unwrap_err().to_string();
+        assert!(
+            error.contains("member 0003") && error.contains("there are shortSV_captions, longSV"),
+            "{error}"
         );
     }
     // Samples without an embedding are dropped; the others keep theirs.
     write_tar(&sibling, &rows(&mut (0..8)));
     let source = ShardSource::open(with.clone()).unwrap();
     assert_eq!((source.len(), source.problems().count()), (8, 2));
-    assert_eq!(source.get(7).unwrap().embedding.unwrap()[0], 7.0);
+    let stored = source.get(7).unwrap().embeddings.unwrap();
+    assert_eq!(stored.read("shortSV_captions").unwrap()[0], 7.0);
     // A field that is missing or not a number is not taken for an embedding.
     let mut broken = rows(&mut (0..10));
     broken[1].1 = f32::NAN.to_le_bytes().repeat(2);
@@ -307,7 +320,55 @@ fn embeddings_are_found_by_key_in_any_order() {
     write_tar(&sibling, &broken);
     let source = ShardSource::open(with).unwrap();
     assert_eq!(source.len(), 9);
-    assert!(source.get(0).unwrap_err().to_string().contains("NaN"));
+    let stored = source.get(0).unwrap().embeddings.unwrap();
+    assert!(stored.read("shortSV_captions").is_ok());
+    let error = stored.read("longSV_captions").unwrap_err().to_string();
+    assert!(error.contains("NaN"), "{error}");
+}
+
+#[test]
+fn a_json_field_that_is_nowhere_is_an_error_that_names_it() {
+    let folder = shards(1);
+    let with = |field: &str| ShardConfig {
+        json_fields: vec![CaptionField::new(field, CaptionKind::Rewrite)],
+        ..config(&folder, "0.tar")
+    };
+    let error = ShardSource::open(with("rewrites")).unwrap_err().to_string();
+    assert!(
+        error.contains("`0.tar`")
+            && error.contains("no field `rewrites` in any of the 10")
+            && error.contains("longSV_captions, raw_caption"),
+        "{error}"
+    );
+    assert!(ShardSource::open(with("raw_caption")).is_ok());
+}
+
+#[test]
+fn shards_report_their_captions_and_what_is_lost() {
+    let folder = shards(2);
+    let second = folder.path().join("1.tar");
+    let bytes = fs::read(&second).unwrap();
+    // Without the end mark, and the JSON and class of the last sample.
+    fs::write(&second, &bytes[..bytes.len() - 1024 - 2 * 1024]).unwrap();
+    let config = ShardConfig {
+        json_fields: vec![CaptionField::new("longSV_captions", CaptionKind::Synthetic)],
+        max_bad: 0.5,
+        ..config(&folder, "{0..1}.tar")
+    };
+    let source = ShardSource::open(config.clone()).unwrap();
+    let report = source.reports()[0].to_string();
+    let said = "20 samples; in them 20 web captions, 0 rewrites, 19 synthetic captions; left out: 1 × the archive has \
+                no end mark";
+    assert!(
+        report.contains(said) && report.contains("1.tar, byte"),
+        "{report}"
+    );
+    let strict = ShardConfig {
+        max_bad: 0.4,
+        ..config
+    };
+    let error = ShardSource::open(strict).unwrap_err().to_string();
+    assert!(error.contains("1 of 2 shards"), "{error}");
 }
 
 #[test]

@@ -5,13 +5,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use data::folder::is_image_name;
+use data::Tally;
+use data::folder::images_below;
 
-use crate::datasets::folder::{labelled_images, split_dir, subdirectories};
+use crate::datasets::folder::{labelled_images, subdirectories};
 use crate::datasets::matlab::synset_ids;
-use crate::datasets::{ClassificationData, Labels, note_empty_classes};
+use crate::datasets::{ClassificationData, Labels, Split, note_empty_classes, passed_over};
 use crate::error::{EvalError, Result};
-use crate::files::{read_text, sorted_entries};
+use crate::files::read_text;
 use crate::images::ImageRef;
 use crate::prompts::imagenet_wnids;
 
@@ -21,7 +22,11 @@ const GROUND_TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
 /// the devkit's ground truth.
 ///
 /// A, R and O have 200 classes and are scored among those. Class names are found by the data set's name.
-pub fn imagenet(name: &str, root: &Path, split: &str) -> Result<ClassificationData> {
+pub fn imagenet<'a>(
+    name: &str,
+    root: &Path,
+    split: impl Into<Split<'a>>,
+) -> Result<ClassificationData> {
     let subset = matches!(name, "imagenet-a" | "imagenet-r" | "imagenet-o");
     let all = imagenet_wnids("imagenet1k").unwrap_or_default();
     let wnids = if subset {
@@ -29,11 +34,12 @@ pub fn imagenet(name: &str, root: &Path, split: &str) -> Result<ClassificationDa
     } else {
         all.clone()
     };
-    let dir = split_dir(root, split);
-    let folders = subdirectories(&dir)?;
+    let (dir, split) = split.into().folder(name, root)?;
+    let mut passed = Tally::default();
+    let folders = subdirectories(&dir, &mut passed)?;
     let is_flat = folders.is_empty() || !folders.iter().any(|(folder, _)| all.contains(folder));
     let (images, labels) = if is_flat && !subset {
-        flat_validation(name, root, &dir, &wnids)?
+        flat_validation(name, root, &dir, &wnids, &mut passed)?
     } else {
         let labelled = folders
             .into_iter()
@@ -49,20 +55,19 @@ pub fn imagenet(name: &str, root: &Path, split: &str) -> Result<ClassificationDa
                 )),
             })
             .collect::<Result<Vec<_>>>()?;
-        labelled_images(name, &dir, labelled.into_iter())?
+        labelled_images(name, &dir, labelled.into_iter(), &mut passed)?
     };
-    let notes = note_empty_classes(wnids.len(), &labels, |class| wnids[class].clone());
+    let mut notes = note_empty_classes(wnids.len(), &labels, |class| wnids[class].clone());
+    notes.extend(passed_over(&passed));
+    let name = if name == "imagenet" {
+        "imagenet1k"
+    } else {
+        name
+    };
     Ok(ClassificationData {
-        name: if name == "imagenet" {
-            "imagenet1k".into()
-        } else {
-            name.into()
-        },
-        images,
-        labels: Labels::Single(labels),
-        classes: None,
-        templates: None,
         notes,
+        split,
+        ..ClassificationData::new(name, images, Labels::Single(labels))
     })
 }
 
@@ -70,11 +75,12 @@ pub fn imagenet(name: &str, root: &Path, split: &str) -> Result<ClassificationDa
 pub fn imagenet_v2(root: &Path) -> Result<ClassificationData> {
     let name = "imagenetv2";
     let is_number = |(folder, _): &(String, PathBuf)| folder.parse::<usize>().is_ok();
-    let mut folders = subdirectories(root)?;
+    let mut passed = Tally::default();
+    let mut folders = subdirectories(root, &mut passed)?;
     if let [(_, only)] = folders.as_slice()
         && !is_number(&folders[0])
     {
-        folders = subdirectories(&only.clone())?; // `imagenetv2-matched-frequency-format-val/`
+        folders = subdirectories(&only.clone(), &mut passed)?; // `imagenetv2-matched-frequency-format-val/`
     }
     let labelled = folders
         .into_iter()
@@ -86,16 +92,12 @@ pub fn imagenet_v2(root: &Path) -> Result<ClassificationData> {
             }
         })
         .collect::<Result<Vec<_>>>()?;
-    let (images, labels) = labelled_images(name, root, labelled.into_iter())?;
-    let notes = note_empty_classes(1000, &labels, |class| class.to_string());
-    let labels = Labels::Single(labels);
+    let (images, labels) = labelled_images(name, root, labelled.into_iter(), &mut passed)?;
+    let mut notes = note_empty_classes(1000, &labels, |class| class.to_string());
+    notes.extend(passed_over(&passed));
     Ok(ClassificationData {
-        name: name.into(),
-        images,
-        labels,
-        classes: None,
-        templates: None,
         notes,
+        ..ClassificationData::new(name, images, Labels::Single(labels))
     })
 }
 
@@ -106,6 +108,7 @@ fn flat_validation(
     root: &Path,
     dir: &Path,
     wnids: &[String],
+    passed: &mut Tally,
 ) -> Result<(Vec<ImageRef>, Vec<usize>)> {
     let find = |file: &str| {
         let places = ["", "data", "ILSVRC2012_devkit_t12/data"];
@@ -114,9 +117,10 @@ fn flat_validation(
             .map(|place| root.join(place).join(file))
             .find(|path| path.exists())
     };
-    let images: Vec<PathBuf> = sorted_entries(dir)?
-        .into_iter()
-        .filter(|p| is_image_name(p))
+    let listed = images_below(dir, passed)?.into_iter();
+    let images: Vec<PathBuf> = listed
+        .filter(|image| image.path.components().count() == 1)
+        .map(|image| dir.join(image.path))
         .collect();
     let (Some(truth), Some(meta)) = (find(GROUND_TRUTH), find("meta.mat")) else {
         let reason = format!(
@@ -193,6 +197,26 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("n01440764"), "{error}");
+    }
+
+    #[test]
+    fn a_split_that_is_not_there_is_an_error_and_v2_has_none_to_train_on() {
+        let dir = tempfile::tempdir().unwrap();
+        touch(
+            dir.path(),
+            &["val/n01443537/a.JPEG", "val/n01443537/._a.JPEG"],
+        );
+        let data = imagenet("imagenet", dir.path(), Split::Named("val")).unwrap();
+        assert_eq!((data.images.len(), data.split.as_str()), (1, "val"));
+        assert!(data.notes[1].contains("hidden image"), "{:?}", data.notes);
+        let said = imagenet("imagenet", dir.path(), Split::Named("train"));
+        let said = said.unwrap_err().to_string();
+        assert!(
+            said.contains("no split `train`") && said.contains(": val"),
+            "{said}"
+        );
+        let said = crate::datasets::classification("imagenetv2", dir.path(), Split::Named("train"));
+        assert!(said.unwrap_err().to_string().contains("one test set"));
     }
 
     #[test]

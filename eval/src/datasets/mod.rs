@@ -6,6 +6,7 @@ mod imagenet;
 mod matlab;
 mod objectnet;
 pub mod retrieval;
+mod split;
 mod webdataset;
 
 use std::collections::BTreeSet;
@@ -14,7 +15,10 @@ use std::path::Path;
 pub use folder::image_folder;
 pub use imagenet::{imagenet, imagenet_v2};
 pub use objectnet::objectnet;
+pub use split::Split;
 pub use webdataset::{WebDataset, webdataset};
+
+use data::Tally;
 
 use crate::error::{EvalError, Result};
 use crate::images::ImageRef;
@@ -35,6 +39,11 @@ pub struct ClassificationData {
     pub templates: Option<Templates>,
     /// What the reader should know: classes without images and the like.
     pub notes: Vec<String>,
+    /// The split that was found; empty where the root itself was read.
+    pub split: String,
+    /// Number of the data set's classes where images are to be chosen among some of them only, see
+    /// [`keep_present_classes`](Self::keep_present_classes). Scores are not those of the data set then.
+    pub all_classes: Option<usize>,
 }
 
 /// What is to be found in each image.
@@ -95,6 +104,20 @@ impl Labels {
 }
 
 impl ClassificationData {
+    /// Images and labels, without anything else.
+    pub fn new(name: impl Into<String>, images: Vec<ImageRef>, labels: Labels) -> Self {
+        Self {
+            name: name.into(),
+            images,
+            labels,
+            classes: None,
+            templates: None,
+            notes: Vec::new(),
+            split: String::new(),
+            all_classes: None,
+        }
+    }
+
     /// Drops the classes without an image from the labels and returns the names of the others: a part of a data set is
     /// then an easier task of its own. Of several labels per image, all classes stay.
     ///
@@ -115,11 +138,15 @@ impl ClassificationData {
         for label in labels {
             *label = present.partition_point(|class| class < label);
         }
-        self.notes = vec![format!(
+        let note = format!(
             "chosen among the {} of {} classes that have an image",
             present.len(),
             names.len()
-        )];
+        );
+        // In the place of the note that some classes are empty.
+        self.notes.retain(|note| !note.contains(NO_IMAGE));
+        self.notes.insert(0, note);
+        self.all_classes = Some(names.len());
         Ok(present.iter().map(|&class| names[class].clone()).collect())
     }
 }
@@ -139,8 +166,13 @@ pub const CLASSIFICATION: [&str; 10] = [
 ];
 
 /// Opens a classification data set by its name; `wds/NAME` and `wds` are webdatasets, `folder/NAME` and `folder` are
-/// image folders.
-pub fn classification(name: &str, root: &Path, split: &str) -> Result<ClassificationData> {
+/// image folders. A plain name as `split` means [`Split::Usual`].
+pub fn classification<'a>(
+    name: &str,
+    root: &Path,
+    split: impl Into<Split<'a>>,
+) -> Result<ClassificationData> {
+    let split = split.into();
     let (kind, _) = name.split_once('/').unwrap_or((name, ""));
     match kind {
         "imagenet"
@@ -150,8 +182,8 @@ pub fn classification(name: &str, root: &Path, split: &str) -> Result<Classifica
         | "imagenet-a"
         | "imagenet-r"
         | "imagenet-o" => imagenet(name, root, split),
-        "imagenetv2" => imagenet_v2(root),
-        "objectnet" => objectnet(root),
+        "imagenetv2" => split.is_the_only(name).and_then(|()| imagenet_v2(root)),
+        "objectnet" => split.is_the_only(name).and_then(|()| objectnet(root)),
         "folder" => image_folder(name, root, split),
         "wds" => match webdataset(name, root, split)? {
             WebDataset::Classification(data) => Ok(data),
@@ -169,6 +201,17 @@ pub fn classification(name: &str, root: &Path, split: &str) -> Result<Classifica
     }
 }
 
+/// Notes about files that a walk over folders passed over.
+fn passed_over(passed: &Tally) -> impl Iterator<Item = String> {
+    passed
+        .dropped()
+        .into_iter()
+        .map(|what| format!("passed over: {what}"))
+}
+
+/// How the note about empty classes is known.
+const NO_IMAGE: &str = "classes have no image and";
+
 /// A sentence about classes that have no image, if there are any.
 fn note_empty_classes(
     classes: usize,
@@ -182,7 +225,7 @@ fn note_empty_classes(
         return Vec::new();
     };
     vec![format!(
-        "{} of {classes} classes have no image and do not enter the mean per-class recall; first: {}",
+        "{} of {classes} {NO_IMAGE} do not enter the mean per-class recall; first: {}",
         empty.len(),
         name(first)
     )]
@@ -194,14 +237,9 @@ mod tests {
 
     #[test]
     fn the_present_classes_keep_their_names_and_order() {
-        let mut data = ClassificationData {
-            name: "x".into(),
-            images: Vec::new(),
-            labels: Labels::Single(vec![7, 2, 7, 9]),
-            classes: None,
-            templates: None,
-            notes: Vec::new(),
-        };
+        let mut data = ClassificationData::new("x", vec![], Labels::Single(vec![7, 2, 7, 9]));
+        data.notes = note_empty_classes(10, &[7, 2, 7, 9], |class| class.to_string());
+        data.notes.push("passed over: 1 × a hidden image".into());
         let names: Vec<ClassName> = (0..10).map(|c| format!("class {c}").into()).collect();
         let too_few = data.clone().keep_present_classes(&names[..9]);
         let message = too_few.unwrap_err().to_string();
@@ -211,5 +249,7 @@ mod tests {
         assert_eq!(kept, ["class 2", "class 7", "class 9"]);
         assert_eq!(data.labels, Labels::Single(vec![1, 0, 1, 2]));
         assert!(data.notes[0].contains("3 of 10"), "{:?}", data.notes);
+        assert!(data.notes[1].contains("hidden"), "{:?}", data.notes);
+        assert_eq!((data.notes.len(), data.all_classes), (2, Some(10)));
     }
 }

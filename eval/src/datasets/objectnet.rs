@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use data::Tally;
+
 use crate::datasets::folder::labelled_images;
-use crate::datasets::{ClassificationData, Labels, note_empty_classes};
+use crate::datasets::{ClassificationData, Labels, note_empty_classes, passed_over};
 use crate::error::{EvalError, Result};
 use crate::files::read_json;
 use crate::prompts::ClassName;
@@ -32,19 +34,19 @@ pub fn objectnet(root: &Path) -> Result<ClassificationData> {
         .iter()
         .enumerate()
         .map(|(class, (folder, _))| (class, images_dir.join(folder)));
-    let (images, labels) = labelled_images(name, &images_dir, folders)?;
+    let mut passed = Tally::default();
+    let (images, labels) = labelled_images(name, &images_dir, folders, &mut passed)?;
     let names: Vec<ClassName> = classes
         .iter()
         .map(|(_, label)| label.to_lowercase().into())
         .collect();
-    let notes = note_empty_classes(names.len(), &labels, |class| names[class].main().to_owned());
+    let mut notes =
+        note_empty_classes(names.len(), &labels, |class| names[class].main().to_owned());
+    notes.extend(passed_over(&passed));
     Ok(ClassificationData {
-        name: name.into(),
-        images,
-        labels: Labels::Single(labels),
         classes: Some(names),
-        templates: None,
         notes,
+        ..ClassificationData::new(name, images, Labels::Single(labels))
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every tie is broken the same way: the lower index wins.
 
+pub mod caption;
 pub mod choice;
 pub mod classification;
 pub mod retrieval;

@@ -1,5 +1,6 @@
 //! Embeddings of a split, computed once and kept on disk.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
@@ -12,6 +13,7 @@ use crate::error::{EvalError, Result};
 use crate::extract::{BadImage, Extraction, image_features};
 use crate::features::{Features, IMAGE_FEATURES, save};
 use crate::files;
+use crate::identity::Parts;
 
 /// Embeddings with their classes.
 #[derive(Debug)]
@@ -55,13 +57,13 @@ impl Labelled {
     }
 }
 
-/// A folder of embeddings. The key of an entry covers all that they depend on: the model's weights, the preprocessing,
-/// and names and sizes of the images.
+/// A folder of embeddings. The key of an entry covers all that they depend on: the model, the preprocessing, the version
+/// of this crate, and names, sizes and times of change of the images.
 #[derive(Clone, Debug)]
 pub struct FeatureCache {
     /// The folder.
     pub dir: PathBuf,
-    /// What identifies the weights: a digest of the file, or name and seed of a random model.
+    /// What identifies the model: its [`identity`](crate::identity::identity) and the precision of its towers.
     pub model: String,
 }
 
@@ -129,25 +131,53 @@ impl FeatureCache {
         encoder: &E,
         data: &ClassificationData,
     ) -> Result<String> {
-        let mut hash = Sha256::new();
+        let mut hash = Parts(Sha256::new());
         let preprocess = serde_json::to_string(encoder.preprocess().config())
             .map_err(|e| EvalError::format(&self.dir, e.to_string()))?;
-        for part in [&self.model, &preprocess, &encoder.embed_dim().to_string()] {
-            hash.update(part);
-            hash.update([0]);
+        let dim = encoder.embed_dim().to_string();
+        for part in [&self.model, &preprocess, &dim, env!("CARGO_PKG_VERSION")] {
+            hash.add(part.as_bytes());
         }
         for image in &data.images {
-            hash.update(image.name());
-            hash.update(image.len().to_le_bytes());
+            hash.add(image.absolute().name().as_bytes());
+            hash.add(&image.len().to_le_bytes());
+            hash.add(&image.changed_ns().to_le_bytes());
         }
-        let digest: String = hash
-            .finalize()
-            .iter()
-            .take(12)
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let digest = hash.finish();
         Ok(format!("{}_{digest}", data.name.replace(['/', '\\'], "_")))
     }
+}
+
+/// Refuses two parts of a data set that share images: a probe would be scored on what it was trained on.
+///
+/// # Errors
+///
+/// Says how many images are in both, and names the first.
+pub fn check_disjoint(train: &ClassificationData, test: &ClassificationData) -> Result<()> {
+    let known: HashSet<String> = train.images.iter().map(|i| i.absolute().name()).collect();
+    let mut shared = test
+        .images
+        .iter()
+        .filter(|i| known.contains(&i.absolute().name()));
+    let Some(first) = shared.next() else {
+        return Ok(());
+    };
+    let (count, name) = (
+        shared.count() + 1,
+        |data: &ClassificationData| match &*data.split {
+            "" => "the set itself".to_owned(),
+            split => format!("split `{split}`"),
+        },
+    );
+    let reason = format!(
+        "{count} of the {} images to be scored ({}) are among those to train on ({}), the first is {}; name two splits \
+         that are there",
+        test.images.len(),
+        name(test),
+        name(train),
+        first.name()
+    );
+    Err(EvalError::dataset(&test.name, reason))
 }
 
 /// A digest of a checkpoint's content, for [`FeatureCache::model`]: of a file, or of all files of a model directory.
@@ -163,4 +193,33 @@ pub fn weights_digest(path: &Path) -> Result<String> {
         std::io::copy(&mut file, &mut hash).map_err(EvalError::io(path))?;
     }
     Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::ImageRef;
+
+    #[test]
+    fn images_that_are_in_both_splits_are_refused_and_named() {
+        let data = |split: &str, paths: &[&str]| {
+            let images = paths
+                .iter()
+                .map(|path| ImageRef::File(path.into()))
+                .collect();
+            let labels = Labels::Single(vec![0; paths.len()]);
+            ClassificationData {
+                split: split.into(),
+                ..ClassificationData::new("x", images, labels)
+            }
+        };
+        let train = data("", &["d/a.jpg", "d/b.jpg"]);
+        assert!(check_disjoint(&train, &data("test", &["d/c.jpg"])).is_ok());
+        let said = check_disjoint(&train, &data("", &["d/c.jpg", "./d/b.jpg"]));
+        let said = said.unwrap_err().to_string();
+        assert!(
+            said.contains("1 of the 2 images") && said.contains("b.jpg"),
+            "{said}"
+        );
+    }
 }

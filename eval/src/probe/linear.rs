@@ -10,6 +10,8 @@ use crate::probe::permutation;
 
 const BETAS: (f32, f32) = (0.9, 0.999);
 const EPSILON: f32 = 1e-8;
+/// Rows that are classified at a time.
+const AT_ONCE: usize = 4096;
 
 /// How to train a [`Linear`].
 #[derive(Clone, Debug, PartialEq)]
@@ -70,22 +72,16 @@ impl<B: Backend> Linear<B> {
             ))
         };
         let (mut weight, mut bias) = (uniform([dim, classes]), uniform([1, classes]));
-        let inputs = rows_of::<B>(features, training.normalize, device);
-        let targets: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
-        let targets = Tensor::<B, 1, Int>::from_data(TensorData::new(targets, [rows]), device);
         let steps = training.epochs * rows.div_ceil(training.batch_size);
         let mut step = 0;
         for _ in 0..training.epochs {
             for batch in permutation(rows, &mut rng).chunks(training.batch_size) {
                 let lr = cosine(training.lr, step, steps);
                 step += 1;
-                let index: Vec<i32> = batch.iter().map(|&row| row as i32).collect();
-                let index =
-                    Tensor::<B, 1, Int>::from_data(TensorData::new(index, [batch.len()]), device);
-                let x = inputs.clone().select(0, index.clone());
-                let target = targets
-                    .clone()
-                    .select(0, index)
+                let x = rows_of::<B>(features, batch, training.normalize, device);
+                let target: Vec<i32> = batch.iter().map(|&row| labels[row] as i32).collect();
+                let target = TensorData::new(target, [batch.len()]);
+                let target = Tensor::<B, 1, Int>::from_data(target, device)
                     .one_hot::<2>(classes)
                     .float();
                 let logits = x.clone().matmul(weight.value.clone()) + bias.value.clone();
@@ -109,13 +105,16 @@ impl<B: Backend> Linear<B> {
 
     /// Logits of all rows, row-major `[rows, classes]`.
     pub fn logits(&self, features: &Features) -> Vec<f32> {
-        let inputs = rows_of::<B>(features, self.normalize, &self.weight.device());
-        let logits = inputs.matmul(self.weight.clone()) + self.bias.clone();
-        logits
-            .into_data()
-            .convert::<f32>()
-            .to_vec()
-            .expect("converted to f32")
+        let device = self.weight.device();
+        let rows: Vec<usize> = (0..features.len()).collect();
+        let mut all = Vec::with_capacity(features.len() * self.weight.dims()[1]);
+        for rows in rows.chunks(AT_ONCE) {
+            let inputs = rows_of::<B>(features, rows, self.normalize, &device);
+            let logits = inputs.matmul(self.weight.clone()) + self.bias.clone();
+            let logits = logits.into_data().convert::<f32>();
+            all.extend_from_slice(logits.as_slice::<f32>().expect("converted to f32"));
+        }
+        all
     }
 }
 
@@ -140,10 +139,16 @@ impl<B: Backend> Adam<B> {
     }
 }
 
-fn rows_of<B: Backend>(features: &Features, unit: bool, device: &B::Device) -> Tensor<B, 2> {
-    let shape = [features.len(), features.dim()];
+/// Some rows on the device: embeddings of millions of images need not fit there.
+fn rows_of<B: Backend>(
+    features: &Features,
+    rows: &[usize],
+    unit: bool,
+    device: &B::Device,
+) -> Tensor<B, 2> {
+    let shape = [rows.len(), features.dim()];
     let mut values = vec![0.0f32; shape[0] * shape[1]];
-    for (row, out) in values.chunks_exact_mut(features.dim()).enumerate() {
+    for (&row, out) in rows.iter().zip(values.chunks_exact_mut(features.dim())) {
         if unit {
             features.copy_unit_row(row, out);
         } else {

@@ -56,6 +56,14 @@ impl Templates {
         }
     }
 
+    /// The name of these templates, if they are a packaged set.
+    pub fn name(&self) -> Option<&'static str> {
+        let names = ["openai80", "laclip7", CLIPS81, "simple"];
+        names
+            .into_iter()
+            .find(|name| Self::named(name).as_ref() == Some(self))
+    }
+
     /// A packaged set by name, else a file: a JSON list, a JSON map by class name or by data set, or one template per
     /// line.
     pub fn load(name_or_path: &str, dataset: &str) -> Result<Self> {

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{label, value};
 use crate::published::Published;
-use crate::results::RunResult;
+use crate::results::{RunResult, row_names};
 
 /// Published scores shown per chart; those nearest to the runs stay.
 const PUBLISHED: usize = 14;
@@ -26,10 +26,22 @@ struct Bar {
 }
 
 /// One chart per data set and metric that has published scores.
+///
+/// Runs that chose among some of the classes only are left out: their task was another, and easier, one.
 pub(super) fn against_published(runs: &[&RunResult], published: &Published) -> Markup {
+    let runs: Vec<&RunResult> = runs
+        .iter()
+        .copied()
+        .filter(|run| !run.is_partial())
+        .collect();
+    let names: Vec<String> = row_names(&runs.iter().map(|run| (*run).clone()).collect::<Vec<_>>());
+    let runs: Vec<(&RunResult, &str)> = runs
+        .into_iter()
+        .zip(names.iter().map(String::as_str))
+        .collect();
     let mut datasets: Vec<&str> = runs
         .iter()
-        .map(|r| published.dataset_name(&r.dataset))
+        .map(|(run, _)| published.dataset_name(&run.dataset))
         .collect();
     datasets.sort_unstable();
     datasets.dedup();
@@ -37,7 +49,7 @@ pub(super) fn against_published(runs: &[&RunResult], published: &Published) -> M
         div.charts {
             @for dataset in datasets {
                 @for metric in COMPARED {
-                    @let bars = bars(runs, published, dataset, metric);
+                    @let bars = bars(&runs, published, dataset, metric);
                     @if !bars.is_empty() {
                         figure {
                             figcaption { strong { (dataset) } " · " (label(metric)) }
@@ -57,14 +69,19 @@ pub(super) fn against_published(runs: &[&RunResult], published: &Published) -> M
 }
 
 /// Highest first. Empty without runs or without published scores.
-fn bars(runs: &[&RunResult], published: &Published, dataset: &str, metric: &str) -> Vec<Bar> {
+fn bars(
+    runs: &[(&RunResult, &str)],
+    published: &Published,
+    dataset: &str,
+    metric: &str,
+) -> Vec<Bar> {
     let ours: Vec<Bar> = runs
         .iter()
-        .filter(|run| published.dataset_name(&run.dataset) == dataset)
-        .filter_map(|run| {
+        .filter(|(run, _)| published.dataset_name(&run.dataset) == dataset)
+        .filter_map(|(run, name)| {
             let score = run.metric(metric)?;
             Some(Bar {
-                name: run.model_fullname(),
+                name: name.to_string(),
                 source: "this run".into(),
                 score,
                 ours: true,

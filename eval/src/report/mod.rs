@@ -167,7 +167,7 @@ fn count(n: usize, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::images::ImageRef;
-    use crate::results::tests::run;
+    use crate::results::tests::{known_run, run};
     use crate::results::{Details, Hit, Query};
     use serde_json::json;
 
@@ -246,6 +246,25 @@ mod tests {
         ] {
             assert!(overview.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn runs_of_other_prompts_are_two_rows_and_a_part_of_the_classes_is_no_published_score() {
+        let mut runs = [
+            known_run("openai80", "abcdef01", 0.6),
+            known_run("simple", "abcdef01", 0.5),
+        ];
+        runs.iter_mut()
+            .for_each(|run| run.dataset = "imagenet1k".into());
+        let bars = |page: &str| page.matches("title=\"this run\"").count();
+        let whole = page(&runs, &[]).into_string();
+        assert!(whole.contains(" · openai80") && whole.contains(" · simple"));
+        assert_eq!(bars(&whole), 2);
+        let details = runs[1].details.as_mut().unwrap();
+        (details.classes, details.all_classes) = (12, Some(1000));
+        let part = page(&runs, &[]).into_string();
+        assert!(part.contains("12 of 1000 classes"));
+        assert_eq!(bars(&part), 1);
     }
 
     #[test]

@@ -5,21 +5,20 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 
 use super::{count, label, main_metric, value};
-use crate::results::{RunResult, metric_names};
+use crate::results::{RunResult, metric_names, row_names};
 
 /// Models against data sets, one number each, the best of a column marked.
 pub(super) fn overview(results: &[RunResult]) -> Markup {
     let column = |run: &RunResult| (run.dataset.clone(), kind(run), run.language.clone());
     let columns: BTreeSet<_> = results.iter().map(column).collect();
-    let models: BTreeSet<_> = results.iter().map(RunResult::model_fullname).collect();
+    let names = row_names(results);
+    let models: BTreeSet<_> = names.iter().cloned().collect();
     if models.len() * columns.len() < 3 {
         return html! {};
     }
     let cell = |model: &String, key: &(String, String, String)| {
-        let run = results
-            .iter()
-            .rev()
-            .find(|r| r.model_fullname() == *model && column(r) == *key)?;
+        let mut named = results.iter().zip(&names).rev();
+        let (run, _) = named.find(|(run, name)| *name == model && column(run) == *key)?;
         let metric = main_metric(run)?;
         run.metric(metric).map(|v| (metric, v))
     };
@@ -58,8 +57,16 @@ pub(super) fn overview(results: &[RunResult]) -> Markup {
     }
 }
 
-/// What tells runs on the same data set apart, beside the metric's name.
+/// What tells runs on the same data set apart, beside the metric's name. Scores among some of the classes stand in a
+/// column of their own.
 fn kind(run: &RunResult) -> String {
+    let partial = run
+        .details
+        .as_ref()
+        .and_then(|d| Some((d.classes, d.all_classes?)));
+    if let Some((classes, all)) = partial {
+        return format!("{classes} of {all} classes");
+    }
     let probe = match run.task.as_str() {
         "linear_probe" => "linear probe",
         "knn_probe" => "kNN",
@@ -75,6 +82,7 @@ fn kind(run: &RunResult) -> String {
 pub(super) fn metrics(runs: &[&RunResult]) -> Markup {
     let owned: Vec<RunResult> = runs.iter().map(|run| (*run).clone()).collect();
     let names = metric_names(&owned);
+    let rows = row_names(&owned);
     let languages: BTreeSet<_> = runs.iter().map(|run| &run.language).collect();
     html! {
         div.scroll { table {
@@ -84,9 +92,12 @@ pub(super) fn metrics(runs: &[&RunResult]) -> Markup {
                 @if languages.len() > 1 { th { "language" } }
                 @for name in &names { th.number { (label(name)) } }
             } }
-            tbody { @for run in runs { tr {
-                th { (run.dataset) }
-                td { (run.model) @if !run.pretrained.is_empty() { " " span.tag { (run.pretrained) } } }
+            tbody { @for (run, row) in runs.iter().zip(&rows) { tr {
+                th { (run.dataset) @if run.is_partial() { small { (kind(run)) } } }
+                td {
+                    (run.model) @if !run.pretrained.is_empty() { " " span.tag { (run.pretrained) } }
+                    (row.strip_prefix(&run.model_fullname()).unwrap_or_default())
+                }
                 @if languages.len() > 1 { td { (run.language) } }
                 @for name in &names {
                     @match run.metrics.get(name) {
@@ -142,7 +153,20 @@ pub(super) fn circumstances(results: &[RunResult]) -> Markup {
                         @if !details.split.is_empty() { "split " code { (details.split) } ", " }
                         (count(details.images, "image"))
                         @if details.texts > 0 { ", " (count(details.texts, "text")) }
+                        @if details.classes > 0 { ", " (details.classes) " classes" }
                         ", language " (run.language)
+                    }
+                    @if let Some(prompts) = &details.prompts {
+                        p { "prompts " (prompts.label()) ", such as “" (prompts.example) "”" }
+                    }
+                    @if let Some(from) = &details.provenance {
+                        p {
+                            code { (from.model) }
+                            @if !from.identity.is_empty() { " (" (from.identity) ")" }
+                            @if !from.precision.is_empty() { ", " (from.precision) }
+                            @if !from.backend.is_empty() { " on " (from.backend) }
+                            ", version " (from.version)
+                        }
                     }
                     @if !details.notes.is_empty() { ul { @for note in &details.notes { li { (note) } } } }
                     @if !details.bad_images.is_empty() {

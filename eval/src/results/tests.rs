@@ -111,3 +111,60 @@ fn file_names_come_from_a_template() {
     );
     assert_eq!(name, "vtab_x_openai_ViT-B-32_en_linear_probe.json");
 }
+
+/// A zero-shot run with these templates and weights.
+pub(crate) fn known_run(templates: &str, identity: &str, accuracy: f64) -> RunResult {
+    let details = Details {
+        prompts: Some(PromptsUsed {
+            name: Some(templates.into()),
+            ..PromptsUsed::default()
+        }),
+        provenance: Some(Provenance {
+            precision: "f32".into(),
+            ..Provenance::new("runs/a/model", identity)
+        }),
+        ..Details::default()
+    };
+    RunResult {
+        details: Some(details),
+        ..run(
+            "x",
+            "mine",
+            "zeroshot_classification",
+            json!({"acc1": accuracy}),
+        )
+    }
+}
+
+#[test]
+fn runs_that_differ_in_prompts_or_weights_have_names_of_their_own() {
+    let retrieval = run("y", "mine", "zeroshot_retrieval", json!({}));
+    let two_prompts = [
+        known_run("openai80", "abcdef01", 0.5),
+        known_run("simple", "abcdef01", 0.4),
+        retrieval,
+    ];
+    let expected = [
+        "mine openai · openai80",
+        "mine openai · simple",
+        "mine openai",
+    ];
+    assert_eq!(row_names(&two_prompts), expected);
+    let two_models = [
+        known_run("simple", "abcdef01", 0.5),
+        known_run("simple", "12345678", 0.4),
+    ];
+    let expected = [
+        "mine openai · weights abcdef",
+        "mine openai · weights 123456",
+    ];
+    assert_eq!(row_names(&two_models), expected);
+    let csv = to_csv(&two_models).unwrap();
+    assert_eq!(
+        csv.lines().collect::<Vec<_>>()[..2],
+        [
+            "dataset,model,pretrained,task,language,acc1,templates,precision,weights,model_fullname",
+            "x,mine,openai,zeroshot_classification,en,0.5,simple,f32,abcdef,mine openai",
+        ]
+    );
+}

@@ -81,7 +81,8 @@ pub fn retrieval<B: Backend, E: DualEncoder<B>>(
     Ok(outcome)
 }
 
-/// Ranks stored embeddings; row `i` of either table is item `i` of the data set.
+/// Ranks stored embeddings. Rows that know their images or texts are found by them, see [`Features::for_images`]; else
+/// row `i` of either table is item `i` of the data set.
 pub fn retrieval_of_features(
     data: &RetrievalData,
     images: &Features,
@@ -90,6 +91,11 @@ pub fn retrieval_of_features(
     options: &Extraction,
 ) -> Result<Outcome> {
     let scoring = scoring.into();
+    let (images, texts) = (
+        images.for_images(&data.images)?,
+        texts.for_texts(&data.texts)?,
+    );
+    let (images, texts) = (&*images, &*texts);
     let how = match scoring.ties {
         Ties::Stable => "the lower index wins",
         Ties::Optimistic => "the right one wins",

@@ -12,6 +12,7 @@ use crate::features::Features;
 use crate::metrics::classification::{Predictions, mean_average_precision};
 use crate::metrics::scores::for_each_row;
 use crate::prompts::{ClassName, Prompts};
+use crate::provenance::PromptsUsed;
 use crate::results::{Confusion, Details, Metrics};
 use crate::tasks::Outcome;
 
@@ -31,16 +32,26 @@ pub fn zero_shot<B: Backend, E: DualEncoder<B>>(
     let images = image_features(encoder, &data.images, options, device)?;
     let labels = data.labels.select(&images.kept);
     let mut outcome = classify(&images.features, &classifier, &labels, &prompts.classes)?;
-    outcome
-        .details
-        .notes
-        .splice(0..0, data.notes.iter().cloned());
+    describe(&mut outcome.details, data, prompts)?;
     outcome.details.bad_images = images.bad;
     Ok(outcome)
 }
 
-/// Classifies stored embeddings. Row `i` of `images` is image `i` of the data set; `texts` has a row for each prompt of
-/// the first class, then of the second and so on, or one row per class.
+/// What the run was made from.
+fn describe(details: &mut Details, data: &ClassificationData, prompts: &Prompts) -> Result<()> {
+    let used = PromptsUsed::of(prompts)?;
+    details.notes.splice(0..0, data.notes.iter().cloned());
+    details.split = data.split.clone();
+    details.texts = used.prompts;
+    details.classes = prompts.classes.len();
+    details.all_classes = data.all_classes;
+    details.prompts = Some(used);
+    Ok(())
+}
+
+/// Classifies stored embeddings. Rows that know their images or texts are found by them, see
+/// [`Features::for_images`]; else row `i` of `images` is image `i` of the data set, and `texts` has a row for each prompt
+/// of the first class, then of the second and so on, or one row per class.
 pub fn zero_shot_of_features(
     data: &ClassificationData,
     images: &Features,
@@ -49,10 +60,14 @@ pub fn zero_shot_of_features(
 ) -> Result<Outcome> {
     check_classes(data, prompts.classes.len())?;
     let mut ends = Vec::with_capacity(prompts.classes.len());
+    let mut sentences = Vec::new();
     for class in &prompts.classes {
-        let prompts = prompts.templates.prompts(class)?.len();
-        ends.push(ends.last().unwrap_or(&0) + prompts);
+        sentences.extend(prompts.templates.prompts(class)?);
+        ends.push(sentences.len());
     }
+    let images = images.for_images(&data.images)?;
+    let texts = texts.for_texts(&sentences)?;
+    let (images, texts) = (&*images, &*texts);
     let all = ends.last().copied().unwrap_or(0);
     if texts.len() == ends.len() {
         ends = (1..=ends.len()).collect();
@@ -68,8 +83,7 @@ pub fn zero_shot_of_features(
     texts.check_finite("text")?;
     let classifier = ensemble(texts, &ends)?;
     let mut outcome = classify(images, &classifier, &data.labels, &prompts.classes)?;
-    let notes = &mut outcome.details.notes;
-    notes.splice(0..0, data.notes.iter().cloned());
+    describe(&mut outcome.details, data, prompts)?;
     Ok(outcome)
 }
 

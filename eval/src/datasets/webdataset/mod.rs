@@ -11,7 +11,7 @@ use data::npy;
 use data::webdataset::{BenchmarkLayout, DatasetType, Member, members};
 
 use crate::datasets::retrieval::{RetrievalBuilder, RetrievalData};
-use crate::datasets::{ClassificationData, Labels, note_empty_classes};
+use crate::datasets::{ClassificationData, Labels, Split, note_empty_classes};
 use crate::error::{EvalError, Result};
 use crate::images::ImageRef;
 use crate::prompts::{ClassName, Templates};
@@ -36,17 +36,32 @@ struct Sample {
 }
 
 /// Opens a webdataset; `dataset_type.txt` decides what it is, classification if absent.
-pub fn webdataset(name: &str, root: &Path, split: &str) -> Result<WebDataset> {
-    let layout = BenchmarkLayout::read(root, split)?;
+///
+/// The split must be there: a webdataset has no other place for its shards.
+pub fn webdataset<'a>(name: &str, root: &Path, split: impl Into<Split<'a>>) -> Result<WebDataset> {
+    let split = split.into();
+    if root.is_dir() && !root.join(split.name()).is_dir() {
+        return Err(split.absent(name, root)?);
+    }
+    let layout = BenchmarkLayout::read(root, split.name())?;
     let samples = read_samples(name, &layout.shards.paths()?)?;
     match layout.dataset_type {
         DatasetType::Retrieval => captions(name, samples).map(WebDataset::Retrieval),
         DatasetType::Multilabel => {
-            multi_label(name, layout, samples).map(WebDataset::Classification)
+            let data = multi_label(name, layout, samples)?;
+            Ok(WebDataset::Classification(of_split(data, split)))
         }
         DatasetType::Classification => {
-            single_label(name, layout, samples).map(WebDataset::Classification)
+            let data = single_label(name, layout, samples)?;
+            Ok(WebDataset::Classification(of_split(data, split)))
         }
+    }
+}
+
+fn of_split(data: ClassificationData, split: Split) -> ClassificationData {
+    ClassificationData {
+        split: split.name().into(),
+        ..data
     }
 }
 
@@ -91,14 +106,11 @@ fn single_label(
             classes[class].main().to_owned()
         })
     });
-    let labels = Labels::Single(labels);
     Ok(ClassificationData {
-        name: name.into(),
-        images,
-        labels,
         classes,
         templates,
         notes,
+        ..ClassificationData::new(name, images, Labels::Single(labels))
     })
 }
 
@@ -143,12 +155,9 @@ fn multi_label(
         return Err(EvalError::dataset(name, reason));
     }
     Ok(ClassificationData {
-        name: name.into(),
-        images,
-        labels,
         classes: class_names,
         templates,
-        notes: Vec::new(),
+        ..ClassificationData::new(name, images, labels)
     })
 }
 
@@ -194,6 +203,9 @@ fn index_shard(path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
         let Some(dot) = name[name_start..].find('.').map(|dot| name_start + dot) else {
             continue;
         };
+        if dot == name_start {
+            continue; // hidden, such as `._a.jpg` of macOS
+        }
         let (key, extension) = (name[..dot].to_owned(), name[dot + 1..].to_lowercase());
         let index = *by_key.entry(key.clone()).or_insert_with(|| {
             samples.push(Sample {

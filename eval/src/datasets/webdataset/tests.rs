@@ -101,13 +101,19 @@ fn captions_and_multi_hot_labels_are_read() {
 fn what_is_missing_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
+    let said = || webdataset("x", root, "test").unwrap_err().to_string();
+    std::fs::create_dir(root.join("train")).unwrap();
     assert!(
-        webdataset("x", root, "test")
-            .unwrap_err()
-            .to_string()
-            .contains("nshards.txt")
+        said().contains("no split `test`") && said().contains(": train"),
+        "{}",
+        said()
     );
-    write_shard(&root.join("test/0.tar"), &[("a.jpg", b"x")]);
+    std::fs::create_dir(root.join("test")).unwrap();
+    assert!(said().contains("nshards.txt"), "{}", said());
+    write_shard(
+        &root.join("test/0.tar"),
+        &[("._a.jpg", b"x"), ("a.jpg", b"x")],
+    );
     std::fs::write(root.join("test/nshards.txt"), "1").unwrap();
     assert!(
         webdataset("x", root, "test")

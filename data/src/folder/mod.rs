@@ -1,13 +1,18 @@
 //! Folders of image files: one sub-folder per class, as torchvision's `ImageFolder` reads them, or
 //! a caption file beside each image, as img2dataset's `files` format has them.
 
+mod walk;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use walk::{Listed, images_below, subfolders};
+
 use crate::error::{DataError, Place};
 use crate::problem::{Problem, Problems};
+use crate::report::{CaptionCounts, SourceReport, Tally, spread};
 use crate::sample::{CaptionKind, Captions, Sample};
 use crate::source::{Source, out_of_range};
 
@@ -70,6 +75,7 @@ pub struct FolderSource {
     images: Vec<PathBuf>,
     texts: Texts,
     problems: Problems,
+    passed_over: Tally,
 }
 
 /// Where captions come from.
@@ -88,8 +94,8 @@ enum Texts {
 }
 
 impl FolderSource {
-    /// Lists the images. Links are followed; files that are no images and hidden files are passed
-    /// over.
+    /// Lists the images, see [`images_below`]; what is passed over is told by
+    /// [`reports`](Source::reports).
     ///
     /// # Errors
     ///
@@ -101,8 +107,8 @@ impl FolderSource {
             return Err(DataError::Config(what));
         }
         let root = &config.path;
-        let mut listed = Vec::new();
-        list(root, Path::new(""), 0, &mut listed)?;
+        let mut passed_over = Tally::default();
+        let listed = images_below(root, &mut passed_over)?;
         let mut problems = Problems::default();
         let (images, texts) = if listed.iter().any(|image| image.has_text) {
             let total = listed.len();
@@ -120,7 +126,7 @@ impl FolderSource {
             problems.check(&name, bad, config.max_bad)?;
             (images, Texts::Files)
         } else {
-            classes(&config, listed)?
+            classes(&config, listed, &mut passed_over)?
         };
         if images.is_empty() {
             let what = format!(
@@ -134,6 +140,7 @@ impl FolderSource {
             images,
             texts,
             problems,
+            passed_over,
         })
     }
 
@@ -149,6 +156,30 @@ impl FolderSource {
     pub fn problems(&self) -> &Problems {
         &self.problems
     }
+
+    /// The captions of an image.
+    fn captions(&self, index: usize) -> Result<Captions, DataError> {
+        let mut captions = Captions::default();
+        match &self.texts {
+            Texts::Files => {
+                let path = self.root.join(&self.images[index]).with_extension("txt");
+                let text = fs::read(&path).map_err(|error| DataError::io(&path, error))?;
+                String::from_utf8_lossy(&text)
+                    .lines()
+                    .for_each(|line| captions.push(CaptionKind::Web, line));
+                if captions.is_empty() {
+                    let what = "no caption in it; write one per line";
+                    return Err(DataError::malformed(&path, Place::Whole, what));
+                }
+            }
+            Texts::Classes {
+                captions: of_class,
+                labels,
+                ..
+            } => captions.web.clone_from(&of_class[labels[index] as usize]),
+        }
+        Ok(captions)
+    }
 }
 
 impl Source for FolderSource {
@@ -163,49 +194,44 @@ impl Source for FolderSource {
             .get(index)
             .ok_or_else(|| out_of_range(self, index))?;
         let path = self.root.join(name);
-        let read = |path: &Path| fs::read(path).map_err(|error| DataError::io(path, error));
-        let image = read(&path)?;
-        let mut captions = Captions::default();
-        let mut label = None;
-        match &self.texts {
-            Texts::Files => {
-                let path = path.with_extension("txt");
-                String::from_utf8_lossy(&read(&path)?)
-                    .lines()
-                    .for_each(|line| captions.push(CaptionKind::Web, line));
-                if captions.is_empty() {
-                    let what = "no caption in it; write one per line";
-                    return Err(DataError::malformed(&path, Place::Whole, what));
-                }
-            }
-            Texts::Classes {
-                captions: of_class,
-                labels,
-                ..
-            } => {
-                let class = labels[index] as usize;
-                captions.web.clone_from(&of_class[class]);
-                label = Some(class);
-            }
-        }
+        let image = fs::read(&path).map_err(|error| DataError::io(&path, error))?;
+        let label = match &self.texts {
+            Texts::Files => None,
+            Texts::Classes { labels, .. } => Some(labels[index] as usize),
+        };
         Ok(Sample {
             key: name.to_string_lossy().into_owned(),
             image,
-            captions,
+            captions: self.captions(index)?,
             label,
-            embedding: None,
+            embeddings: None,
         })
     }
 
     fn name(&self) -> String {
         self.root.display().to_string()
     }
+
+    fn reports(&self) -> Vec<SourceReport> {
+        let captions = spread(self.len()).map(|index| self.captions(index).unwrap_or_default());
+        let mut dropped = self.problems.by_reason();
+        dropped.extend(self.passed_over.dropped());
+        vec![SourceReport {
+            name: self.name(),
+            samples: self.len(),
+            captions: Some(CaptionCounts::of(captions)),
+            dropped,
+        }]
+    }
 }
 
 /// The images in class folders, with their classes.
-fn classes(config: &FolderConfig, listed: Vec<Listed>) -> Result<(Vec<PathBuf>, Texts), DataError> {
-    let mut folders = sorted(&config.path)?;
-    folders.retain(|name| config.path.join(name).is_dir());
+fn classes(
+    config: &FolderConfig,
+    listed: Vec<Listed>,
+    passed_over: &mut Tally,
+) -> Result<(Vec<PathBuf>, Texts), DataError> {
+    let folders = subfolders(&config.path, &mut Tally::default())?; // counted already
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     for Listed { path, .. } in listed {
         // An image that lies outside of any class has a file name only and is not found.
@@ -213,6 +239,9 @@ fn classes(config: &FolderConfig, listed: Vec<Listed>) -> Result<(Vec<PathBuf>, 
         if let Ok(label) = folders.binary_search_by(|folder| folder.as_os_str().cmp(class)) {
             images.push(path);
             labels.push(label as u32);
+        } else {
+            let first = || config.path.join(&path).display().to_string();
+            passed_over.add("an image outside of any class folder", first);
         }
     }
     let folders: Vec<String> = folders
@@ -256,52 +285,6 @@ fn class_names(path: &Path, classes: usize) -> Result<Vec<String>, DataError> {
         );
         return Err(DataError::malformed(path, Place::Whole, what));
     }
-    Ok(names)
-}
-
-/// An image below the root.
-struct Listed {
-    path: PathBuf,
-    /// Whether a `.txt` lies beside it.
-    has_text: bool,
-}
-
-/// Lists the images below `root/folder`, sorted.
-fn list(
-    root: &Path,
-    folder: &Path,
-    depth: usize,
-    images: &mut Vec<Listed>,
-) -> Result<(), DataError> {
-    let here = root.join(folder);
-    if depth > 32 {
-        let what = "folders are nested too deeply; does a link lead back up?";
-        return Err(DataError::malformed(&here, Place::Whole, what));
-    }
-    let names = sorted(&here)?;
-    for name in &names {
-        let path = folder.join(name);
-        if root.join(&path).is_dir() {
-            list(root, &path, depth + 1, images)?;
-        } else if is_image_name(name) {
-            let has_text = names.binary_search(&name.with_extension("txt")).is_ok();
-            images.push(Listed { path, has_text });
-        }
-    }
-    Ok(())
-}
-
-/// The names in a folder, sorted, without hidden ones.
-fn sorted(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let io = |error| DataError::io(folder, error);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        let name = entry.map_err(io)?.file_name();
-        if !name.to_string_lossy().starts_with('.') {
-            names.push(PathBuf::from(name));
-        }
-    }
-    names.sort();
     Ok(names)
 }
 
@@ -352,6 +335,14 @@ mod tests {
                 ("sea_dog/b.JPEG", b'0', Some(1))
             ]
         );
+        let report = source.reports()[0].to_string();
+        for said in [
+            "3 samples; in them 3 web captions",
+            "1 × a hidden image",
+            "1 × an image outside of any class folder",
+        ] {
+            assert!(report.contains(said), "{report}");
+        }
         assert_eq!(samples[0].captions.web, ["a photo of a cat"]);
         assert_eq!(samples[1].captions.web, ["a photo of a sea dog"]);
     }

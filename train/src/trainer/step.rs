@@ -472,10 +472,10 @@ mod tests {
             for options in [OPTIONS, REPLAY] {
                 let halves = ToyBatch::random(8, 5).split(&[4, 4]);
                 let parts: Vec<_> = halves.iter().map(|half| half.split(&[3, 1])).collect();
-                // Micro-batches are numbered over all replicas.
-                let numbered: Vec<_> = (0..4)
-                    .map(|number| (number, &parts[number as usize % 2][number as usize / 2]))
-                    .collect();
+                // Micro-batches are numbered over all replicas, and gathered replica by replica.
+                let numbered: Vec<_> = [(0, 0), (0, 1), (1, 0), (1, 1)]
+                    .map(|(rank, place)| ((place * 2 + rank) as u64, &parts[rank][place]))
+                    .into();
                 let want = textbook(&task, &numbered);
                 std::thread::scope(|scope| {
                     let replica = |(micro, comm): (Vec<ToyBatch>, Threads)| {

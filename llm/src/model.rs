@@ -3,16 +3,27 @@
 //! Fields carry the names of Hugging Face's state dict.
 
 use crate::config::LlamaConfig;
-use crate::nn::{Cache, Layer, RmsNorm, Rope, Rotation, projection};
+use crate::nn::{Cache, Context, Layer, RmsNorm, Rope, Rotation};
 use burn::module::Param;
 use burn::prelude::*;
 use burn::tensor::{DType, TensorData};
 use clip::Precision;
 use clip::nn::init::Init;
-use clip::nn::{Linear, linear};
+use clip::nn::{Linear, linear, lookup};
+use serde::{Deserialize, Serialize};
 
 /// Added to the score of a key that must not be seen. Finite, so that no row can become NaN.
 const MASKED: f32 = -1e9;
+
+/// Which tokens a token sees, padding apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Visibility {
+    /// Itself and earlier ones, as in generation.
+    Causal,
+    /// All.
+    Bidirectional,
+}
 
 /// A causal language model.
 #[derive(Module, Debug)]
@@ -44,6 +55,10 @@ pub struct Decoder<B: Backend> {
 pub struct Embedding<B: Backend> {
     /// `[vocab, width]`.
     pub weight: Param<Tensor<B, 2>>,
+}
+
+fn hidden_if_not(visible: bool) -> f32 {
+    if visible { 0.0 } else { MASKED }
 }
 
 impl LlamaConfig {
@@ -80,7 +95,10 @@ impl LlamaConfig {
         let untied = !self.tie_word_embeddings;
         Llama {
             model,
-            lm_head: untied.then(|| projection(width, vocab, init, device)),
+            lm_head: untied.then(|| Linear {
+                weight: init.normal([vocab, width], 0.02, device),
+                bias: None,
+            }),
         }
     }
 }
@@ -96,7 +114,7 @@ impl<B: Backend> Decoder<B> {
         let [batch, seq] = ids.dims();
         let table = self.embed_tokens.weight.val();
         let width = table.dims()[1];
-        let rows = table.select(0, ids.reshape([batch * seq]));
+        let rows = lookup(table, ids.reshape([batch * seq]));
         rows.cast(self.compute).reshape([batch, seq, width])
     }
 
@@ -130,6 +148,48 @@ impl<B: Backend> Decoder<B> {
         Some(self.bias(Tensor::from_data(visible, device)))
     }
 
+    /// What the layers need for rows that are padded on the left: a padding key is seen by no real query, and every
+    /// row's positions begin at 0 after its padding.
+    ///
+    /// # Shapes
+    ///
+    /// - lengths: tokens of each row without padding, each at most `seq`
+    pub fn context(
+        &self,
+        visibility: Visibility,
+        lengths: &[usize],
+        seq: usize,
+        device: &Device<B>,
+    ) -> Context<B> {
+        let rotation = self.rotation(0, seq, device);
+        let rotation = rotation.left_padded(lengths, device);
+        let padded = lengths.iter().any(|length| *length < seq);
+        let real = |length: usize| move |key: usize| key + length >= seq;
+        let bias = match visibility {
+            Visibility::Causal if !padded => self.causal_bias(0, seq, device),
+            Visibility::Bidirectional if !padded => None,
+            Visibility::Causal => {
+                let row = |real: &dyn Fn(usize) -> bool, query: usize| {
+                    (0..seq)
+                        .map(|key| key <= query && real(key))
+                        .collect::<Vec<_>>()
+                };
+                let rows = lengths.iter();
+                let visible = rows.flat_map(|len| (0..seq).flat_map(move |q| row(&real(*len), q)));
+                let visible = TensorData::new(visible.collect::<Vec<_>>(), [lengths.len(), seq, seq]);
+                Some(self.bias(Tensor::from_data(visible, device)))
+            }
+            // One row of keys is enough, whatever the query.
+            Visibility::Bidirectional => {
+                let row = |length: &usize| (0..seq).map(real(*length)).map(hidden_if_not);
+                let bias: Vec<f32> = lengths.iter().flat_map(row).collect();
+                let bias = TensorData::new(bias, [lengths.len(), 1, 1, seq]);
+                Some(Tensor::from_data(bias, (device, DType::F32)))
+            }
+        };
+        Context::new(rotation, bias)
+    }
+
     /// Hidden states after the final norm, of whole sequences that begin at position 0.
     ///
     /// # Shapes
@@ -139,11 +199,20 @@ impl<B: Backend> Decoder<B> {
     /// - output: `[batch, seq, width]`
     pub fn forward(&self, ids: Tensor<B, 2, Int>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
         let rotation = self.rotation(0, ids.dims()[1], &ids.device());
-        let x = self.embed(ids);
+        self.run(ids, &Context::new(rotation, bias))
+    }
+
+    /// Hidden states after the final norm.
+    ///
+    /// The same as `embed`, every one of `layers` in turn, `norm`, which may also be called one by one.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`
+    /// - output: `[batch, seq, width]`
+    pub fn run(&self, ids: Tensor<B, 2, Int>, context: &Context<B>) -> Tensor<B, 3> {
         let layers = self.layers.iter();
-        let x = layers.fold(x, |x, layer| {
-            layer.forward(x, &rotation, bias.clone(), None)
-        });
+        let x = layers.fold(self.embed(ids), |x, layer| layer.forward(x, context, None));
         self.norm.forward(x)
     }
 
@@ -161,10 +230,10 @@ impl<B: Backend> Decoder<B> {
         let (device, seq, past) = (ids.device(), ids.dims()[1], cache.len);
         assert!(past + seq <= cache.capacity(), "the cache is full");
         let rotation = self.rotation(past, seq, &device);
-        let bias = self.causal_bias(past, seq, &device);
+        let context = Context::new(rotation, self.causal_bias(past, seq, &device));
         let mut x = self.embed(ids);
         for (layer, stored) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.forward(x, &rotation, bias.clone(), Some((stored, past)));
+            x = layer.forward(x, &context, Some((stored, past)));
         }
         cache.len += seq;
         self.norm.forward(x)

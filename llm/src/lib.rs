@@ -12,6 +12,7 @@ mod encoder;
 mod error;
 mod generate;
 mod load;
+mod lora;
 mod model;
 mod nn;
 
@@ -22,7 +23,8 @@ pub use config::{LlamaConfig, RopeScaling};
 pub use encoder::{Encoder, EncoderOptions, Framing, Pooling, SEPARATOR, Template, TextRows};
 pub use error::{Error, Result};
 pub use generate::{Completion, End, GenerateOptions, Generated, Prompt, generate};
-pub use load::{Limits, LoadOptions, Pretrained};
+pub use load::{Limits, LoadOptions, Pretrained, Wrapped};
+pub use lora::LoraConfig;
 pub use model::{Decoder, Llama, Visibility};
 pub use nn::{
     Attention, Cache, Context, Dropout, Layer, LayerCache, Lora, Mlp, Projection, RmsNorm, Rope,

@@ -79,19 +79,7 @@ impl LlamaConfig {
         device: &Device<B>,
     ) -> Llama<B> {
         let (vocab, width) = (self.vocab_size, self.hidden_size);
-        let init = &mut init;
-        let model = Decoder {
-            embed_tokens: Embedding {
-                weight: init.normal([vocab, width], 0.02, device),
-            },
-            layers: (0..self.num_hidden_layers)
-                .map(|_| Layer::new(self, init, device))
-                .collect(),
-            norm: RmsNorm::new(width, self.rms_norm_eps, init, device),
-            rope: Rope::new(self),
-            group: self.group(),
-            compute: precision.compute(),
-        };
+        let model = Decoder::build(self, &mut init, precision, device);
         let untied = !self.tie_word_embeddings;
         Llama {
             model,
@@ -104,6 +92,27 @@ impl LlamaConfig {
 }
 
 impl<B: Backend> Decoder<B> {
+    pub(crate) fn build(
+        config: &LlamaConfig,
+        init: &mut Init,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Self {
+        let width = config.hidden_size;
+        Self {
+            embed_tokens: Embedding {
+                weight: init.normal([config.vocab_size, width], 0.02, device),
+            },
+            layers: (0..config.num_hidden_layers)
+                .map(|_| Layer::new(config, init, device))
+                .collect(),
+            norm: RmsNorm::new(width, config.rms_norm_eps, init, device),
+            rope: Rope::new(config),
+            group: config.group(),
+            compute: precision.compute(),
+        }
+    }
+
     /// Token vectors in the precision of the model; every layer follows it.
     ///
     /// # Shapes
@@ -176,7 +185,8 @@ impl<B: Backend> Decoder<B> {
                 };
                 let rows = lengths.iter();
                 let visible = rows.flat_map(|len| (0..seq).flat_map(move |q| row(&real(*len), q)));
-                let visible = TensorData::new(visible.collect::<Vec<_>>(), [lengths.len(), seq, seq]);
+                let visible =
+                    TensorData::new(visible.collect::<Vec<_>>(), [lengths.len(), seq, seq]);
                 Some(self.bias(Tensor::from_data(visible, device)))
             }
             // One row of keys is enough, whatever the query.

@@ -31,7 +31,8 @@ impl Pooling {
     /// - output: `[batch, width]`
     pub fn pool<B: Backend>(self, hidden: Tensor<B, 3>, rows: &TextRows) -> Tensor<B, 2> {
         let [batch, seq, _] = hidden.dims();
-        let weights = (0..batch).flat_map(|row| self.weights(rows.lengths[row], rows.own[row], seq));
+        let weights =
+            (0..batch).flat_map(|row| self.weights(rows.lengths[row], rows.own[row], seq));
         let weights = TensorData::new(weights.collect::<Vec<f32>>(), [batch, 1, seq]);
         let weights = Tensor::from_data(weights, (&hidden.device(), DType::F32));
         weights.matmul(hidden.cast(DType::F32)).squeeze_dim(1)

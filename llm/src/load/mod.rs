@@ -1,8 +1,13 @@
 //! Model directories → a model with its tokenizer.
 
+mod encoder;
 mod hugging_face;
 mod layout;
 mod meta;
+mod peft;
+
+pub(crate) use encoder::OPTIONS;
+pub use peft::Wrapped;
 
 use crate::config::LlamaConfig;
 use crate::error::{Error, Result};
@@ -15,7 +20,7 @@ use clip::Precision;
 use clip::checkpoint::{StateDict, apply_as};
 use clip::nn::init::Init;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How to load a model.
 #[derive(Debug, Clone, Copy, Default)]
@@ -125,7 +130,20 @@ pub struct Limits {
     pub max_seq_len: usize,
 }
 
+/// Whose layout a directory has, with the file that describes the architecture.
+enum Files {
+    HuggingFace(PathBuf),
+    Meta(PathBuf),
+}
+
 fn open(directory: &Path) -> Result<Contents> {
+    match files(directory)? {
+        Files::HuggingFace(config) => hugging_face::open(directory, &config),
+        Files::Meta(params) => meta::open(directory, &params),
+    }
+}
+
+fn files(directory: &Path) -> Result<Files> {
     if !directory.exists() {
         return Err(Error::format(directory, "no such directory"));
     }
@@ -137,9 +155,9 @@ fn open(directory: &Path) -> Result<Contents> {
     }
     let (theirs, metas) = (directory.join("config.json"), directory.join("params.json"));
     if theirs.is_file() {
-        hugging_face::open(directory, &theirs)
+        Ok(Files::HuggingFace(theirs))
     } else if metas.is_file() {
-        meta::open(directory, &metas)
+        Ok(Files::Meta(metas))
     } else {
         Err(Error::format(
             directory,

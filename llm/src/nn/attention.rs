@@ -17,9 +17,9 @@ pub struct Attention<B: Backend> {
     pub v_proj: Projection<B>,
     /// `[width, heads · head_dim]`.
     pub o_proj: Projection<B>,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
 }
 
 impl<B: Backend> Attention<B> {

@@ -43,7 +43,8 @@ impl<B: Backend> Projection<B> {
         };
         let (id, weight, _) = self.weight.consume();
         let (dtype, tracked) = (weight.dtype(), weight.is_require_grad());
-        let merged = weight.detach().cast(DType::F32) + lora.change().detach();
+        // `detach` would keep the mark of a leaf.
+        let merged = weight.set_require_grad(false).cast(DType::F32) + lora.change().detach();
         let merged = merged.cast(dtype).set_require_grad(tracked);
         Self {
             weight: Param::initialized(id, merged),

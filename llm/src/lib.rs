@@ -15,7 +15,9 @@ mod load;
 mod lora;
 mod model;
 mod nn;
+mod save;
 
+pub mod lm;
 pub mod sampling;
 pub mod tokenizer;
 
@@ -31,4 +33,5 @@ pub use nn::{
     Rotation,
 };
 pub use sampling::Sampling;
+pub use save::SaveOptions;
 pub use tokenizer::Tokenizer;

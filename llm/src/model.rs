@@ -263,11 +263,19 @@ impl<B: Backend> Llama<B> {
     /// - hidden: `[batch, seq, width]`, from the decoder
     /// - output: `[batch, seq, vocab]`, f32
     pub fn head(&self, hidden: Tensor<B, 3>) -> Tensor<B, 3> {
-        let table = match &self.lm_head {
+        linear(hidden, self.head_weight(), None).cast(DType::F32)
+    }
+
+    /// The matrix of the head, which may be the embedding table.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[vocab, width]`
+    pub fn head_weight(&self) -> Tensor<B, 2> {
+        match &self.lm_head {
             Some(head) => head.weight.val(),
             None => self.model.embed_tokens.weight.val(),
-        };
-        linear(hidden, table, None).cast(DType::F32)
+        }
     }
 
     /// Logits at every position of whole sequences.

@@ -8,7 +8,7 @@ use clip::checkpoint::{StateDict, read_state_dict};
 use std::path::{Path, PathBuf};
 
 /// In order of preference.
-const WEIGHTS: [&str; 4] = [
+pub(crate) const WEIGHTS: [&str; 4] = [
     "model.safetensors.index.json",
     "model.safetensors",
     "pytorch_model.bin.index.json",

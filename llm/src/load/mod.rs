@@ -7,9 +7,11 @@ mod meta;
 mod peft;
 
 pub(crate) use encoder::OPTIONS;
+pub(crate) use hugging_face::WEIGHTS;
 pub use peft::Wrapped;
 
 use crate::config::LlamaConfig;
+use crate::encoder::{Encoder, EncoderOptions};
 use crate::error::{Error, Result};
 use crate::generate::{Completion, GenerateOptions, Prompt, generate};
 use crate::model::Llama;
@@ -70,12 +72,32 @@ impl<B: Backend> Pretrained<B> {
         if options.weights == options.precision {
             model = layout::store_by_input(model);
         }
-        Ok(Self {
+        Ok(Self::new(model, tokenizer, config, device))
+    }
+
+    /// A model that was made or trained here.
+    pub fn new(
+        model: Llama<B>,
+        tokenizer: Tokenizer,
+        config: LlamaConfig,
+        device: &Device<B>,
+    ) -> Self {
+        Self {
             model,
             tokenizer,
             config,
             device: device.clone(),
-        })
+        }
+    }
+
+    /// The model without its head, as an encoder.
+    pub fn into_encoder(self, options: EncoderOptions) -> Encoder<B> {
+        Encoder {
+            model: self.model.model,
+            tokenizer: self.tokenizer,
+            config: self.config,
+            options,
+        }
     }
 
     /// Continues every text until the model ends it, one of the `stop` strings appears, or it is long enough.

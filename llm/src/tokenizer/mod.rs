@@ -1,7 +1,11 @@
 //! Text ↔ token ids: any `tokenizer.json`, and SentencePiece's `tokenizer.model`.
 
+mod save;
 mod sentence_piece;
+mod train;
 mod wire;
+
+pub use train::SPECIAL;
 
 use crate::error::{Error, Result};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! Architecture of a Llama, and `config.json` of Hugging Face.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Architecture of a [`Llama`](crate::Llama). Field names are those of Hugging Face's `LlamaConfig`.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,6 +191,75 @@ impl LlamaConfig {
         Ok(config)
     }
 
+    /// A small model to train from scratch: width 128, 4 layers, the embedding table as the head. Change the fields
+    /// for another; [`Self::init`] checks nothing, [`Self::check`] does.
+    pub fn tiny(vocab_size: usize) -> Self {
+        Self {
+            vocab_size,
+            hidden_size: 128,
+            intermediate_size: 352,
+            num_hidden_layers: 4,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 32,
+            max_position_embeddings: Some(512),
+            rms_norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            rope_scaling: RopeScaling::None,
+            tie_word_embeddings: true,
+            bos_token_id: Some(0),
+            eos_token_id: vec![1, 4], // as `Tokenizer::train` numbers the end of a text and of a turn
+        }
+    }
+
+    /// The fields of `config.json`, in the spelling that every version of transformers reads.
+    pub fn to_hugging_face(&self) -> Value {
+        let rope_scaling = match self.rope_scaling {
+            RopeScaling::None => Value::Null,
+            RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings: original,
+            } => json!({
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": low_freq_factor,
+                "high_freq_factor": high_freq_factor,
+                "original_max_position_embeddings": original as u64,
+            }),
+        };
+        let eos = match &self.eos_token_id[..] {
+            [] => Value::Null,
+            [id] => json!(id),
+            ids => json!(ids),
+        };
+        let mut fields = json!({
+            "model_type": "llama",
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "hidden_act": "silu",
+            "attention_bias": false,
+            "mlp_bias": false,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_theta": self.rope_theta,
+            "rope_scaling": rope_scaling,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "bos_token_id": self.bos_token_id,
+            "eos_token_id": eos,
+        });
+        if let Some(longest) = self.max_position_embeddings {
+            fields["max_position_embeddings"] = json!(longest);
+        }
+        fields
+    }
+
     /// Query heads that share a head of keys and values.
     pub fn group(&self) -> usize {
         self.num_attention_heads / self.num_key_value_heads
@@ -205,19 +274,33 @@ impl LlamaConfig {
         tables * self.vocab_size * width + self.num_hidden_layers * layer + width
     }
 
-    /// Refuses what no model can have.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Refuses what no model can have. The upper bounds lie far above any model that is known, and keep every product of
+    /// sizes below 2^63.
+    ///
+    /// # Errors
+    ///
+    /// Names the field and its value.
+    pub fn check(&self) -> Result<(), String> {
         let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("num_key_value_heads", self.num_key_value_heads),
-            ("head_dim", self.head_dim),
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("hidden_size", self.hidden_size, 1 << 18),
+            ("intermediate_size", self.intermediate_size, 1 << 20),
+            ("num_hidden_layers", self.num_hidden_layers, 1 << 12),
+            ("num_attention_heads", self.num_attention_heads, 1 << 12),
+            ("num_key_value_heads", self.num_key_value_heads, 1 << 12),
+            ("head_dim", self.head_dim, 1 << 12),
         ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(format!("`{name}` is 0"));
+        for (name, size, most) in sizes {
+            if size == 0 || size > most {
+                return Err(format!("`{name}` is {size}; a model has 1 to {most}"));
+            }
+        }
+        let ids = self.eos_token_id.iter().chain(&self.bos_token_id);
+        if let Some(id) = ids.copied().find(|id| *id as usize >= self.vocab_size) {
+            return Err(format!(
+                "token id {id} begins or ends texts, but `vocab_size` is {}",
+                self.vocab_size
+            ));
         }
         if !self
             .num_attention_heads
@@ -232,10 +315,10 @@ impl LlamaConfig {
             return Err(format!("`head_dim` {} is odd", self.head_dim));
         }
         let positive = |x: f64| x.is_finite() && x > 0.0;
-        if !positive(self.rope_theta) || !positive(self.rms_norm_eps) {
+        let (theta, eps) = (self.rope_theta, self.rms_norm_eps);
+        if !positive(theta) || !positive(eps) || theta > 1e15 || eps > 1.0 {
             return Err(format!(
-                "`rope_theta` {} and `rms_norm_eps` {} must be positive",
-                self.rope_theta, self.rms_norm_eps
+                "`rope_theta` {theta} must be above 0 and up to 1e15, `rms_norm_eps` {eps} above 0 and up to 1"
             ));
         }
         Ok(())
@@ -279,7 +362,6 @@ impl RopeFields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn llama() -> Value {
         json!({
@@ -301,6 +383,23 @@ mod tests {
         assert!(
             matches!(config.rope_scaling, RopeScaling::Llama3 { factor, .. } if factor == 32.0)
         );
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        for config in [
+            LlamaConfig::from_hugging_face(&llama()).unwrap(),
+            LlamaConfig::tiny(300),
+            LlamaConfig {
+                rope_scaling: RopeScaling::Linear { factor: 4.0 },
+                eos_token_id: vec![2],
+                ..LlamaConfig::tiny(300)
+            },
+        ] {
+            config.check().unwrap();
+            let again = LlamaConfig::from_hugging_face(&config.to_hugging_face());
+            assert_eq!(again.unwrap(), config);
+        }
     }
 
     #[test]
@@ -326,6 +425,19 @@ mod tests {
         assert!(refused("rope_scaling", json!({"type": "yarn"})).contains("yarn"));
         assert!(refused("rope_scaling", json!({"type": "linear"})).contains("factor"));
         assert!(refused("num_key_value_heads", json!(7)).contains("num_key_value_heads"));
+        for field in [
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "head_dim",
+        ] {
+            let message = refused(field, json!(1_u64 << 62));
+            assert!(message.contains(field), "{message}");
+            assert!(refused(field, json!(0)).contains(field));
+        }
+        assert!(refused("rms_norm_eps", json!(1e9)).contains("rms_norm_eps"));
         assert!(refused("hidden_size", json!("wide")).contains("wide"));
         assert!(refused("quantization_config", json!({})).contains("quantised"));
     }

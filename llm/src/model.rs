@@ -3,16 +3,27 @@
 //! Fields carry the names of Hugging Face's state dict.
 
 use crate::config::LlamaConfig;
-use crate::nn::{Cache, Layer, RmsNorm, Rope, Rotation, projection};
+use crate::nn::{Cache, Context, Layer, RmsNorm, Rope, Rotation};
 use burn::module::Param;
 use burn::prelude::*;
 use burn::tensor::{DType, TensorData};
 use clip::Precision;
 use clip::nn::init::Init;
-use clip::nn::{Linear, linear};
+use clip::nn::{Linear, linear, lookup};
+use serde::{Deserialize, Serialize};
 
 /// Added to the score of a key that must not be seen. Finite, so that no row can become NaN.
 const MASKED: f32 = -1e9;
+
+/// Which tokens a token sees, padding apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Visibility {
+    /// Itself and earlier ones, as in generation.
+    Causal,
+    /// All.
+    Bidirectional,
+}
 
 /// A causal language model.
 #[derive(Module, Debug)]
@@ -46,6 +57,10 @@ pub struct Embedding<B: Backend> {
     pub weight: Param<Tensor<B, 2>>,
 }
 
+fn hidden_if_not(visible: bool) -> f32 {
+    if visible { 0.0 } else { MASKED }
+}
+
 impl LlamaConfig {
     /// A model with random weights that depend on `seed` alone.
     pub fn init<B: Backend>(
@@ -64,28 +79,40 @@ impl LlamaConfig {
         device: &Device<B>,
     ) -> Llama<B> {
         let (vocab, width) = (self.vocab_size, self.hidden_size);
-        let init = &mut init;
-        let model = Decoder {
-            embed_tokens: Embedding {
-                weight: init.normal([vocab, width], 0.02, device),
-            },
-            layers: (0..self.num_hidden_layers)
-                .map(|_| Layer::new(self, init, device))
-                .collect(),
-            norm: RmsNorm::new(width, self.rms_norm_eps, init, device),
-            rope: Rope::new(self),
-            group: self.group(),
-            compute: precision.compute(),
-        };
+        let model = Decoder::build(self, &mut init, precision, device);
         let untied = !self.tie_word_embeddings;
         Llama {
             model,
-            lm_head: untied.then(|| projection(width, vocab, init, device)),
+            lm_head: untied.then(|| Linear {
+                weight: init.normal([vocab, width], 0.02, device),
+                bias: None,
+            }),
         }
     }
 }
 
 impl<B: Backend> Decoder<B> {
+    pub(crate) fn build(
+        config: &LlamaConfig,
+        init: &mut Init,
+        precision: Precision,
+        device: &Device<B>,
+    ) -> Self {
+        let width = config.hidden_size;
+        Self {
+            embed_tokens: Embedding {
+                weight: init.normal([config.vocab_size, width], 0.02, device),
+            },
+            layers: (0..config.num_hidden_layers)
+                .map(|_| Layer::new(config, init, device))
+                .collect(),
+            norm: RmsNorm::new(width, config.rms_norm_eps, init, device),
+            rope: Rope::new(config),
+            group: config.group(),
+            compute: precision.compute(),
+        }
+    }
+
     /// Token vectors in the precision of the model; every layer follows it.
     ///
     /// # Shapes
@@ -96,7 +123,7 @@ impl<B: Backend> Decoder<B> {
         let [batch, seq] = ids.dims();
         let table = self.embed_tokens.weight.val();
         let width = table.dims()[1];
-        let rows = table.select(0, ids.reshape([batch * seq]));
+        let rows = lookup(table, ids.reshape([batch * seq]));
         rows.cast(self.compute).reshape([batch, seq, width])
     }
 
@@ -130,6 +157,49 @@ impl<B: Backend> Decoder<B> {
         Some(self.bias(Tensor::from_data(visible, device)))
     }
 
+    /// What the layers need for rows that are padded on the left: a padding key is seen by no real query, and every
+    /// row's positions begin at 0 after its padding.
+    ///
+    /// # Shapes
+    ///
+    /// - lengths: tokens of each row without padding, each at most `seq`
+    pub fn context(
+        &self,
+        visibility: Visibility,
+        lengths: &[usize],
+        seq: usize,
+        device: &Device<B>,
+    ) -> Context<B> {
+        let rotation = self.rotation(0, seq, device);
+        let rotation = rotation.left_padded(lengths, device);
+        let padded = lengths.iter().any(|length| *length < seq);
+        let real = |length: usize| move |key: usize| key + length >= seq;
+        let bias = match visibility {
+            Visibility::Causal if !padded => self.causal_bias(0, seq, device),
+            Visibility::Bidirectional if !padded => None,
+            Visibility::Causal => {
+                let row = |real: &dyn Fn(usize) -> bool, query: usize| {
+                    (0..seq)
+                        .map(|key| key <= query && real(key))
+                        .collect::<Vec<_>>()
+                };
+                let rows = lengths.iter();
+                let visible = rows.flat_map(|len| (0..seq).flat_map(move |q| row(&real(*len), q)));
+                let visible =
+                    TensorData::new(visible.collect::<Vec<_>>(), [lengths.len(), seq, seq]);
+                Some(self.bias(Tensor::from_data(visible, device)))
+            }
+            // One row of keys is enough, whatever the query.
+            Visibility::Bidirectional => {
+                let row = |length: &usize| (0..seq).map(real(*length)).map(hidden_if_not);
+                let bias: Vec<f32> = lengths.iter().flat_map(row).collect();
+                let bias = TensorData::new(bias, [lengths.len(), 1, 1, seq]);
+                Some(Tensor::from_data(bias, (device, DType::F32)))
+            }
+        };
+        Context::new(rotation, bias)
+    }
+
     /// Hidden states after the final norm, of whole sequences that begin at position 0.
     ///
     /// # Shapes
@@ -139,11 +209,20 @@ impl<B: Backend> Decoder<B> {
     /// - output: `[batch, seq, width]`
     pub fn forward(&self, ids: Tensor<B, 2, Int>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
         let rotation = self.rotation(0, ids.dims()[1], &ids.device());
-        let x = self.embed(ids);
+        self.run(ids, &Context::new(rotation, bias))
+    }
+
+    /// Hidden states after the final norm.
+    ///
+    /// The same as `embed`, every one of `layers` in turn, `norm`, which may also be called one by one.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`
+    /// - output: `[batch, seq, width]`
+    pub fn run(&self, ids: Tensor<B, 2, Int>, context: &Context<B>) -> Tensor<B, 3> {
         let layers = self.layers.iter();
-        let x = layers.fold(x, |x, layer| {
-            layer.forward(x, &rotation, bias.clone(), None)
-        });
+        let x = layers.fold(self.embed(ids), |x, layer| layer.forward(x, context, None));
         self.norm.forward(x)
     }
 
@@ -161,10 +240,10 @@ impl<B: Backend> Decoder<B> {
         let (device, seq, past) = (ids.device(), ids.dims()[1], cache.len);
         assert!(past + seq <= cache.capacity(), "the cache is full");
         let rotation = self.rotation(past, seq, &device);
-        let bias = self.causal_bias(past, seq, &device);
+        let context = Context::new(rotation, self.causal_bias(past, seq, &device));
         let mut x = self.embed(ids);
         for (layer, stored) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.forward(x, &rotation, bias.clone(), Some((stored, past)));
+            x = layer.forward(x, &context, Some((stored, past)));
         }
         cache.len += seq;
         self.norm.forward(x)
@@ -184,11 +263,19 @@ impl<B: Backend> Llama<B> {
     /// - hidden: `[batch, seq, width]`, from the decoder
     /// - output: `[batch, seq, vocab]`, f32
     pub fn head(&self, hidden: Tensor<B, 3>) -> Tensor<B, 3> {
-        let table = match &self.lm_head {
+        linear(hidden, self.head_weight(), None).cast(DType::F32)
+    }
+
+    /// The matrix of the head, which may be the embedding table.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[vocab, width]`
+    pub fn head_weight(&self) -> Tensor<B, 2> {
+        match &self.lm_head {
             Some(head) => head.weight.val(),
             None => self.model.embed_tokens.weight.val(),
-        };
-        linear(hidden, table, None).cast(DType::F32)
+        }
     }
 
     /// Logits at every position of whole sequences.

@@ -1,6 +1,5 @@
 //! How weights lie in memory.
 
-use crate::model::Llama;
 use burn::module::{ModuleMapper, Param};
 use burn::prelude::*;
 use clip::checkpoint::ParamPath;
@@ -11,7 +10,7 @@ use clip::checkpoint::ParamPath;
 /// A product `x @ weightᵀ` with few rows of `x`, which is what generation consists of, then reads the weights in the
 /// order in which they lie. CPU backends would otherwise turn them around in every step. The embedding table keeps its
 /// layout, because rows are taken from it.
-pub(super) fn store_by_input<B: Backend>(model: Llama<B>) -> Llama<B> {
+pub(super) fn store_by_input<B: Backend, M: Module<B>>(model: M) -> M {
     Module::<B>::map(model, &mut ByInput(ParamPath::default()))
 }
 
@@ -33,7 +32,8 @@ impl<B: Backend> ModuleMapper<B> for ByInput {
         }
         let (id, weight, _) = param.consume();
         let tracked = weight.is_require_grad();
-        let turned = weight.detach().swap_dims(0, 1);
+        // `detach` would keep the mark of a leaf.
+        let turned = weight.set_require_grad(false).swap_dims(0, 1);
         let (len, shape) = (turned.shape().num_elements(), turned.dims());
         // A change of shape is what makes a backend write a view out.
         let turned: Tensor<B, 1> = turned.reshape([len]);

@@ -1,10 +1,17 @@
 //! Model directories → a model with its tokenizer.
 
+mod encoder;
 mod hugging_face;
 mod layout;
 mod meta;
+mod peft;
+
+pub(crate) use encoder::OPTIONS;
+pub(crate) use hugging_face::WEIGHTS;
+pub use peft::Wrapped;
 
 use crate::config::LlamaConfig;
+use crate::encoder::{Encoder, EncoderOptions};
 use crate::error::{Error, Result};
 use crate::generate::{Completion, GenerateOptions, Prompt, generate};
 use crate::model::Llama;
@@ -15,7 +22,7 @@ use clip::Precision;
 use clip::checkpoint::{StateDict, apply_as};
 use clip::nn::init::Init;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How to load a model.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,12 +72,32 @@ impl<B: Backend> Pretrained<B> {
         if options.weights == options.precision {
             model = layout::store_by_input(model);
         }
-        Ok(Self {
+        Ok(Self::new(model, tokenizer, config, device))
+    }
+
+    /// A model that was made or trained here.
+    pub fn new(
+        model: Llama<B>,
+        tokenizer: Tokenizer,
+        config: LlamaConfig,
+        device: &Device<B>,
+    ) -> Self {
+        Self {
             model,
             tokenizer,
             config,
             device: device.clone(),
-        })
+        }
+    }
+
+    /// The model without its head, as an encoder.
+    pub fn into_encoder(self, options: EncoderOptions) -> Encoder<B> {
+        Encoder {
+            model: self.model.model,
+            tokenizer: self.tokenizer,
+            config: self.config,
+            options,
+        }
     }
 
     /// Continues every text until the model ends it, one of the `stop` strings appears, or it is long enough.
@@ -125,7 +152,20 @@ pub struct Limits {
     pub max_seq_len: usize,
 }
 
+/// Whose layout a directory has, with the file that describes the architecture.
+enum Files {
+    HuggingFace(PathBuf),
+    Meta(PathBuf),
+}
+
 fn open(directory: &Path) -> Result<Contents> {
+    match files(directory)? {
+        Files::HuggingFace(config) => hugging_face::open(directory, &config),
+        Files::Meta(params) => meta::open(directory, &params),
+    }
+}
+
+fn files(directory: &Path) -> Result<Files> {
     if !directory.exists() {
         return Err(Error::format(directory, "no such directory"));
     }
@@ -137,9 +177,9 @@ fn open(directory: &Path) -> Result<Contents> {
     }
     let (theirs, metas) = (directory.join("config.json"), directory.join("params.json"));
     if theirs.is_file() {
-        hugging_face::open(directory, &theirs)
+        Ok(Files::HuggingFace(theirs))
     } else if metas.is_file() {
-        meta::open(directory, &metas)
+        Ok(Files::Meta(metas))
     } else {
         Err(Error::format(
             directory,

@@ -1,25 +1,25 @@
-use super::{LayerCache, Rotation, projection};
+use super::{Context, LayerCache, Projection};
 use crate::config::LlamaConfig;
 use burn::prelude::*;
 use burn::tensor::DType;
 use burn::tensor::activation::softmax;
 use clip::nn::init::Init;
-use clip::nn::{Linear, sdpa};
+use clip::nn::sdpa;
 
 /// Grouped-query attention: several heads of queries share one head of keys and values.
 #[derive(Module, Debug)]
 pub struct Attention<B: Backend> {
     /// `[heads · head_dim, width]`.
-    pub q_proj: Linear<B>,
+    pub q_proj: Projection<B>,
     /// `[kv_heads · head_dim, width]`.
-    pub k_proj: Linear<B>,
+    pub k_proj: Projection<B>,
     /// `[kv_heads · head_dim, width]`.
-    pub v_proj: Linear<B>,
+    pub v_proj: Projection<B>,
     /// `[width, heads · head_dim]`.
-    pub o_proj: Linear<B>,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+    pub o_proj: Projection<B>,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
 }
 
 impl<B: Backend> Attention<B> {
@@ -28,10 +28,10 @@ impl<B: Backend> Attention<B> {
         let (width, head_dim) = (config.hidden_size, config.head_dim);
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
         Self {
-            q_proj: projection(width, heads * head_dim, init, device),
-            k_proj: projection(width, kv_heads * head_dim, init, device),
-            v_proj: projection(width, kv_heads * head_dim, init, device),
-            o_proj: projection(heads * head_dim, width, init, device),
+            q_proj: Projection::new(width, heads * head_dim, init, device),
+            k_proj: Projection::new(width, kv_heads * head_dim, init, device),
+            v_proj: Projection::new(width, kv_heads * head_dim, init, device),
+            o_proj: Projection::new(heads * head_dim, width, init, device),
             heads,
             kv_heads,
             head_dim,
@@ -41,15 +41,12 @@ impl<B: Backend> Attention<B> {
     /// # Shapes
     ///
     /// - x: `[batch, seq, width]`
-    /// - bias: `[1 or batch, 1, heads / kv_heads · seq, keys]`, f32, added to the scores; see
-    ///   [`Decoder::bias`](crate::Decoder::bias)
-    /// - cache: the layer's, and how many positions it holds; `keys` counts them and the new ones
+    /// - cache: the layer's, and how many positions it holds; the bias counts them and the new ones
     /// - output: `[batch, seq, width]`
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
-        rotation: &Rotation<B>,
-        bias: Option<Tensor<B, 4>>,
+        context: &Context<B>,
         cache: Option<(&mut LayerCache<B>, usize)>,
     ) -> Tensor<B, 3> {
         let [batch, seq, _] = x.dims();
@@ -57,24 +54,26 @@ impl<B: Backend> Attention<B> {
         let split = |x: Tensor<B, 3>, heads: usize| {
             x.reshape([batch, seq, heads, dim]).swap_dims(1, 2) // [batch, heads, seq, head_dim]
         };
-        let q = rotation.apply(split(self.q_proj.forward(x.clone()), heads));
-        let k = rotation.apply(split(self.k_proj.forward(x.clone()), kv_heads));
-        let v = split(self.v_proj.forward(x), kv_heads);
+        let (rotation, bias) = (&context.rotation, context.bias.clone());
+        let dropout = context.dropout.as_ref();
+        let q = rotation.apply(split(self.q_proj.forward(x.clone(), dropout), heads));
+        let k = rotation.apply(split(self.k_proj.forward(x.clone(), dropout), kv_heads));
+        let v = split(self.v_proj.forward(x, dropout), kv_heads);
         let [k, v] = match cache {
             Some((cache, at)) => cache.extend(k, v, at),
             None => [k, v],
         };
         // The heads of a group become positions of one head, so that keys and values need not be repeated.
         let q = q.reshape([batch, kv_heads, heads / kv_heads * seq, dim]);
-        let context = match seq {
+        let seen = match seq {
             1 => attend(q, k, v, bias),
             _ => sdpa(q, k, v, bias),
         };
-        let context = context
+        let seen = seen
             .reshape([batch, heads, seq, dim])
             .swap_dims(1, 2)
             .reshape([batch, seq, heads * dim]);
-        self.o_proj.forward(context)
+        self.o_proj.forward(seen, dropout)
     }
 }
 

@@ -1,28 +1,28 @@
-use super::{Attention, LayerCache, RmsNorm, Rotation, projection};
+use super::{Attention, Context, Dropout, LayerCache, Projection, RmsNorm};
 use crate::config::LlamaConfig;
 use burn::prelude::*;
 use burn::tensor::activation::silu;
-use clip::nn::Linear;
 use clip::nn::init::Init;
 
 /// SwiGLU: `down(silu(gate(x)) · up(x))`.
 #[derive(Module, Debug)]
 pub struct Mlp<B: Backend> {
     /// `[intermediate, width]`; Meta's `w1`.
-    pub gate_proj: Linear<B>,
+    pub gate_proj: Projection<B>,
     /// `[intermediate, width]`; Meta's `w3`.
-    pub up_proj: Linear<B>,
+    pub up_proj: Projection<B>,
     /// `[width, intermediate]`; Meta's `w2`.
-    pub down_proj: Linear<B>,
+    pub down_proj: Projection<B>,
 }
 
 impl<B: Backend> Mlp<B> {
     /// # Shapes
     ///
     /// - x and output: `[batch, seq, width]`
-    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let gate = silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+    pub fn forward(&self, x: Tensor<B, 3>, dropout: Option<&Dropout>) -> Tensor<B, 3> {
+        let gate = silu(self.gate_proj.forward(x.clone(), dropout));
+        let inner = gate * self.up_proj.forward(x, dropout);
+        self.down_proj.forward(inner, dropout)
     }
 }
 
@@ -49,9 +49,9 @@ impl<B: Backend> Layer<B> {
             self_attn: Attention::new(config, init, device),
             post_attention_layernorm: norm(init),
             mlp: Mlp {
-                gate_proj: projection(width, inner, init, device),
-                up_proj: projection(width, inner, init, device),
-                down_proj: projection(inner, width, init, device),
+                gate_proj: Projection::new(width, inner, init, device),
+                up_proj: Projection::new(width, inner, init, device),
+                down_proj: Projection::new(inner, width, init, device),
             },
         }
     }
@@ -59,17 +59,16 @@ impl<B: Backend> Layer<B> {
     /// # Shapes
     ///
     /// - x and output: `[batch, seq, width]`
-    /// - bias, cache: see [`Attention::forward`]
+    /// - cache: see [`Attention::forward`]
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
-        rotation: &Rotation<B>,
-        bias: Option<Tensor<B, 4>>,
+        context: &Context<B>,
         cache: Option<(&mut LayerCache<B>, usize)>,
     ) -> Tensor<B, 3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let x = x + self.self_attn.forward(normed, rotation, bias, cache);
+        let x = x + self.self_attn.forward(normed, context, cache);
         let normed = self.post_attention_layernorm.forward(x.clone());
-        x + self.mlp.forward(normed)
+        x + self.mlp.forward(normed, context.dropout.as_ref())
     }
 }

@@ -81,12 +81,36 @@ impl RopeScaling {
 /// Turns queries and keys by their positions.
 #[derive(Debug, Clone)]
 pub struct Rotation<B: Backend> {
-    /// `[1, 1, seq, head_dim]`, f32.
+    /// `[1 or batch, 1, seq, head_dim]`, f32.
     cos: Tensor<B, 4>,
     sin: Tensor<B, 4>,
 }
 
 impl<B: Backend> Rotation<B> {
+    /// The turns of rows that are padded on the left, each of which begins at position 0 after its padding.
+    ///
+    /// # Shapes
+    ///
+    /// - self: `[1, 1, seq, head_dim]`, positions from 0 on
+    /// - lengths: one per row, each at most `seq`
+    pub fn left_padded(self, lengths: &[usize], device: &Device<B>) -> Self {
+        let [_, _, seq, dim] = self.cos.dims();
+        if lengths.iter().all(|length| *length == seq) {
+            return self;
+        }
+        let position = |length: usize| (0..seq).map(move |i| i.saturating_sub(seq - length) as i32);
+        let positions: Vec<i32> = lengths.iter().flat_map(|len| position(*len)).collect();
+        let positions = Tensor::<B, 1, Int>::from_data(positions.as_slice(), device);
+        let rows = |table: Tensor<B, 4>| {
+            let rows = table.reshape([seq, dim]).select(0, positions.clone());
+            rows.reshape([lengths.len(), 1, seq, dim])
+        };
+        Self {
+            cos: rows(self.cos),
+            sin: rows(self.sin),
+        }
+    }
+
     /// # Shapes
     ///
     /// - x: `[batch, heads, seq, head_dim]`

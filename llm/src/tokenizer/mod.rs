@@ -1,17 +1,27 @@
 //! Text ↔ token ids: any `tokenizer.json`, and SentencePiece's `tokenizer.model`.
 
+mod save;
 mod sentence_piece;
+mod train;
 mod wire;
+
+pub use train::SPECIAL;
 
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// Text ↔ token ids of one model.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
+    /// Takes all of a text for text.
     inner: tokenizers::Tokenizer,
+    /// The same with eyes for the special tokens that a text spells; made when first asked for.
+    parsing: Arc<OnceLock<tokenizers::Tokenizer>>,
     path: PathBuf,
+    /// `tokenizer_config.json`, where there is one.
+    config: Value,
     bos: Option<u32>,
     eos: Vec<u32>,
 }
@@ -59,7 +69,9 @@ impl Tokenizer {
             inner.token_to_id(token)
         };
         let (bos, eos) = (id("bos_token").or(bos), id("eos_token"));
-        Ok(Self::new(inner, path, bos, eos.into_iter().collect()))
+        let mut tokenizer = Self::new(inner, path, bos, eos.into_iter().collect());
+        tokenizer.config = named;
+        Ok(tokenizer)
     }
 
     /// Reads a SentencePiece model of Llama 1 or 2.
@@ -86,28 +98,71 @@ impl Tokenizer {
         let _ = inner.with_truncation(None);
         Self {
             inner,
+            parsing: Arc::default(),
             path: path.into(),
+            config: Value::Null,
             bos,
             eos,
         }
     }
 
-    /// Ids of a text after the id that begins one.
+    /// Ids of a text after the id that begins one. Special tokens that the text spells are text.
     ///
     /// # Errors
     ///
     /// If the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|error| {
+        let mut ids: Vec<u32> = self.bos.into_iter().collect();
+        ids.extend(self.ids(text)?);
+        Ok(ids)
+    }
+
+    /// Ids of a text alone. Special tokens that the text spells are text: what a user writes cannot end a turn.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer fails.
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        self.run(&self.inner, text)
+    }
+
+    /// Ids of a text alone, in which the names of special tokens stand for those tokens: for templates.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer fails.
+    pub fn parse(&self, text: &str) -> Result<Vec<u32>> {
+        let parsing = self.parsing.get_or_init(|| {
+            let mut parsing = self.inner.clone();
+            parsing.set_encode_special_tokens(false);
+            parsing
+        });
+        self.run(parsing, text)
+    }
+
+    fn run(&self, tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
+        let encoding = tokenizer.encode_fast(text, false).map_err(|error| {
             let text = text.chars().take(60).collect();
             let problem = format!("{}: {error}", self.path.display());
             Error::Encode { text, problem }
         })?;
-        Ok(self
-            .bos
-            .into_iter()
-            .chain(encoding.get_ids().iter().copied())
-            .collect())
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Id of a special token by its name, like `<|eot_id|>`. None for anything else, even if it is in the vocabulary.
+    pub fn special(&self, name: &str) -> Option<u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let id = self.inner.token_to_id(name)?;
+        added.get(&id).filter(|token| token.special).map(|_| id)
+    }
+
+    /// Ids of all special tokens, in order.
+    pub fn special_ids(&self) -> Vec<u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let special = added.into_iter().filter(|(_, token)| token.special);
+        let mut ids: Vec<u32> = special.map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Text of ids, without special tokens. Bytes that are no UTF-8 become replacement characters.

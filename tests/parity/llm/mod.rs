@@ -1,10 +1,13 @@
 //! Tiny Llamas against transformers. Reference: `tests/reference/llm.py` (transformers 5.23, float32, CPU).
 
+mod encoder;
 mod files;
 mod generation;
 mod logits;
+mod lora;
 mod tokenizer;
 
+use crate::fixture::{assert_close, distance};
 use burn::prelude::*;
 use burn::tensor::TensorData;
 use clip_burn::clip::checkpoint::{StateDict, read_state_dict};
@@ -23,11 +26,26 @@ fn load<B: Backend>(name: &str) -> Pretrained<B> {
     Pretrained::load(&path(name), &LoadOptions::default(), &Default::default()).unwrap()
 }
 
+/// Asserts that the largest difference is below `tolerance` times the largest entry, and says how large it is.
+#[track_caller]
+fn assert_relative(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
+    let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    println!(
+        "{what}: differs by {:.1e}",
+        distance(got, expected) / largest
+    );
+    assert_close(what, got, expected, tolerance * largest);
+}
+
 struct Fixture(StateDict);
 
 impl Fixture {
     fn read(name: &str) -> Self {
         Self(read_state_dict(&path(&format!("{name}.safetensors"))).unwrap())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some()
     }
 
     fn values(&self, name: &str) -> Vec<f32> {
@@ -48,7 +66,11 @@ impl Fixture {
     }
 
     fn ids<B: Backend>(&self) -> Tensor<B, 2, Int> {
-        let tensor = self.0.get("ids").unwrap();
+        self.ids_of("ids")
+    }
+
+    fn ids_of<B: Backend>(&self, name: &str) -> Tensor<B, 2, Int> {
+        let tensor = self.0.get(name).unwrap();
         let shape: [usize; 2] = tensor.shape().try_into().unwrap();
         let ids: Vec<i32> = tensor.values().iter().map(|id| *id as i32).collect();
         Tensor::from_data(TensorData::new(ids, shape), &Default::default())

@@ -1,0 +1,112 @@
+//! Directories → an [`Encoder`].
+
+use super::{LoadOptions, hugging_face, layout, meta, read_json};
+use crate::encoder::{Encoder, EncoderOptions, Pooling, Template};
+use crate::error::{Error, Result};
+use crate::model::Decoder;
+use crate::tokenizer::Tokenizer;
+use burn::prelude::*;
+use clip::checkpoint::apply_as;
+use clip::nn::init::Init;
+use serde::Deserialize;
+use std::path::Path;
+
+/// How texts become vectors, in directories that this crate wrote.
+pub(crate) const OPTIONS: &str = "encoder.json";
+
+/// The same in directories that LLM2Vec wrote.
+const LLM2VEC: &str = "llm2vec_config.json";
+
+#[derive(Deserialize)]
+struct Llm2Vec {
+    pooling_mode: Pooling,
+    max_length: usize,
+    #[serde(default = "yes")]
+    skip_instruction: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl<B: Backend> Encoder<B> {
+    /// Loads a directory of a language model as an encoder: a released one without a head, or any other, whose head is
+    /// left aside. Names of tensors may begin with `model.` or not.
+    ///
+    /// Without `options`, those of `encoder.json` in the directory are taken. Where there is none, the model is taken for
+    /// one of LLM2Vec's or LLM2CLIP's: pooling and length come from `llm2vec_config.json` if it is there, else mean and
+    /// 512; the template is that of Llama 3 if the tokenizer has its tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pretrained::load`](crate::Pretrained::load); and if nothing says what the template is: its presence changes
+    /// every vector.
+    pub fn load(
+        directory: &Path,
+        options: Option<EncoderOptions>,
+        load: &LoadOptions,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        let contents = match super::files(directory)? {
+            super::Files::HuggingFace(config) => hugging_face::open_encoder(directory, &config)?,
+            super::Files::Meta(params) => {
+                let mut contents = meta::open(directory, &params)?;
+                contents.weights = hugging_face::without_head(contents.weights);
+                contents
+            }
+        };
+        let options = match options {
+            Some(options) => options,
+            None => find_options(directory, &contents.tokenizer)?,
+        };
+        options.check()?;
+        let skeleton = Decoder::build(&contents.config, &mut Init::Zeros, load.precision, device);
+        let dtype = load.weights.compute();
+        let mut model = apply_as(skeleton, contents.weights, directory, dtype, device)?;
+        if load.weights == load.precision {
+            model = layout::store_by_input(model);
+        }
+        Ok(Self {
+            model,
+            tokenizer: contents.tokenizer,
+            config: contents.config,
+            options,
+        })
+    }
+}
+
+fn find_options(directory: &Path, tokenizer: &Tokenizer) -> Result<EncoderOptions> {
+    let ours = directory.join(OPTIONS);
+    if ours.is_file() {
+        return serde_json::from_value(read_json(&ours)?)
+            .map_err(|error| Error::format(&ours, error.to_string()));
+    }
+    let of_llama3 = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"];
+    if of_llama3
+        .iter()
+        .any(|name| tokenizer.special(name).is_none())
+    {
+        return Err(Error::format(
+            directory,
+            format!(
+                "no {OPTIONS}, and the tokenizer has no Llama 3 chat tokens: \
+                 say which template is written around a text"
+            ),
+        ));
+    }
+    let mut options = EncoderOptions::llm2vec(Template::llama3());
+    let theirs = directory.join(LLM2VEC);
+    if theirs.is_file() {
+        let fields: Llm2Vec = serde_json::from_value(read_json(&theirs)?)
+            .map_err(|error| Error::format(&theirs, error.to_string()))?;
+        if !fields.skip_instruction {
+            return Err(Error::format(
+                &theirs,
+                "`skip_instruction` is false: pooling over the template is not supported",
+            ));
+        }
+        options.pooling = fields.pooling_mode;
+        options.max_length = fields.max_length;
+    }
+    Ok(options)
+}

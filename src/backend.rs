@@ -167,9 +167,7 @@ pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -
         #[cfg(feature = "wgpu")]
         BackendArg::Wgpu => job.run::<burn_wgpu::WebGpu>(Default::default()),
         #[cfg(feature = "cuda")]
-        BackendArg::Cuda(index) => {
-            job.run::<burn_cuda::Cuda>(burn_cuda::CudaDevice::new(index))
-        }
+        BackendArg::Cuda(index) => job.run::<burn_cuda::Cuda>(burn_cuda::CudaDevice::new(index)),
         #[cfg(feature = "tch")]
         BackendArg::Tch(device) => job.run::<burn_tch::LibTorch>(libtorch::device(device)),
         #[allow(unreachable_patterns)]

@@ -3,7 +3,8 @@
 use super::naming::{Scheme, canonical, to_open_clip};
 use super::state_dict::StateDict;
 use super::{
-    HostTensor, apply, collect, file, hugging_face, position, read_state_dict, write_safetensors,
+    HostTensor, WeightType, apply, collect, file, hugging_face, position, read_state_dict,
+    write_safetensors_as,
 };
 use crate::config::{ImageSize, ModelConfig};
 use crate::error::{Error, Result};
@@ -183,13 +184,22 @@ impl<B: Backend> Pretrained<B> {
         })
     }
 
-    /// Writes a model directory that `open_clip.create_model('local-dir:PATH')` loads. It appears whole or not at
-    /// all.
+    /// Writes a model directory that `open_clip.create_model('local-dir:PATH')` loads, with weights in f32. It appears
+    /// whole or not at all.
     ///
     /// # Errors
     ///
     /// Refuses a directory that is not empty; names the file that could not be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.save_as(path, WeightType::F32)
+    }
+
+    /// [`Pretrained::save`] with weights rounded to another type.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pretrained::save`].
+    pub fn save_as(&self, path: &Path, dtype: WeightType) -> Result<()> {
         if path
             .read_dir()
             .is_ok_and(|mut entries| entries.next().is_some())
@@ -202,7 +212,7 @@ impl<B: Backend> Pretrained<B> {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let written = self.write_into(&partial).and_then(|()| {
+        let written = self.write_into_as(&partial, dtype).and_then(|()| {
             let _ = std::fs::remove_dir(path); // an empty one makes way
             std::fs::rename(&partial, path).map_err(Error::io(path))
         });
@@ -213,11 +223,21 @@ impl<B: Backend> Pretrained<B> {
     }
 
     /// Writes the files of a model directory into `path`, each whole or not at all, replacing those that exist.
+    /// Weights are f32.
     ///
     /// # Errors
     ///
     /// Names the file that could not be written.
     pub fn write_into(&self, path: &Path) -> Result<()> {
+        self.write_into_as(path, WeightType::F32)
+    }
+
+    /// [`Pretrained::write_into`] with weights rounded to another type. One tensor at a time is copied to the host.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pretrained::write_into`].
+    pub fn write_into_as(&self, path: &Path, dtype: WeightType) -> Result<()> {
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
         let config = &self.config;
         let dict = to_open_clip(
@@ -225,7 +245,7 @@ impl<B: Backend> Pretrained<B> {
             config.custom_text,
             config.nonscalar_logit_scale,
         );
-        write_safetensors(&path.join(WEIGHTS), &dict)?;
+        write_safetensors_as(&path.join(WEIGHTS), &dict, dtype)?;
         self.tokenizer.save(path)?;
         let json = json!({ "model_cfg": config, "preprocess_cfg": self.preprocess.config() });
         let text = serde_json::to_string_pretty(&json).expect("a config is plain data") + "\n";

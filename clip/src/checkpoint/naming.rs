@@ -108,7 +108,7 @@ pub fn to_open_clip(dict: StateDict, custom_text: bool, nonscalar_logit_scale: b
         .map(|(name, tensor)| {
             let scalar = name == "logit_scale" || name == "logit_bias";
             let tensor = if scalar && !nonscalar_logit_scale {
-                HostTensor::from_values(tensor.values(), [])
+                tensor.reshape([]).expect("one value")
             } else {
                 tensor
             };

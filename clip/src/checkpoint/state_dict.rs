@@ -87,6 +87,7 @@ impl IntoIterator for StateDict {
 
 /// Element type of a stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 #[allow(missing_docs)]
 pub enum StoredType {
     F64,
@@ -145,6 +146,8 @@ enum Content {
     Reordered(Box<HostTensor>, Arc<[usize]>),
     /// Computed on the host.
     Values(Arc<Vec<f32>>),
+    /// Fetched when asked for, from a device for example.
+    Deferred(Arc<dyn Fn() -> Vec<f32> + Send + Sync>),
 }
 
 impl HostTensor {
@@ -159,6 +162,22 @@ impl HostTensor {
         Self {
             shape,
             content: Content::Values(Arc::new(values)),
+        }
+    }
+
+    /// Values in row-major order that `read` fetches whenever they are asked for, so that a model on a device can be
+    /// written without a copy of all of it on the host.
+    ///
+    /// # Panics
+    ///
+    /// Reading panics if the number of values is not that of the shape.
+    pub fn deferred(
+        shape: impl Into<Vec<usize>>,
+        read: impl Fn() -> Vec<f32> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            shape: shape.into(),
+            content: Content::Deferred(Arc::new(read)),
         }
     }
 
@@ -215,6 +234,25 @@ impl HostTensor {
         })
     }
 
+    /// Rows of this tensor in equal parts; the opposite of [`HostTensor::concatenate`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if `parts` does not divide the first axis.
+    pub fn split(&self, parts: usize) -> Vec<Self> {
+        let mut shape = self.shape.clone();
+        assert!(shape[0].is_multiple_of(parts), "{shape:?} in {parts} parts");
+        shape[0] /= parts;
+        let len = shape.iter().product::<usize>();
+        let part = |i: usize| {
+            let whole = self.clone();
+            Self::deferred(shape.clone(), move || {
+                whole.values()[i * len..(i + 1) * len].to_vec()
+            })
+        };
+        (0..parts).map(part).collect()
+    }
+
     /// The transpose of a matrix; anything else stays as it is.
     pub fn transpose(self) -> Self {
         match self.shape[..] {
@@ -259,6 +297,8 @@ impl HostTensor {
                 range,
                 strides: row_major(&shape),
             },
+            Content::Deferred(read) => Content::Deferred(read),
+            Content::Values(values) => Content::Values(values),
             _ => Content::Values(Arc::new(self.values())),
         };
         Some(Self { shape, content })
@@ -286,7 +326,7 @@ impl HostTensor {
             Content::Concatenated(parts) => parts.iter().all(Self::is_float),
             Content::Transposed(matrix) => matrix.is_float(),
             Content::Reordered(rows, _) => rows.is_float(),
-            Content::Values(_) => true,
+            Content::Values(_) | Content::Deferred(_) => true,
         }
     }
 
@@ -294,6 +334,11 @@ impl HostTensor {
     pub fn values(&self) -> Vec<f32> {
         match &self.content {
             Content::Values(values) => values.to_vec(),
+            Content::Deferred(read) => {
+                let values = read();
+                assert_eq!(values.len(), self.len());
+                values
+            }
             Content::Concatenated(parts) => parts.iter().flat_map(Self::values).collect(),
             Content::Transposed(matrix) => transpose(&matrix.values(), &matrix.shape),
             Content::Reordered(rows, order) => {

@@ -55,7 +55,7 @@ impl ModelConfig {
         let text = self.text(compute).init(&mut init, device);
         let visual = self.vision(compute).init(&mut init, device);
         Clip {
-            visual: VisionTower::Vit(visual),
+            visual,
             text: TextTower::Transformer(text),
             logit_scale,
             logit_bias,

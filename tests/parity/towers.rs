@@ -129,7 +129,7 @@ fn writing_gives_the_names_shapes_and_values_that_were_read() {
         let fixture = Fixture::read(name);
         let config = &fixture.config;
         let ours = collect::<Flex, _>(&fixture.model::<Flex>(Precision::F32, &device));
-        let written = to_open_clip(ours, config.custom_text, config.nonscalar_logit_scale);
+        let written = to_open_clip(ours, config);
         let read = fixture.raw("model.");
         assert_eq!(
             written

@@ -3,10 +3,10 @@
 use super::naming::{Scheme, canonical, to_open_clip};
 use super::state_dict::StateDict;
 use super::{
-    HostTensor, WeightType, apply, collect, file, hugging_face, position, read_state_dict,
+    HostTensor, WeightType, apply, collect, file, hugging_face, position, read_state_dict, siglip,
     write_safetensors_as,
 };
-use crate::config::{ImageSize, ModelConfig};
+use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::infer::fitting_presets;
 use crate::model::Clip;
@@ -240,14 +240,10 @@ impl<B: Backend> Pretrained<B> {
     pub fn write_into_as(&self, path: &Path, dtype: WeightType) -> Result<()> {
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
         let config = &self.config;
-        let dict = to_open_clip(
-            collect(&self.model),
-            config.custom_text,
-            config.nonscalar_logit_scale,
-        );
+        let dict = to_open_clip(collect(&self.model), config);
         write_safetensors_as(&path.join(WEIGHTS), &dict, dtype)?;
         self.tokenizer.save(path)?;
-        let json = json!({ "model_cfg": config, "preprocess_cfg": self.preprocess.config() });
+        let json = json!({ "model_cfg": config.without_init(), "preprocess_cfg": self.preprocess.config() });
         let text = serde_json::to_string_pretty(&json).expect("a config is plain data") + "\n";
         file::write_whole(&path.join(CONFIG), text.as_bytes())
     }
@@ -284,7 +280,11 @@ fn read_configs(path: &Path) -> Result<(ModelConfig, Option<PreprocessConfig>)> 
             &read_json(&preprocessor)?,
             &preprocessor,
         )?),
-        false => None,
+        false => config
+            .vision_cfg
+            .timm_model_name
+            .is_some()
+            .then(siglip::preprocess_config),
     };
     Ok((config, preprocess))
 }
@@ -354,11 +354,8 @@ fn read_config_argument(argument: &str) -> Result<(ModelConfig, Option<Preproces
 }
 
 fn resized(mut config: ModelConfig, options: &LoadOptions) -> ModelConfig {
-    if let Some([height, width]) = options.image_size {
-        config.vision_cfg.image_size = match height == width {
-            true => ImageSize::Square(height),
-            false => ImageSize::Sides([height, width]),
-        };
+    if let Some(sides) = options.image_size {
+        config.vision_cfg.set_image_size(sides);
     }
     if let Some(length) = options.context_length {
         config.text_cfg.context_length = length;

@@ -136,6 +136,7 @@ fn read_shards(index: &Path) -> Result<StateDict> {
 
 /// Element type of weights that are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WeightType {
     /// Four bytes, exact.
     #[default]

@@ -7,7 +7,9 @@ mod hugging_face;
 mod naming;
 mod pickle;
 mod position;
+mod siglip;
 mod state_dict;
+mod timm;
 
 pub use apply::{ParamPath, apply, apply_as, collect};
 #[cfg(feature = "hub")]

@@ -234,23 +234,19 @@ impl HostTensor {
         })
     }
 
-    /// Rows of this tensor in equal parts; the opposite of [`HostTensor::concatenate`].
+    /// Some rows of this tensor; a row is what one index of the first axis gives.
     ///
     /// # Panics
     ///
-    /// Panics if `parts` does not divide the first axis.
-    pub fn split(&self, parts: usize) -> Vec<Self> {
+    /// Panics if `rows` leads past the end of the first axis.
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        assert!(rows.end <= self.shape[0], "{rows:?} of {:?}", self.shape);
         let mut shape = self.shape.clone();
-        assert!(shape[0].is_multiple_of(parts), "{shape:?} in {parts} parts");
-        shape[0] /= parts;
-        let len = shape.iter().product::<usize>();
-        let part = |i: usize| {
-            let whole = self.clone();
-            Self::deferred(shape.clone(), move || {
-                whole.values()[i * len..(i + 1) * len].to_vec()
-            })
-        };
-        (0..parts).map(part).collect()
+        shape[0] = rows.len();
+        let (whole, row) = (self.clone(), shape[1..].iter().product::<usize>());
+        Self::deferred(shape, move || {
+            whole.values()[rows.start * row..rows.end * row].to_vec()
+        })
     }
 
     /// The transpose of a matrix; anything else stays as it is.

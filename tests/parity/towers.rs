@@ -53,6 +53,10 @@ variants!(
     class_embedding,
     qk_norm,
     non_square,
+    siglip,
+    siglip2,
+    siglip_hf,
+    eva02,
 );
 
 #[test]
@@ -80,7 +84,15 @@ fn every_block_matches_open_clip() {
 #[test]
 fn a_tracked_forward_equals_an_untracked_one() {
     let device = Default::default();
-    for name in ["base", "quick_gelu", "clipa", "class_embedding", "qk_norm"] {
+    for name in [
+        "base",
+        "quick_gelu",
+        "clipa",
+        "class_embedding",
+        "qk_norm",
+        "siglip",
+        "eva02",
+    ] {
         let fixture = Fixture::read(name);
         let plain = fixture.model::<Flex>(Precision::F32, &device);
         let tracked = fixture.model::<burn::backend::Autodiff<Flex>>(Precision::F32, &device);
@@ -125,6 +137,9 @@ fn writing_gives_the_names_shapes_and_values_that_were_read() {
         "class_embedding",
         "qk_norm",
         "sin_cos",
+        "siglip",
+        "siglip2",
+        "eva02",
     ] {
         let fixture = Fixture::read(name);
         let config = &fixture.config;

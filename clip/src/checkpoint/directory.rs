@@ -1,6 +1,7 @@
 //! A model with all that is needed to use it, and the places it comes from.
 
 use super::naming::{Scheme, canonical, to_open_clip};
+use super::position::Positions;
 use super::state_dict::StateDict;
 use super::{
     HostTensor, WeightType, apply, collect, file, hugging_face, position, read_state_dict, siglip,
@@ -44,6 +45,9 @@ pub struct LoadOptions {
     pub image_size: Option<[usize; 2]>,
     /// Another context length than the checkpoint's; position embeddings are resized.
     pub context_length: Option<usize>,
+    /// A tokenizer in place of the model's own: `tokenizer.json`, `vocab.txt`, or a folder with one of them. An
+    /// architecture without weights whose tokenizer is not CLIP's needs it.
+    pub tokenizer: Option<PathBuf>,
 }
 
 pub(crate) const CONFIG: &str = "open_clip_config.json";
@@ -109,7 +113,7 @@ impl<B: Backend> Pretrained<B> {
         Ok(Self {
             model: config.init(options.seed, options.precision, device),
             preprocess: Preprocess::new(fitted(preprocess, &config)),
-            tokenizer: tokenizer(&config, None)?,
+            tokenizer: tokenizer(&config, options, None)?,
             config,
         })
     }
@@ -165,16 +169,22 @@ impl<B: Backend> Pretrained<B> {
         options: &LoadOptions,
         device: &Device<B>,
     ) -> Result<Self> {
-        position::fit(&mut dict, &config);
+        let positions = position::fit(&mut dict, &config);
         if config.init_logit_bias.is_some() && dict.get("logit_bias").is_none() {
             // Checkpoints from before the bias are used with a bias of zero, as open_clip does.
             dict.insert("logit_bias", HostTensor::from_values(vec![0.0], [1]));
         }
         let skeleton = config.build(Init::Zeros, options.precision, device);
+        let mut model = apply(skeleton, dict, weights, device)?;
+        if positions == Positions::Fixed {
+            model = model.with_fixed_positions();
+        }
+        // A bare file has its tokenizer beside it.
+        let beside = directory.or(weights.parent());
         Ok(Self {
-            model: apply(skeleton, dict, weights, device)?,
+            model,
             preprocess: Preprocess::new(fitted(preprocess, &config)),
-            tokenizer: tokenizer(&config, directory).map_err(|error| match error {
+            tokenizer: tokenizer(&config, options, beside).map_err(|error| match error {
                 Error::Tokenizer(error @ TokenizerError::Unsupported { .. }) => {
                     Error::format(directory.unwrap_or(weights), error.to_string())
                 }
@@ -371,13 +381,30 @@ fn fitted(preprocess: Option<PreprocessConfig>, config: &ModelConfig) -> Preproc
     }
 }
 
-/// The tokenizer that the configuration names.
-fn tokenizer(config: &ModelConfig, directory: Option<&Path>) -> Result<Tokenizer> {
+/// The tokenizer that the configuration names, from where the options say, or else from the folder of the model.
+fn tokenizer(
+    config: &ModelConfig,
+    options: &LoadOptions,
+    folder: Option<&Path>,
+) -> Result<Tokenizer> {
     let text_cfg = serde_json::to_value(&config.text_cfg).expect("a config is plain data");
     let text_cfg: TokenizerConfig = serde_json::from_value(text_cfg)
         .map_err(|error| Error::Config(format!("text_cfg: {error}")))?;
-    let directory = directory.unwrap_or(Path::new("."));
-    Ok(Tokenizer::from_config(&text_cfg, directory)?)
+    if let Some(path) = &options.tokenizer {
+        return Ok(Tokenizer::from_file(path, &text_cfg)?);
+    }
+    match (folder, &config.text_cfg.hf_tokenizer_name) {
+        (Some(folder), _) => Ok(Tokenizer::from_config(&text_cfg, folder)?),
+        (None, None) => Ok(Tokenizer::from_config(&text_cfg, Path::new(""))?),
+        (None, Some(name)) if name.is_empty() => {
+            Ok(Tokenizer::from_config(&text_cfg, Path::new(""))?)
+        }
+        // Whatever tokenizer.json lies in the working directory, it is not this model's.
+        (None, Some(name)) => Err(Error::NotFound(format!(
+            "the tokenizer of this architecture is `{name}`, which comes with no preset: give a tokenizer.json, a \
+             vocab.txt or a folder with one of them (`tokenizer` of the options)"
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -396,5 +423,23 @@ mod tests {
         assert_eq!(preprocess.interpolation, Interpolation::Bilinear);
         let (config, preprocess) = read_preset("ViT-B-16").unwrap();
         assert_eq!(fitted(preprocess, &config), PreprocessConfig::default());
+    }
+
+    #[test]
+    fn a_preset_never_takes_a_tokenizer_that_happens_to_lie_around() {
+        let options = LoadOptions::default();
+        let config = ModelConfig::preset("ViT-L-14-CLIPA").unwrap();
+        let message = tokenizer(&config, &options, None).unwrap_err().to_string();
+        assert!(message.contains("bert-base-uncased"), "{message}");
+        let fixture = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/tokenizer_bert"
+        );
+        let options = LoadOptions {
+            tokenizer: Some(fixture.into()),
+            ..options
+        };
+        let tokenizer = tokenizer(&config, &options, None).unwrap();
+        assert_eq!(tokenizer.context_length(), 32);
     }
 }

@@ -31,5 +31,6 @@ pub use lookup::lookup;
 pub use mlp::Mlp;
 pub use norm::{LayerNorm, l2_normalize};
 pub use patch_embed::{PatchDropout, PatchEmbed};
+pub(crate) use position::moco_table;
 pub use position::{sin_cos_2d, sin_cos_2d_moco};
 pub use rope_2d::{Rope, RopeConfig};

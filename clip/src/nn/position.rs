@@ -3,7 +3,7 @@
 ///
 /// Returns `(1 + grid²) × width` values, row by row; `width` is a multiple of four.
 pub fn sin_cos_2d(width: usize, grid: usize) -> Vec<f32> {
-    table(width, grid, width / 4)
+    table(width, [grid; 2], width / 4)
 }
 
 /// The table of MoCo v3 (Chen et al., 2021), CLIPA and CLIPS: as [`sin_cos_2d`], but the slowest wave has a period of
@@ -11,11 +11,16 @@ pub fn sin_cos_2d(width: usize, grid: usize) -> Vec<f32> {
 ///
 /// Returns `(1 + grid²) × width` values, row by row; `width` is a multiple of four and at least eight.
 pub fn sin_cos_2d_moco(width: usize, grid: usize) -> Vec<f32> {
+    moco_table(width, [grid; 2])
+}
+
+/// [`sin_cos_2d_moco`] for any number of rows and columns.
+pub(crate) fn moco_table(width: usize, grid: [usize; 2]) -> Vec<f32> {
     table(width, grid, width / 4 - 1)
 }
 
 /// Frequencies fall by 10000 in `steps` bands.
-fn table(width: usize, grid: usize, steps: usize) -> Vec<f32> {
+fn table(width: usize, [rows, columns]: [usize; 2], steps: usize) -> Vec<f32> {
     let bands = width / 4;
     let encode = |position: usize| {
         let angle = move |band: usize| position as f64 / 10_000f64.powf(band as f64 / steps as f64);
@@ -23,8 +28,8 @@ fn table(width: usize, grid: usize, steps: usize) -> Vec<f32> {
         sines.chain((0..bands).map(move |band| angle(band).cos() as f32))
     };
     let mut table = vec![0.0; width];
-    for row in 0..grid {
-        for column in 0..grid {
+    for row in 0..rows {
+        for column in 0..columns {
             table.extend(encode(column));
             table.extend(encode(row));
         }

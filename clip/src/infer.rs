@@ -2,6 +2,8 @@
 
 use crate::checkpoint::StateDict;
 use crate::config::ModelConfig;
+use crate::vision::{VisionPool, VisionTowerConfig};
+use burn::tensor::DType;
 use std::collections::BTreeSet;
 
 /// The presets whose shapes fit a checkpoint under our names. The activation cannot be seen in the weights.
@@ -18,15 +20,27 @@ pub(crate) fn fitting_presets(dict: &StateDict) -> Vec<&'static str> {
 
 #[derive(Debug, PartialEq)]
 struct Seen {
+    tower: Tower,
     width: usize,
     patch_size: usize,
-    image_size: usize,
+    /// Rows of patches; the pixels beyond the last whole patch cannot be seen.
+    grid: usize,
     layers: usize,
     patch_bias: bool,
+    ln_pre: bool,
     /// Width of a head, which only the norm of its queries shows.
     qk_norm: Option<usize>,
     text_width: usize,
     text_layers: usize,
+    context_length: usize,
+    vocab_size: usize,
+}
+
+#[derive(Debug, PartialEq)]
+enum Tower {
+    Vit,
+    SigLip,
+    Eva02,
 }
 
 impl Seen {
@@ -39,35 +53,89 @@ impl Seen {
                 .collect();
             numbers.len()
         };
+        let has = |name: &str| dict.get(name).is_some();
         let conv = shape("visual.conv1.weight")?;
-        let patch_size = conv.last().copied()?;
-        let positions = shape("visual.positional_embedding")?;
-        let grid = positions.first()?.checked_sub(1)?.isqrt();
+        let positions = *shape("visual.positional_embedding")?.first()?;
+        let prefix = usize::from(has("visual.class_embedding"));
         let norm = shape("visual.transformer.resblocks.0.attn.ln_q.weight");
+        let tokens = shape("text.token_embedding.weight")?;
+        let text_positions = *shape("text.positional_embedding")?.first()?;
         Some(Self {
+            tower: match (
+                has("visual.attn_pool.latent"),
+                has("visual.transformer.resblocks.0.attn.q_proj.weight"),
+            ) {
+                (true, _) => Tower::SigLip,
+                (_, true) => Tower::Eva02,
+                _ => Tower::Vit,
+            },
             width: conv.first().copied()?,
-            patch_size,
-            image_size: grid * patch_size,
+            patch_size: conv.last().copied()?,
+            grid: positions.checked_sub(prefix)?.isqrt(),
             layers: blocks("visual.transformer.resblocks."),
-            patch_bias: dict.get("visual.conv1.bias").is_some(),
+            patch_bias: has("visual.conv1.bias"),
+            ln_pre: has("visual.ln_pre.weight"),
             qk_norm: norm.and_then(|shape| shape.first().copied()),
-            text_width: shape("text.token_embedding.weight")?.last().copied()?,
+            text_width: tokens.last().copied()?,
             text_layers: blocks("text.transformer.resblocks."),
+            context_length: text_positions.checked_sub(usize::from(has("text.cls_emb")))?,
+            vocab_size: tokens.first().copied()?,
         })
     }
 
     fn expected(config: &ModelConfig) -> Self {
-        let (vision, text) = (&config.vision_cfg, &config.text_cfg);
-        let [image_size, _] = vision.image_size.sides();
+        let text = &config.text_cfg;
+        let vision = match config.vision(DType::F32) {
+            VisionTowerConfig::Vit(vit) => {
+                let block = vit.transformer.block;
+                Self {
+                    tower: match vit.pool {
+                        VisionPool::Map => Tower::SigLip,
+                        VisionPool::Tok | VisionPool::Avg => Tower::Vit,
+                    },
+                    grid: vit.grid()[0],
+                    width: block.width,
+                    patch_size: vit.patch_size,
+                    layers: vit.transformer.layers,
+                    patch_bias: vit.patch_bias,
+                    ln_pre: vit.ln_pre,
+                    qk_norm: block.qk_norm.then_some(block.width / block.heads),
+                    ..Self::no_tower()
+                }
+            }
+            VisionTowerConfig::Eva02(eva) => Self {
+                tower: Tower::Eva02,
+                grid: eva.grid()[0],
+                width: eva.width,
+                patch_size: eva.patch_size,
+                layers: eva.layers,
+                patch_bias: true,
+                ..Self::no_tower()
+            },
+        };
         Self {
-            width: vision.width,
-            patch_size: vision.patch_size,
-            image_size,
-            layers: vision.layers,
-            patch_bias: vision.patch_bias,
-            qk_norm: vision.qk_norm.then_some(vision.head_width),
             text_width: text.width,
             text_layers: text.layers,
+            context_length: text.context_length,
+            vocab_size: text.vocab_size,
+            ..vision
+        }
+    }
+
+    fn no_tower() -> Self {
+        Self {
+            tower: Tower::Vit,
+            width: 0,
+            patch_size: 0,
+            grid: 0,
+            layers: 0,
+            patch_bias: false,
+            ln_pre: false,
+            qk_norm: None,
+            text_width: 0,
+            text_layers: 0,
+            context_length: 0,
+            vocab_size: 0,
         }
     }
 }
@@ -75,7 +143,12 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{HostTensor, SharedBytes, StoredType};
+    use crate::checkpoint::{HostTensor, ParamPath, SharedBytes, StoredType};
+    use crate::nn::init::Init;
+    use crate::precision::Precision;
+    use burn::module::{ModuleVisitor, Param};
+    use burn::prelude::*;
+    use burn_flex::Flex;
     use std::sync::Arc;
 
     /// Tensors of these shapes that share one value.
@@ -94,8 +167,11 @@ mod tests {
     fn vit_16(width: usize) -> StateDict {
         let mut dict = shapes(&[
             ("visual.conv1.weight", &[width, 3, 16, 16]),
+            ("visual.class_embedding", &[width]),
             ("visual.positional_embedding", &[197, width]),
+            ("visual.ln_pre.weight", &[width]),
             ("text.token_embedding.weight", &[49408, 512]),
+            ("text.positional_embedding", &[77, 512]),
         ]);
         for tower in ["visual", "text"] {
             for block in 0..12 {
@@ -108,6 +184,7 @@ mod tests {
 
     fn laclip(width: usize, head: usize) -> StateDict {
         let mut dict = vit_16(width);
+        dict.remove("visual.ln_pre.weight");
         dict.insert(
             "visual.conv1.bias",
             HostTensor::from_values(vec![0.0; width], [width]),
@@ -130,7 +207,47 @@ mod tests {
 
     #[test]
     fn an_activation_cannot_be_told() {
-        let expected = ["ViT-B-16", "ViT-B-16-quickgelu"];
+        let expected = ["ViT-B-16-quickgelu", "ViT-B-16"];
         assert_eq!(fitting_presets(&vit_16(768)), expected);
+    }
+
+    /// The parameters of a preset, which nobody reads.
+    fn of_preset(name: &str) -> StateDict {
+        let config = ModelConfig::preset(name).unwrap();
+        let model = config.build::<Flex>(Init::Zeros, Precision::F32, &Default::default());
+        struct Shapes(ParamPath, Vec<(String, Vec<usize>)>);
+        impl ModuleVisitor<Flex> for Shapes {
+            fn enter_module(&mut self, name: &str, container: &str) {
+                self.0.enter(name, container);
+            }
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.0.exit();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Flex, D>>) {
+                self.1.push((self.0.join(), param.lazy_shape().to_vec()));
+            }
+        }
+        let mut found = Shapes(ParamPath::default(), Vec::new());
+        model.visit(&mut found);
+        let borrowed: Vec<_> = found
+            .1
+            .iter()
+            .map(|(n, s)| (n.as_str(), s.as_slice()))
+            .collect();
+        shapes(&borrowed)
+    }
+
+    #[test]
+    fn models_of_one_size_are_told_by_vocabulary_context_and_first_norm() {
+        for (name, expected) in [
+            ("ViT-L-14", &["ViT-L-14-quickgelu", "ViT-L-14"][..]),
+            ("ViT-L-14-CLIPS-224", &["ViT-L-14-CLIPS-224"]),
+            ("ViT-L-14-CLIPA", &["ViT-L-14-CLIPA"]),
+            ("EVA02-L-14", &["EVA02-L-14"]),
+            ("ViT-B-16-SigLIP", &["ViT-B-16-SigLIP"]),
+            ("ViT-B-16-SigLIP2", &["ViT-B-16-SigLIP2"]),
+        ] {
+            assert_eq!(fitting_presets(&of_preset(name)), expected, "{name}");
+        }
     }
 }

@@ -22,4 +22,5 @@ pub use config::{
 };
 pub use error::{Error, Result};
 pub use model::{Clip, ClipOutput};
+pub use nn::TowerInit;
 pub use precision::Precision;

@@ -55,7 +55,7 @@ impl ModelConfig {
         let text = self.text(compute).init(&mut init, device);
         let visual = self.vision(compute).init(&mut init, device);
         Clip {
-            visual: VisionTower::Vit(visual),
+            visual,
             text: TextTower::Transformer(text),
             logit_scale,
             logit_bias,
@@ -100,6 +100,18 @@ impl<B: Backend> Clip<B> {
                 .as_ref()
                 .map(|bias| bias.val().cast(DType::F32)),
         }
+    }
+
+    /// The model with the positions of its vision tower out of training.
+    pub(crate) fn with_fixed_positions(mut self) -> Self {
+        self.visual = match self.visual {
+            VisionTower::Vit(mut vit) => {
+                vit.positional_embedding = vit.positional_embedding.set_require_grad(false);
+                VisionTower::Vit(vit)
+            }
+            VisionTower::Eva02(eva) => VisionTower::Eva02(eva),
+        };
+        self
     }
 
     /// The factor on the logits, `[1]`, f32.

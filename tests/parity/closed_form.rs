@@ -32,7 +32,7 @@ pub fn sampled(values: &[f32]) -> Vec<f32> {
 /// The weights of a model, under our names.
 pub fn weights<B: Backend>(of: &Clip<B>, config: &ModelConfig) -> StateDict {
     let ours = collect::<B, _>(of);
-    let shapes = to_open_clip(ours, config.custom_text, config.nonscalar_logit_scale);
+    let shapes = to_open_clip(ours, config);
     let filled: StateDict = shapes
         .iter()
         .map(|(name, tensor)| (name.to_string(), weight(name, tensor.shape())))

@@ -55,7 +55,11 @@ pub fn training<B: AutodiffBackend>(
     let mut differences = Vec::new();
     for step in 0..3 {
         let out = model.forward(fixture.image(device), fixture.ids(device));
-        let loss = loss::contrastive(out.image_features, out.text_features, out.logit_scale);
+        let (image, text, scale) = (out.image_features, out.text_features, out.logit_scale);
+        let loss = match out.logit_bias {
+            Some(bias) => loss::sigmoid(image, text, scale, bias),
+            None => loss::contrastive(image, text, scale),
+        };
         let name = format!("loss.{step}");
         differences.push(Difference {
             largest: distance(&host(loss.clone().inner()), &fixture.values(&name)),

@@ -59,6 +59,10 @@ variants!(
     class_embedding,
     qk_norm,
     non_square,
+    siglip,
+    siglip2,
+    siglip_hf,
+    eva02,
 );
 
 #[test]
@@ -86,7 +90,15 @@ fn every_block_matches_open_clip() {
 #[test]
 fn a_tracked_forward_equals_an_untracked_one() {
     let device = Default::default();
-    for name in ["base", "quick_gelu", "clipa", "class_embedding", "qk_norm"] {
+    for name in [
+        "base",
+        "quick_gelu",
+        "clipa",
+        "class_embedding",
+        "qk_norm",
+        "siglip",
+        "eva02",
+    ] {
         let fixture = Fixture::read(name);
         let plain = fixture.model::<Flex>(Precision::F32, &device);
         let tracked = fixture.model::<burn::backend::Autodiff<Flex>>(Precision::F32, &device);
@@ -131,11 +143,14 @@ fn writing_gives_the_names_shapes_and_values_that_were_read() {
         "class_embedding",
         "qk_norm",
         "sin_cos",
+        "siglip",
+        "siglip2",
+        "eva02",
     ] {
         let fixture = Fixture::read(name);
         let config = &fixture.config;
         let ours = collect::<Flex, _>(&fixture.model::<Flex>(Precision::F32, &device));
-        let written = to_open_clip(ours, config.custom_text, config.nonscalar_logit_scale);
+        let written = to_open_clip(ours, config);
         let read = fixture.raw("model.");
         assert_eq!(
             written

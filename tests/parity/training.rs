@@ -8,6 +8,15 @@ use clip_burn::clip::Precision;
 
 /// Of gradients and weights, relative to the largest value of the tensor: single entries near zero carry only rounding.
 const TOLERANCE: f32 = 1e-5;
+/// The fixtures with gradients.
+const TRAINED: [&str; 6] = [
+    "base",
+    "quick_gelu",
+    "clipa",
+    "siglip",
+    "siglip_hf",
+    "eva02",
+];
 /// Of the losses, absolute.
 const LOSS_TOLERANCE: f32 = 2e-5;
 
@@ -32,14 +41,14 @@ where
 
 #[test]
 fn gradients_and_three_adamw_steps_match_pytorch_on_flex() {
-    for name in ["base", "quick_gelu", "clipa"] {
+    for name in TRAINED {
         three_steps_match_pytorch::<Flex>(name);
     }
 }
 
 #[test]
 fn gradients_and_three_adamw_steps_match_pytorch_on_ndarray() {
-    for name in ["base", "quick_gelu", "clipa"] {
+    for name in TRAINED {
         three_steps_match_pytorch::<NdArray>(name);
     }
 }
@@ -55,7 +64,7 @@ fn gradients_and_three_adamw_steps_match_pytorch_on_tch() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn gradients_and_three_adamw_steps_match_pytorch_on_wgpu() {
-    for name in ["base", "quick_gelu", "clipa"] {
+    for name in TRAINED {
         three_steps_match_pytorch::<burn_wgpu::WebGpu>(name);
     }
 }

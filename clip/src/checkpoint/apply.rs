@@ -36,7 +36,8 @@ impl ParamPath {
     }
 }
 
-/// The parameters of a module as a state dict of f32 tensors, named by their paths.
+/// The parameters of a module as a state dict of f32 tensors, named by their paths. The values stay on the device
+/// until they are read; they are those of now, whatever becomes of the module.
 pub fn collect<B: Backend, M: Module<B>>(module: &M) -> StateDict {
     struct Collect(ParamPath, StateDict);
     impl<B: Backend> ModuleVisitor<B> for Collect {
@@ -49,13 +50,12 @@ pub fn collect<B: Backend, M: Module<B>>(module: &M) -> StateDict {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
             let tensor = param.val();
             let shape = tensor.dims();
-            let values = tensor
-                .into_data()
-                .convert::<f32>()
-                .into_vec()
-                .expect("converted to f32");
+            let read = move || {
+                let data = tensor.clone().into_data().convert::<f32>();
+                data.into_vec().expect("converted to f32")
+            };
             self.1
-                .insert(self.0.join(), HostTensor::from_values(values, shape));
+                .insert(self.0.join(), HostTensor::deferred(shape, read));
         }
     }
     let mut collect = Collect(ParamPath::default(), StateDict::default());

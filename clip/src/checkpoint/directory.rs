@@ -1,11 +1,13 @@
 //! A model with all that is needed to use it, and the places it comes from.
 
 use super::naming::{Scheme, canonical, open_clip_name, to_open_clip};
+use super::position::Positions;
 use super::state_dict::StateDict;
 use super::{
-    HostTensor, apply, collect, file, hugging_face, position, read_state_dict, write_safetensors,
+    HostTensor, WeightType, apply, collect, file, hugging_face, position, read_state_dict, siglip,
+    write_safetensors_as,
 };
-use crate::config::{ImageSize, ModelConfig};
+use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::infer::fitting_presets;
 use crate::model::Clip;
@@ -43,6 +45,9 @@ pub struct LoadOptions {
     pub image_size: Option<[usize; 2]>,
     /// Another context length than the checkpoint's; position embeddings are resized.
     pub context_length: Option<usize>,
+    /// A tokenizer in place of the model's own: `tokenizer.json`, `vocab.txt`, or a folder with one of them. An
+    /// architecture without weights whose tokenizer is not CLIP's needs it.
+    pub tokenizer: Option<PathBuf>,
 }
 
 pub(crate) const CONFIG: &str = "open_clip_config.json";
@@ -108,7 +113,7 @@ impl<B: Backend> Pretrained<B> {
         Ok(Self {
             model: config.init(options.seed, options.precision, device),
             preprocess: Preprocess::new(fitted(preprocess, &config)),
-            tokenizer: tokenizer(&config, None)?,
+            tokenizer: tokenizer(&config, options, None)?,
             config,
         })
     }
@@ -164,16 +169,22 @@ impl<B: Backend> Pretrained<B> {
         options: &LoadOptions,
         device: &Device<B>,
     ) -> Result<Self> {
-        position::fit(&mut dict, &config);
+        let positions = position::fit(&mut dict, &config);
         if config.init_logit_bias.is_some() && dict.get("logit_bias").is_none() {
             // Checkpoints from before the bias are used with a bias of zero, as open_clip does.
             dict.insert("logit_bias", HostTensor::from_values(vec![0.0], [1]));
         }
         let skeleton = config.build(Init::Zeros, options.precision, device);
+        let mut model = apply(skeleton, dict, weights, device)?;
+        if positions == Positions::Fixed {
+            model = model.with_fixed_positions();
+        }
+        // A bare file has its tokenizer beside it.
+        let beside = directory.or(weights.parent());
         Ok(Self {
-            model: apply(skeleton, dict, weights, device)?,
+            model,
             preprocess: Preprocess::new(fitted(preprocess, &config)),
-            tokenizer: tokenizer(&config, directory).map_err(|error| match error {
+            tokenizer: tokenizer(&config, options, beside).map_err(|error| match error {
                 Error::Tokenizer(error @ TokenizerError::Unsupported { .. }) => {
                     Error::format(directory.unwrap_or(weights), error.to_string())
                 }
@@ -183,13 +194,22 @@ impl<B: Backend> Pretrained<B> {
         })
     }
 
-    /// Writes a model directory that `open_clip.create_model('local-dir:PATH')` loads. It appears whole or not at
-    /// all.
+    /// Writes a model directory that `open_clip.create_model('local-dir:PATH')` loads, with weights in f32. It appears
+    /// whole or not at all.
     ///
     /// # Errors
     ///
     /// Refuses a directory that is not empty; names the file that could not be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.save_as(path, WeightType::F32)
+    }
+
+    /// [`Pretrained::save`] with weights rounded to another type.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pretrained::save`].
+    pub fn save_as(&self, path: &Path, dtype: WeightType) -> Result<()> {
         if path
             .read_dir()
             .is_ok_and(|mut entries| entries.next().is_some())
@@ -202,7 +222,7 @@ impl<B: Backend> Pretrained<B> {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let written = self.write_into(&partial).and_then(|()| {
+        let written = self.write_into_as(&partial, dtype).and_then(|()| {
             let _ = std::fs::remove_dir(path); // an empty one makes way
             std::fs::rename(&partial, path).map_err(Error::io(path))
         });
@@ -213,28 +233,35 @@ impl<B: Backend> Pretrained<B> {
     }
 
     /// File and name under which [`write_into`](Self::write_into) stores the values of a parameter, given by its path in
-    /// the model.
-    pub fn exported_name(&self, parameter: &str) -> (String, String) {
-        let tensor = open_clip_name(parameter, self.config.custom_text);
-        (WEIGHTS.to_string(), tensor.to_string())
+    /// the model. `None` for towers of timm, whose names follow other rules.
+    pub fn exported_name(&self, parameter: &str) -> Option<(String, String)> {
+        let tensor = open_clip_name(parameter, self.config.custom_text).to_string();
+        let ours = self.config.vision_cfg.timm_model_name.is_none();
+        ours.then(|| (WEIGHTS.to_string(), tensor))
     }
 
     /// Writes the files of a model directory into `path`, each whole or not at all, replacing those that exist.
+    /// Weights are f32.
     ///
     /// # Errors
     ///
     /// Names the file that could not be written.
     pub fn write_into(&self, path: &Path) -> Result<()> {
+        self.write_into_as(path, WeightType::F32)
+    }
+
+    /// [`Pretrained::write_into`] with weights rounded to another type. One tensor at a time is copied to the host.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pretrained::write_into`].
+    pub fn write_into_as(&self, path: &Path, dtype: WeightType) -> Result<()> {
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
         let config = &self.config;
-        let dict = to_open_clip(
-            collect(&self.model),
-            config.custom_text,
-            config.nonscalar_logit_scale,
-        );
-        write_safetensors(&path.join(WEIGHTS), &dict)?;
+        let dict = to_open_clip(collect(&self.model), config);
+        write_safetensors_as(&path.join(WEIGHTS), &dict, dtype)?;
         self.tokenizer.save(path)?;
-        let json = json!({ "model_cfg": config, "preprocess_cfg": self.preprocess.config() });
+        let json = json!({ "model_cfg": config.without_init(), "preprocess_cfg": self.preprocess.config() });
         let text = serde_json::to_string_pretty(&json).expect("a config is plain data") + "\n";
         file::write_whole(&path.join(CONFIG), text.as_bytes())
     }
@@ -271,7 +298,11 @@ fn read_configs(path: &Path) -> Result<(ModelConfig, Option<PreprocessConfig>)> 
             &read_json(&preprocessor)?,
             &preprocessor,
         )?),
-        false => None,
+        false => config
+            .vision_cfg
+            .timm_model_name
+            .is_some()
+            .then(siglip::preprocess_config),
     };
     Ok((config, preprocess))
 }
@@ -341,11 +372,8 @@ fn read_config_argument(argument: &str) -> Result<(ModelConfig, Option<Preproces
 }
 
 fn resized(mut config: ModelConfig, options: &LoadOptions) -> ModelConfig {
-    if let Some([height, width]) = options.image_size {
-        config.vision_cfg.image_size = match height == width {
-            true => ImageSize::Square(height),
-            false => ImageSize::Sides([height, width]),
-        };
+    if let Some(sides) = options.image_size {
+        config.vision_cfg.set_image_size(sides);
     }
     if let Some(length) = options.context_length {
         config.text_cfg.context_length = length;
@@ -361,13 +389,30 @@ fn fitted(preprocess: Option<PreprocessConfig>, config: &ModelConfig) -> Preproc
     }
 }
 
-/// The tokenizer that the configuration names.
-fn tokenizer(config: &ModelConfig, directory: Option<&Path>) -> Result<Tokenizer> {
+/// The tokenizer that the configuration names, from where the options say, or else from the folder of the model.
+fn tokenizer(
+    config: &ModelConfig,
+    options: &LoadOptions,
+    folder: Option<&Path>,
+) -> Result<Tokenizer> {
     let text_cfg = serde_json::to_value(&config.text_cfg).expect("a config is plain data");
     let text_cfg: TokenizerConfig = serde_json::from_value(text_cfg)
         .map_err(|error| Error::Config(format!("text_cfg: {error}")))?;
-    let directory = directory.unwrap_or(Path::new("."));
-    Ok(Tokenizer::from_config(&text_cfg, directory)?)
+    if let Some(path) = &options.tokenizer {
+        return Ok(Tokenizer::from_file(path, &text_cfg)?);
+    }
+    match (folder, &config.text_cfg.hf_tokenizer_name) {
+        (Some(folder), _) => Ok(Tokenizer::from_config(&text_cfg, folder)?),
+        (None, None) => Ok(Tokenizer::from_config(&text_cfg, Path::new(""))?),
+        (None, Some(name)) if name.is_empty() => {
+            Ok(Tokenizer::from_config(&text_cfg, Path::new(""))?)
+        }
+        // Whatever tokenizer.json lies in the working directory, it is not this model's.
+        (None, Some(name)) => Err(Error::NotFound(format!(
+            "the tokenizer of this architecture is `{name}`, which comes with no preset: give a tokenizer.json, a \
+             vocab.txt or a folder with one of them (`tokenizer` of the options)"
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -386,5 +431,23 @@ mod tests {
         assert_eq!(preprocess.interpolation, Interpolation::Bilinear);
         let (config, preprocess) = read_preset("ViT-B-16").unwrap();
         assert_eq!(fitted(preprocess, &config), PreprocessConfig::default());
+    }
+
+    #[test]
+    fn a_preset_never_takes_a_tokenizer_that_happens_to_lie_around() {
+        let options = LoadOptions::default();
+        let config = ModelConfig::preset("ViT-L-14-CLIPA").unwrap();
+        let message = tokenizer(&config, &options, None).unwrap_err().to_string();
+        assert!(message.contains("bert-base-uncased"), "{message}");
+        let fixture = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/tokenizer_bert"
+        );
+        let options = LoadOptions {
+            tokenizer: Some(fixture.into()),
+            ..options
+        };
+        let tokenizer = tokenizer(&config, &options, None).unwrap();
+        assert_eq!(tokenizer.context_length(), 32);
     }
 }

@@ -3,11 +3,14 @@
 use super::pickle;
 use super::state_dict::{HostTensor, SharedBytes, StateDict, StoredType, require_floats};
 use crate::error::{Error, Result};
+use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -131,35 +134,91 @@ fn read_shards(index: &Path) -> Result<StateDict> {
     Ok(dict)
 }
 
+/// Element type of weights that are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WeightType {
+    /// Four bytes, exact.
+    #[default]
+    F32,
+    /// Two bytes: 8 bits of precision, the range of f32.
+    Bf16,
+    /// Two bytes: 11 bits of precision; values beyond 65504 become infinite.
+    F16,
+}
+
+impl WeightType {
+    fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::Bf16 => "BF16",
+            Self::F16 => "F16",
+        }
+    }
+
+    fn encode(self, values: &[f32], out: &mut Vec<u8>) {
+        out.clear();
+        match self {
+            Self::F32 => out.extend(values.iter().flat_map(|x| x.to_le_bytes())),
+            Self::Bf16 => out.extend(values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes())),
+            Self::F16 => out.extend(values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes())),
+        }
+    }
+}
+
 /// Writes a safetensors file that appears whole or not at all. All values are f32.
 ///
 /// # Errors
 ///
 /// Names the file that could not be written.
 pub fn write_safetensors(path: &Path, dict: &StateDict) -> Result<()> {
-    let values: Vec<(String, Vec<usize>, Vec<u8>)> = dict
-        .iter()
-        .map(|(name, tensor)| {
-            let bytes = tensor
-                .values()
-                .iter()
-                .flat_map(|x| x.to_le_bytes())
-                .collect();
-            (name.to_string(), tensor.shape().to_vec(), bytes)
-        })
-        .collect();
-    let views = values.iter().map(|(name, shape, bytes)| {
-        let view = safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), bytes);
-        (
-            name.as_str(),
-            view.expect("the bytes are those of the shape"),
-        )
-    });
+    write_safetensors_as(path, dict, WeightType::F32)
+}
+
+/// [`write_safetensors`] with values of another type, rounded to it. One tensor at a time is in memory, besides what
+/// `dict` itself holds.
+///
+/// # Errors
+///
+/// Names the file that could not be written.
+pub fn write_safetensors_as(path: &Path, dict: &StateDict, dtype: WeightType) -> Result<()> {
+    let header = safetensors_header(dict, dtype);
+    write_whole_by(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        let mut bytes = Vec::new();
+        for (_, tensor) in dict.iter() {
+            dtype.encode(&tensor.values(), &mut bytes);
+            file.write_all(&bytes)?;
+        }
+        Ok(())
+    })
+}
+
+/// The JSON in front of the values, padded to a multiple of eight bytes. All tensors have one type, so the order of
+/// their names is also the format's order by alignment.
+fn safetensors_header(dict: &StateDict, dtype: WeightType) -> String {
+    let mut start = 0;
     // Readers in Python look for this mark of the layout.
-    let metadata = Some([("format".to_string(), "pt".to_string())].into());
-    let bytes = safetensors::serialize(views, metadata)
-        .map_err(|error| Error::format(path, error.to_string()))?;
-    write_whole(path, &bytes)
+    let mut header = Map::from_iter([("__metadata__".to_string(), json!({"format": "pt"}))]);
+    for (name, tensor) in dict.iter() {
+        let end = start + tensor.len() * dtype.size();
+        let entry =
+            json!({"dtype": dtype.name(), "shape": tensor.shape(), "data_offsets": [start, end]});
+        header.insert(name.to_string(), entry);
+        start = end;
+    }
+    let mut header = Value::Object(header).to_string();
+    let padded = header.len().next_multiple_of(8);
+    header.extend(std::iter::repeat_n(' ', padded - header.len()));
+    header
 }
 
 /// Writes beside the target, syncs, then renames, so that no reader ever sees half a file.
@@ -168,13 +227,16 @@ pub fn write_safetensors(path: &Path, dict: &StateDict) -> Result<()> {
 ///
 /// Names the file that could not be written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
+    write_whole_by(path, |file| file.write_all(bytes))
+}
+
+fn write_whole_by(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = Path::new(&partial);
     let write = || {
         let mut file = File::create(partial)?;
-        file.write_all(bytes)?;
+        write(&mut file)?;
         file.sync_all()?;
         std::fs::rename(partial, path)
     };
@@ -185,4 +247,87 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
             source,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state_dict::HostTensor;
+    use super::*;
+
+    fn dict() -> StateDict {
+        let tensor =
+            |values: &[f32], shape: &[usize]| HostTensor::from_values(values.to_vec(), shape);
+        [
+            ("visual.proj", tensor(&[1.0, -0.1, 3.5, 1e5], &[2, 2])),
+            ("logit_scale", tensor(&[2.6592], &[])),
+            ("a \"quoted\" näme", tensor(&[0.1, 0.2, 0.3], &[3])),
+        ]
+        .map(|(name, tensor)| (name.to_string(), tensor))
+        .into_iter()
+        .collect()
+    }
+
+    #[test]
+    fn a_written_file_has_the_bytes_that_the_formats_own_library_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        write_safetensors(&path, &dict()).unwrap();
+        let owned: Vec<(String, Vec<usize>, Vec<u8>)> = dict()
+            .iter()
+            .map(|(name, tensor)| {
+                let bytes = tensor
+                    .values()
+                    .iter()
+                    .flat_map(|x| x.to_le_bytes())
+                    .collect();
+                (name.to_string(), tensor.shape().to_vec(), bytes)
+            })
+            .collect();
+        let views = owned.iter().map(|(name, shape, bytes)| {
+            let view = safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), bytes);
+            (name.as_str(), view.unwrap())
+        });
+        let metadata = Some([("format".to_string(), "pt".to_string())].into());
+        let expected = safetensors::serialize(views, metadata).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn narrow_weights_are_rounded_to_nearest_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        for (dtype, expected) in [
+            (WeightType::Bf16, [1.0, -0.100_097_656, 3.5, 99_840.0]),
+            (WeightType::F16, [1.0, -0.099_975_586, 3.5, f32::INFINITY]),
+        ] {
+            let path = folder.path().join(dtype.name());
+            write_safetensors_as(&path, &dict(), dtype).unwrap();
+            let read = read_state_dict(&path).unwrap();
+            assert_eq!(read.get("visual.proj").unwrap().values(), expected);
+            assert_eq!(read.len(), 3);
+        }
+    }
+
+    #[test]
+    fn no_more_than_one_tensor_is_held_while_a_file_is_written() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static READS: AtomicUsize = AtomicUsize::new(0);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let partial = folder.path().join("w.safetensors.partial");
+        let dict: StateDict = (0..4)
+            .map(|i| {
+                let partial = partial.clone();
+                let read = move || {
+                    // What was read before is in the file by now.
+                    let written = std::fs::metadata(&partial).unwrap().len() as usize;
+                    assert!(written >= 4 * 1000 * i, "{written} bytes before tensor {i}");
+                    READS.fetch_add(1, Ordering::Relaxed);
+                    vec![i as f32; 1000]
+                };
+                (i.to_string(), HostTensor::deferred([1000], read))
+            })
+            .collect();
+        write_safetensors(&path, &dict).unwrap();
+        assert_eq!(READS.load(Ordering::Relaxed), 4);
+    }
 }

@@ -1,5 +1,6 @@
 //! Hugging Face `CLIPModel`: names, `config.json` and `preprocessor_config.json`.
 
+use super::siglip;
 use super::state_dict::{HostTensor, StateDict};
 use crate::config::{
     ActivationArguments, ImageSize, ModelConfig, NormArguments, TextConfig, TextPoolType,
@@ -95,12 +96,22 @@ pub(super) fn canonical(dict: StateDict, path: &Path) -> Result<StateDict> {
 
 /// `config.json` of a `CLIPModel` in open_clip's schema.
 pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
-    let kind = config["model_type"].as_str().unwrap_or("unknown");
-    if kind != "clip" {
-        return Err(Error::format(
-            path,
-            format!("`model_type` is {kind}, expected clip"),
-        ));
+    match config["model_type"].as_str().unwrap_or("unknown") {
+        "clip" => {}
+        "siglip" => return siglip::model_config(config, path),
+        "siglip2" => {
+            return Err(Error::format(
+                path,
+                "`model_type` siglip2 is SigLIP 2 with images of any shape (NaFlex), which is not supported; take a \
+                 release of fixed resolution, such as siglip2-base-patch16-224",
+            ));
+        }
+        kind => {
+            return Err(Error::format(
+                path,
+                format!("`model_type` is {kind}, expected clip or siglip"),
+            ));
+        }
     }
     let (vision, text) = (&config["vision_config"], &config["text_config"]);
     // Missing fields have the defaults of transformers' CLIPVisionConfig and CLIPTextConfig.

@@ -7,7 +7,9 @@ mod hugging_face;
 mod naming;
 mod pickle;
 mod position;
+mod siglip;
 mod state_dict;
+mod timm;
 
 pub use apply::{ParamPath, apply, apply_as, collect};
 #[cfg(feature = "hub")]
@@ -15,6 +17,6 @@ pub(crate) use directory::{CONFIG, WEIGHT_FILES};
 pub use directory::{LoadOptions, Pretrained};
 #[cfg(feature = "hub")]
 pub(crate) use file::read_shard_index;
-pub use file::{read_state_dict, write_safetensors, write_whole};
+pub use file::{WeightType, read_state_dict, write_safetensors, write_safetensors_as, write_whole};
 pub use naming::{Scheme, canonical, to_open_clip};
 pub use state_dict::{HostTensor, SharedBytes, StateDict, StoredType};

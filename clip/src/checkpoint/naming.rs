@@ -2,18 +2,26 @@
 //!
 //! Ours are open_clip's with the text tower nested under `text.`, as its `CustomTextCLIP` writes them.
 
-use super::hugging_face;
 use super::state_dict::{HostTensor, StateDict};
+use super::{hugging_face, siglip, timm};
+use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use std::path::Path;
 
 /// Who wrote a checkpoint, by the names it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scheme {
     /// open_clip and OpenAI, text tower at the root or under `text.`.
     OpenClip,
+    /// open_clip with a vision tower of timm under `visual.trunk.`: SigLIP and EVA-02.
+    Timm,
+    /// EVA-CLIP's own files of EVA-02, and LLM2CLIP's.
+    EvaClip,
     /// Hugging Face `CLIPModel`.
     HuggingFace,
+    /// Hugging Face `SiglipModel`.
+    HuggingFaceSiglip,
     /// SLIP and LaCLIP: timm's vision transformer beside OpenAI's text tower.
     Slip,
 }
@@ -24,6 +32,12 @@ impl Scheme {
         let has = |name: &str| dict.get(name).is_some();
         if has("visual.conv1.weight") || has("visual.class_embedding") {
             Some(Self::OpenClip)
+        } else if timm::is_trunk(dict) {
+            Some(Self::Timm)
+        } else if timm::is_eva_clip(dict) {
+            Some(Self::EvaClip)
+        } else if siglip::is_siglip(dict) {
+            Some(Self::HuggingFaceSiglip)
         } else if has("vision_model.embeddings.patch_embedding.weight") {
             Some(Self::HuggingFace)
         } else if has("visual.patch_embed.proj.weight") && has("image_projection") {
@@ -65,14 +79,17 @@ pub fn canonical(dict: StateDict, path: &Path) -> Result<(Scheme, StateDict)> {
             path,
             format!(
                 "the names of its tensors fit no known CLIP checkpoint (open_clip, OpenAI, \
-                 Hugging Face CLIPModel, SLIP/LaCLIP); it begins with {}",
+                 EVA-CLIP, Hugging Face CLIPModel and SiglipModel, SLIP/LaCLIP); it begins with {}",
                 names.join(", ")
             ),
         )
     })?;
     let dict = match scheme {
         Scheme::OpenClip => dict,
+        Scheme::Timm => timm::from_trunk(dict),
+        Scheme::EvaClip => timm::from_eva_clip(dict),
         Scheme::HuggingFace => hugging_face::canonical(dict, path)?,
+        Scheme::HuggingFaceSiglip => siglip::canonical(dict, path)?,
         Scheme::Slip => slip(dict),
     };
     let dict = dict.rename(|name| {
@@ -94,22 +111,26 @@ pub fn canonical(dict: StateDict, path: &Path) -> Result<(Scheme, StateDict)> {
     ))
 }
 
-/// Our name of a parameter as open_clip has it.
-pub fn open_clip_name(name: &str, custom_text: bool) -> &str {
+/// Our name of a parameter as open_clip has it, where its tower is not timm's.
+pub(super) fn open_clip_name(name: &str, custom_text: bool) -> &str {
     match custom_text {
         true => name,
         false => name.strip_prefix("text.").unwrap_or(name),
     }
 }
 
-/// Our names back to open_clip's, for a model whose text tower is at the root unless `custom_text`.
-pub fn to_open_clip(dict: StateDict, custom_text: bool, nonscalar_logit_scale: bool) -> StateDict {
-    let dict = dict.rename(|name| Some(open_clip_name(name, custom_text).to_string()));
+/// Our names back to open_clip's, for a model of this configuration.
+pub fn to_open_clip(dict: StateDict, config: &ModelConfig) -> StateDict {
+    let dict = match config.vision_cfg.timm_model_name {
+        Some(_) => timm::to_trunk(dict),
+        None => dict,
+    };
+    let dict = dict.rename(|name| Some(open_clip_name(name, config.custom_text).to_string()));
     dict.into_iter()
         .map(|(name, tensor)| {
             let scalar = name == "logit_scale" || name == "logit_bias";
-            let tensor = if scalar && !nonscalar_logit_scale {
-                HostTensor::from_values(tensor.values(), [])
+            let tensor = if scalar && !config.nonscalar_logit_scale {
+                tensor.reshape([]).expect("one value")
             } else {
                 tensor
             };

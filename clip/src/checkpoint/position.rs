@@ -2,43 +2,90 @@
 
 use super::state_dict::{HostTensor, StateDict};
 use crate::config::ModelConfig;
+use crate::nn::moco_table;
 use crate::preprocess::resize_f32;
 
 const VISION: &str = "visual.positional_embedding";
 const TEXT: &str = "text.positional_embedding";
 
+/// What the positions of a vision tower are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Positions {
+    /// Trained, or not to be told from it.
+    Learned,
+    /// The table of [`crate::nn::sin_cos_2d_moco`], which was never trained and must stay as it is.
+    Fixed,
+}
+
 /// Resizes the position tables of a checkpoint to those of the model, as open_clip does on load: antialiased
-/// bicubic for the grid of patches, linear for texts. Tables that fit, or cannot be a grid, stay as they are.
-pub(super) fn fit(dict: &mut StateDict, config: &ModelConfig) {
+/// bicubic for the grid of patches, linear for texts. Tables that fit, or cannot be a grid, stay as they are. A fixed
+/// table is computed for the new grid instead; configurations call it learned, so it is known by its values.
+pub(super) fn fit(dict: &mut StateDict, config: &ModelConfig) -> Positions {
     let [height, width] = config.vision_cfg.image_size.sides();
     let patch = config.vision_cfg.patch_size;
+    let prefix = usize::from(dict.get("visual.class_embedding").is_some());
+    let mut positions = Positions::Learned;
     if let Some(table) = dict.remove(VISION) {
-        let table = resize_grid(&table, [height / patch, width / patch]).unwrap_or(table);
-        dict.insert(VISION, table);
+        let grid = [height / patch, width / patch];
+        if prefix == 1 && is_fixed(&table) {
+            positions = Positions::Fixed;
+        }
+        let resized = match positions {
+            Positions::Learned => resize_grid(&table, prefix, grid),
+            Positions::Fixed => recomputed(&table, grid),
+        };
+        dict.insert(VISION, resized.unwrap_or(table));
     }
     let rows = config.text_cfg.context_length + usize::from(config.text_cfg.embed_cls);
     if let Some(table) = dict.remove(TEXT) {
         let table = resize_rows(&table, rows).unwrap_or(table);
         dict.insert(TEXT, table);
     }
+    positions
 }
 
-/// The class token's row, then a square grid.
-fn resize_grid(table: &HostTensor, grid: [usize; 2]) -> Option<HostTensor> {
+/// JAX computes angles up to some dozen radians in f32. One step of training moves a table further.
+const ROUNDING: f32 = 1e-4;
+
+fn is_fixed(table: &HostTensor) -> bool {
+    let [rows, width] = *table.shape() else {
+        return false;
+    };
+    let side = rows.saturating_sub(1).isqrt();
+    if side == 0 || side * side + 1 != rows || width < 8 || !width.is_multiple_of(4) {
+        return false;
+    }
+    let values = table.values();
+    // Most learned tables differ in the first value.
+    let mut pairs = values.iter().zip(moco_table(width, [side; 2]));
+    pairs.all(|(got, expected)| (got - expected).abs() <= ROUNDING)
+}
+
+fn recomputed(table: &HostTensor, grid: [usize; 2]) -> Option<HostTensor> {
     let [rows, width] = *table.shape() else {
         return None;
     };
-    let side = rows.checked_sub(1)?.isqrt();
-    if rows == 1 + grid[0] * grid[1] || side * side + 1 != rows {
+    let new = 1 + grid[0] * grid[1];
+    let side = (rows - 1).isqrt();
+    (grid != [side; 2]).then(|| HostTensor::from_values(moco_table(width, grid), [new, width]))
+}
+
+/// The class token's row where there is one, then a square grid.
+fn resize_grid(table: &HostTensor, prefix: usize, grid: [usize; 2]) -> Option<HostTensor> {
+    let [rows, width] = *table.shape() else {
+        return None;
+    };
+    let side = rows.checked_sub(prefix)?.isqrt();
+    if rows == prefix + grid[0] * grid[1] || side * side + prefix != rows {
         return None;
     }
     let values = table.values();
-    let (class, patches) = values.split_at(width);
+    let (class, patches) = values.split_at(prefix * width);
     let mut resized = class.to_vec();
     resized.extend(resize_f32(patches, [side, side, width], grid));
     Some(HostTensor::from_values(
         resized,
-        [1 + grid[0] * grid[1], width],
+        [prefix + grid[0] * grid[1], width],
     ))
 }
 
@@ -65,4 +112,48 @@ fn resize_rows(table: &HostTensor, rows: usize) -> Option<HostTensor> {
         );
     }
     Some(HostTensor::from_values(resized, [rows, width]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ImageSize;
+    use crate::nn::{sin_cos_2d, sin_cos_2d_moco};
+
+    fn fitted(table: Vec<f32>, image_size: usize) -> (Positions, Vec<f32>) {
+        let mut config = ModelConfig::preset("ViT-B-16").unwrap();
+        config.vision_cfg.image_size = ImageSize::Square(image_size);
+        let rows = table.len() / 16;
+        let mut dict = StateDict::default();
+        dict.insert(
+            "visual.class_embedding",
+            HostTensor::from_values(vec![0.0; 16], [16]),
+        );
+        dict.insert(VISION, HostTensor::from_values(table, [rows, 16]));
+        let positions = fit(&mut dict, &config);
+        (positions, dict.get(VISION).unwrap().values())
+    }
+
+    #[test]
+    fn a_fixed_table_is_known_by_its_values_and_computed_for_another_grid() {
+        let (positions, values) = fitted(sin_cos_2d_moco(16, 4), 64);
+        assert_eq!(
+            (positions, values),
+            (Positions::Fixed, sin_cos_2d_moco(16, 4))
+        );
+        let (positions, values) = fitted(sin_cos_2d_moco(16, 4), 96);
+        assert_eq!(
+            (positions, values),
+            (Positions::Fixed, sin_cos_2d_moco(16, 6))
+        );
+    }
+
+    #[test]
+    fn any_other_table_is_learned() {
+        let mut moved = sin_cos_2d_moco(16, 4);
+        moved[37] += 1e-3;
+        for table in [moved, sin_cos_2d(16, 4), vec![0.0; 17 * 16]] {
+            assert_eq!(fitted(table.clone(), 64), (Positions::Learned, table));
+        }
+    }
 }

@@ -87,6 +87,7 @@ impl IntoIterator for StateDict {
 
 /// Element type of a stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 #[allow(missing_docs)]
 pub enum StoredType {
     F64,
@@ -145,6 +146,8 @@ enum Content {
     Reordered(Box<HostTensor>, Arc<[usize]>),
     /// Computed on the host.
     Values(Arc<Vec<f32>>),
+    /// Fetched when asked for, from a device for example.
+    Deferred(Arc<dyn Fn() -> Vec<f32> + Send + Sync>),
 }
 
 impl HostTensor {
@@ -159,6 +162,22 @@ impl HostTensor {
         Self {
             shape,
             content: Content::Values(Arc::new(values)),
+        }
+    }
+
+    /// Values in row-major order that `read` fetches whenever they are asked for, so that a model on a device can be
+    /// written without a copy of all of it on the host.
+    ///
+    /// # Panics
+    ///
+    /// Reading panics if the number of values is not that of the shape.
+    pub fn deferred(
+        shape: impl Into<Vec<usize>>,
+        read: impl Fn() -> Vec<f32> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            shape: shape.into(),
+            content: Content::Deferred(Arc::new(read)),
         }
     }
 
@@ -215,6 +234,21 @@ impl HostTensor {
         })
     }
 
+    /// Some rows of this tensor; a row is what one index of the first axis gives.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `rows` leads past the end of the first axis.
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        assert!(rows.end <= self.shape[0], "{rows:?} of {:?}", self.shape);
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        let (whole, row) = (self.clone(), shape[1..].iter().product::<usize>());
+        Self::deferred(shape, move || {
+            whole.values()[rows.start * row..rows.end * row].to_vec()
+        })
+    }
+
     /// The transpose of a matrix; anything else stays as it is.
     pub fn transpose(self) -> Self {
         match self.shape[..] {
@@ -259,6 +293,8 @@ impl HostTensor {
                 range,
                 strides: row_major(&shape),
             },
+            Content::Deferred(read) => Content::Deferred(read),
+            Content::Values(values) => Content::Values(values),
             _ => Content::Values(Arc::new(self.values())),
         };
         Some(Self { shape, content })
@@ -286,7 +322,7 @@ impl HostTensor {
             Content::Concatenated(parts) => parts.iter().all(Self::is_float),
             Content::Transposed(matrix) => matrix.is_float(),
             Content::Reordered(rows, _) => rows.is_float(),
-            Content::Values(_) => true,
+            Content::Values(_) | Content::Deferred(_) => true,
         }
     }
 
@@ -294,6 +330,11 @@ impl HostTensor {
     pub fn values(&self) -> Vec<f32> {
         match &self.content {
             Content::Values(values) => values.to_vec(),
+            Content::Deferred(read) => {
+                let values = read();
+                assert_eq!(values.len(), self.len());
+                values
+            }
             Content::Concatenated(parts) => parts.iter().flat_map(Self::values).collect(),
             Content::Transposed(matrix) => transpose(&matrix.values(), &matrix.shape),
             Content::Reordered(rows, order) => {

@@ -97,3 +97,39 @@ fn laclip_models_start_as_in_the_release() {
         .values();
     assert_eq!(gain, [1.0; 32]); // twelve heads, not timm's six
 }
+
+/// SHA-256 of all parameters, in order of their names.
+fn checksum(config: &ModelConfig) -> String {
+    use sha2::{Digest, Sha256};
+    let model = config.init::<Flex>(7, Precision::F32, &Default::default());
+    let mut hash = Sha256::new();
+    for (name, tensor) in collect(&model).iter() {
+        hash.update(name);
+        tensor
+            .values()
+            .iter()
+            .for_each(|x| hash.update(x.to_le_bytes()));
+    }
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// A seed is a model: what was drawn before a change of the code must be drawn after it.
+#[test]
+fn initial_weights_of_the_presets_never_change() {
+    let preset = |name| ModelConfig::preset(name).unwrap();
+    let mut sin_cos = preset("tiny");
+    sin_cos.vision_cfg.pos_embed_type = crate::PositionKind::SinCos2d;
+    let drawn =
+        [preset("tiny"), preset("scenes"), small(), sin_cos].map(|config| checksum(&config));
+    let expected = [
+        "b2e09e2b71909920",
+        "b11751a577eea5b8",
+        "5477ca897a272f22",
+        "af082d85157aaab8",
+    ];
+    assert_eq!(drawn, expected);
+}

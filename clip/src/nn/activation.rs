@@ -7,6 +7,7 @@ use std::f64::consts::SQRT_2;
 /// Nonlinearity of an MLP. A checkpoint works only with the one that it was trained with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Activation {
     /// `x · Φ(x)` with the exact error function.
     #[default]

@@ -24,6 +24,7 @@ pub struct BlockConfig {
 
 /// How the weights of a block start; the two towers of the reference differ.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum BlockInit {
     /// Normal with deviations that shrink with width and depth (Radford et al., 2021, text tower).
     ScaledNormal {
@@ -34,6 +35,13 @@ pub enum BlockInit {
     PyTorch,
     /// PyTorch's defaults for `Linear` in the attention too, biases included (vision tower of LaCLIP).
     Linear,
+    /// Truncated normal with deviation 0.02, biases zero (timm's vision transformers).
+    TruncatedNormal,
+    /// Normal with deviation 0.02 but for the last layer of the MLP, biases zero (vision tower of CLIPS).
+    ClipsVision,
+    /// As [`BlockInit::ScaledNormal`] for twelve blocks, whatever their number, and with biases zero (text tower and
+    /// decoder of CLIPS).
+    ClipsText,
 }
 
 impl BlockConfig {
@@ -82,6 +90,33 @@ impl BlockConfig {
                 Linear::new(width, hidden, init, device),
                 Linear::new(hidden, width, init, device),
             ),
+            BlockInit::TruncatedNormal => (
+                Linear::truncated_normal(width, 3 * width, 0.02, init, device),
+                Linear::truncated_normal(width, width, 0.02, init, device),
+                Linear::truncated_normal(width, hidden, 0.02, init, device),
+                Linear::truncated_normal(hidden, width, 0.02, init, device),
+            ),
+            BlockInit::ClipsVision => {
+                let mut c_proj = Linear::normal(hidden, width, 0.0, init, device);
+                // Variance 0.3072 over the outputs; cutting the tails takes 0.8796 of the deviation.
+                let std = (0.3072 / w).sqrt() / 0.879_625_66;
+                c_proj.weight = init.cut_normal([width, hidden], std, device);
+                (
+                    Linear::normal(width, 3 * width, 0.02, init, device),
+                    Linear::normal(width, width, 0.02, init, device),
+                    Linear::normal(width, hidden, 0.02, init, device),
+                    c_proj,
+                )
+            }
+            BlockInit::ClipsText => {
+                let (std, proj_std) = (w.powf(-0.5), (w * 24.0).powf(-0.5));
+                (
+                    Linear::normal(width, 3 * width, std, init, device),
+                    Linear::normal(width, width, proj_std, init, device),
+                    Linear::normal(width, hidden, (2.0 * w).powf(-0.5), init, device),
+                    Linear::normal(hidden, width, proj_std, init, device),
+                )
+            }
         };
         let norm = |init: &Init| LayerNorm::new(width, self.norm_eps, init, device);
         let layer_scale = |init: &Init| {

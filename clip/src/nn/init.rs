@@ -6,6 +6,25 @@ use burn::module::{Param, ParamId};
 use burn::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// How the weights of a tower start, by the family that it follows. Checkpoints are not concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TowerInit {
+    /// open_clip's own towers, after Radford et al. (2021).
+    OpenClip,
+    /// timm's class token and positions, PyTorch's `Linear` in the blocks: the vision tower of SLIP and LaCLIP.
+    Timm,
+    /// CLIPS and CLIPA in JAX; positions of the vision tower are a fixed table.
+    Clips,
+    /// SigLIP as timm and open_clip build it.
+    #[serde(rename = "siglip")]
+    SigLip,
+    /// EVA-02: branches shrink with the depth of their block, and the head starts near zero.
+    Eva02,
+}
 
 /// Source of initial values, handed from layer to layer while a model is built.
 #[derive(Debug, Clone)]
@@ -44,6 +63,24 @@ impl Init {
                 let value = standard_normal(rng) * std;
                 if value.abs() <= 2.0 {
                     return value as f32;
+                }
+            }
+        })
+    }
+
+    /// Normal values with mean zero, redrawn until within two deviations of zero (timm's `trunc_normal_tf_`, JAX's
+    /// `truncated_normal`). What is left has 0.88 of the deviation.
+    pub fn cut_normal<B: Backend, const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        std: f64,
+        device: &Device<B>,
+    ) -> Param<Tensor<B, D>> {
+        self.param(shape, device, |rng| {
+            loop {
+                let value = standard_normal(rng);
+                if value.abs() <= 2.0 {
+                    return (value * std) as f32;
                 }
             }
         })

@@ -35,6 +35,20 @@ impl<B: Backend> Linear<B> {
         }
     }
 
+    /// Weight truncated normal with the given deviation (timm's `trunc_normal_`), bias zero.
+    pub fn truncated_normal(
+        inputs: usize,
+        outputs: usize,
+        std: f64,
+        init: &mut Init,
+        device: &Device<B>,
+    ) -> Self {
+        Self {
+            weight: init.truncated_normal([outputs, inputs], std, device),
+            bias: Some(init.constant([outputs], 0.0, device)),
+        }
+    }
+
     /// # Shapes
     ///
     /// - x: `[..., in]`

@@ -9,6 +9,7 @@
 
 mod activation;
 mod attention;
+mod attention_pool;
 mod block;
 pub mod init;
 mod linear;
@@ -17,14 +18,19 @@ mod mlp;
 mod norm;
 mod patch_embed;
 mod position;
+mod rope_2d;
 
 pub use activation::Activation;
 pub use attention::{Attention, sdpa};
+pub use attention_pool::AttentionPool;
 pub(crate) use block::MASKED;
 pub use block::{Block, BlockConfig, BlockInit, LayerScale, Transformer, TransformerConfig};
+pub use init::TowerInit;
 pub use linear::{Linear, linear};
 pub use lookup::lookup;
 pub use mlp::Mlp;
 pub use norm::{LayerNorm, l2_normalize};
 pub use patch_embed::{PatchDropout, PatchEmbed};
-pub use position::sin_cos_2d;
+pub(crate) use position::moco_table;
+pub use position::{sin_cos_2d, sin_cos_2d_moco};
+pub use rope_2d::{Rope, RopeConfig};

@@ -34,12 +34,18 @@ impl<B: Backend> PatchEmbed<B> {
 
     /// # Shapes
     ///
-    /// - image: `[batch, 3, height, width]`, sides multiples of the patch size
+    /// - image: `[batch, 3, height, width]`; pixels beyond the last whole patch are not seen, as by a convolution
     /// - output: `[batch, patches, channels]`, patches row by row
     pub fn forward(&self, image: Tensor<B, 4>) -> Tensor<B, 3> {
         let [batch, _, height, width] = image.dims();
         let [channels, _, patch, _] = self.weight.dims();
         let (rows, columns) = (height / patch, width / patch);
+        let image = match (height % patch, width % patch) {
+            (0, 0) => image,
+            _ => image
+                .narrow(2, 0, rows * patch)
+                .narrow(3, 0, columns * patch),
+        };
         let patches = image
             .reshape([batch, 3, rows, patch, columns, patch])
             .permute([0, 2, 4, 1, 3, 5]) // [batch, rows, columns, 3, patch, patch]

@@ -24,6 +24,7 @@ const MAX_SIZE: usize = 16_384;
 /// How an image of any shape becomes one of the model's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ResizeMode {
     /// The shorter side is resized to the target, the rest is cropped around the centre.
     #[default]

@@ -12,6 +12,7 @@ use burn::prelude::*;
 /// The text tower of a model, chosen at run time.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // one per model
+#[non_exhaustive]
 pub enum TextTower<B: Backend> {
     /// CLIP's transformer.
     Transformer(TextTransformer<B>),

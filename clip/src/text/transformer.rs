@@ -2,7 +2,7 @@
 //!
 //! Fields carry the names of open_clip's state dict.
 
-use crate::nn::init::Init;
+use crate::nn::init::{Init, TowerInit};
 use crate::nn::{BlockInit, LayerNorm, Linear, MASKED, Transformer, TransformerConfig, lookup};
 use burn::module::Param;
 use burn::prelude::*;
@@ -10,6 +10,7 @@ use burn::tensor::DType;
 
 /// Which position of a text becomes its vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TextPool {
     /// The first occurrence of the largest id: CLIP's end-of-text token.
     Argmax,
@@ -40,12 +41,15 @@ pub struct TextTransformerConfig {
     pub pad_id: i64,
     /// Projection into the shared space.
     pub projection: TextProjectionKind,
+    /// How the weights start.
+    pub init: TowerInit,
     /// Dtype of the activations inside the tower.
     pub compute: DType,
 }
 
 /// Form of the final projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TextProjectionKind {
     /// A bare matrix.
     Matrix,
@@ -56,25 +60,28 @@ pub enum TextProjectionKind {
 }
 
 impl TextTransformerConfig {
-    /// A tower with initial weights, distributed as open_clip's.
+    /// A tower with initial weights.
     pub fn init<B: Backend>(&self, init: &mut Init, device: &Device<B>) -> TextTransformer<B> {
         let block = &self.transformer.block;
         let (width, embed_dim) = (block.width, self.embed_dim);
         let std = (width as f64).powf(-0.5);
         let positions = self.context_length + usize::from(self.embed_cls);
+        let blocks = match self.init {
+            TowerInit::Clips => BlockInit::ClipsText,
+            // The families differ in their vision towers only.
+            TowerInit::OpenClip | TowerInit::Timm | TowerInit::SigLip | TowerInit::Eva02 => {
+                BlockInit::ScaledNormal {
+                    layers: self.transformer.layers,
+                }
+            }
+        };
         TextTransformer {
             token_embedding: TokenEmbedding {
                 weight: init.normal([self.vocab_size, width], 0.02, device),
             },
             cls_emb: self.embed_cls.then(|| init.normal([width], 0.01, device)),
             positional_embedding: init.normal([positions, width], 0.01, device),
-            transformer: self.transformer.init(
-                BlockInit::ScaledNormal {
-                    layers: self.transformer.layers,
-                },
-                init,
-                device,
-            ),
+            transformer: self.transformer.init(blocks, init, device),
             ln_final: LayerNorm::new(width, block.norm_eps, init, device),
             text_projection: match self.projection {
                 TextProjectionKind::Matrix => Some(TextProjection::Matrix(init.normal(
@@ -125,6 +132,7 @@ pub struct TokenEmbedding<B: Backend> {
 
 /// From the width of the tower to the shared space.
 #[derive(Module, Debug)]
+#[non_exhaustive]
 pub enum TextProjection<B: Backend> {
     /// `[width, embed_dim]`, used as `x @ matrix`.
     Matrix(Param<Tensor<B, 2>>),
@@ -144,9 +152,18 @@ impl<B: Backend> TextTransformer<B> {
     ///
     /// Panics if the texts are longer than the context length.
     pub fn forward(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 2> {
-        let x = self.embed(ids.clone());
+        self.head(self.tokens(ids.clone()), ids)
+    }
+
+    /// The output of the last block, before the final norm and before pooling: what a decoder reads.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`
+    /// - output: `[batch, seq, width]`, one position more with a class embedding
+    pub fn tokens(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
         let mask = self.mask(&ids);
-        self.head(self.transformer.forward(x, mask), ids)
+        self.transformer.forward(self.embed(ids), mask)
     }
 
     /// The input of the first block.

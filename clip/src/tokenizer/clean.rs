@@ -10,6 +10,7 @@ use super::{ftfy, html};
 /// ftfy does, resolve HTML references twice and strip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Clean {
     /// Collapse white space, lower case. What CLIP was trained with.
     #[default]

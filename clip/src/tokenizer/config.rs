@@ -53,6 +53,7 @@ pub struct TokenizerKwargs {
 /// Layout of a row of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum TokenizerMode {
     /// `[bos] text [eos] pad ... pad [cls]`: the class token at the last position, whatever the
     /// text's length.

@@ -158,6 +158,26 @@ impl HuggingFace {
         Ok(ids)
     }
 
+    /// Whether a cleaned text loses tokens in [`Self::encode`].
+    pub fn is_truncated(&self, text: &str, context_length: usize) -> Result<bool, TokenizerError> {
+        let own = matches!(self.layout, Layout::Own { .. });
+        let encoding = self
+            .inner
+            .encode_fast(text, own)
+            .map_err(|e| TokenizerError::encode(text, e))?;
+        let room = match self.layout {
+            Layout::Clips { .. } => context_length - 3,
+            Layout::Own { append: None, .. } => context_length,
+            Layout::Own {
+                append: Some(eos), ..
+            } => {
+                let appended = encoding.get_ids().last() != Some(&(eos as u32));
+                context_length - usize::from(appended)
+            }
+        };
+        Ok(!encoding.get_overflowing().is_empty() || encoding.len() > room)
+    }
+
     fn check_id(&self, id: i32) -> Result<(), TokenizerError> {
         if (0..self.vocab_size as i64).contains(&i64::from(id)) {
             return Ok(());

@@ -189,6 +189,23 @@ impl Tokenizer {
         }
     }
 
+    /// Whether [`Tokenizer::encode`] cuts this text: it has more tokens of its own than fit beside the special ones.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer cannot read the text.
+    pub fn is_truncated(&self, text: &str) -> Result<bool, TokenizerError> {
+        let text = self.clean.apply(text);
+        match &self.kind {
+            Kind::HuggingFace(inner) => inner.is_truncated(&text, self.context_length),
+            Kind::Clip { specials_in_text } => {
+                let mut ids = vec![START_OF_TEXT_ID];
+                Bpe::shared().encode(&text, *specials_in_text, self.context_length, &mut ids);
+                Ok(ids.len() >= self.context_length)
+            }
+        }
+    }
+
     /// Rows of ids for many texts, in parallel.
     ///
     /// # Errors

@@ -413,3 +413,32 @@ fn throughput() {
         println!("{name}: {one:.0} texts/s on one thread, {many:.0} texts/s by `batch`");
     }
 }
+
+#[test]
+fn a_text_is_truncated_where_a_longer_context_gives_other_ids() {
+    let texts = |n: usize| vec!["a"; n].join(" ");
+    for (case, specials) in [("bert", 2), ("clipa", 2), ("clips", 3), ("siglip", 1)] {
+        let tokenizer = family(case);
+        let room = tokenizer.context_length() - specials;
+        for (words, cut) in [
+            (0, false),
+            (room, false),
+            (room + 1, true),
+            (5 * room, true),
+        ] {
+            assert_eq!(
+                tokenizer.is_truncated(&texts(words)).unwrap(),
+                cut,
+                "{case} {words}"
+            );
+        }
+    }
+    let clip = Tokenizer::clip();
+    for (words, cut) in [(0, false), (75, false), (76, true), (500, true)] {
+        assert_eq!(
+            clip.is_truncated(&texts(words)).unwrap(),
+            cut,
+            "clip {words}"
+        );
+    }
+}

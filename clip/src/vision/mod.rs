@@ -1,17 +1,43 @@
 //! Vision towers: images → embeddings.
 
+mod eva02;
 mod vit;
 
+pub use eva02::{Eva02, Eva02Attention, Eva02Block, Eva02Config, Eva02Transformer, SwiGlu};
 pub use vit::{VisionPool, Vit, VitConfig};
 
+use crate::nn::init::Init;
 use burn::prelude::*;
 
 /// The vision tower of a model, chosen at run time.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // one per model
+#[non_exhaustive]
 pub enum VisionTower<B: Backend> {
     /// A plain vision transformer.
     Vit(Vit<B>),
+    /// EVA-02's.
+    Eva02(Eva02<B>),
+}
+
+/// Architecture of a [`VisionTower`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum VisionTowerConfig {
+    /// A plain vision transformer.
+    Vit(VitConfig),
+    /// EVA-02's.
+    Eva02(Eva02Config),
+}
+
+impl VisionTowerConfig {
+    /// A tower with initial weights.
+    pub fn init<B: Backend>(&self, init: &mut Init, device: &Device<B>) -> VisionTower<B> {
+        match self {
+            Self::Vit(config) => VisionTower::Vit(config.init(init, device)),
+            Self::Eva02(config) => VisionTower::Eva02(config.init(init, device)),
+        }
+    }
 }
 
 impl<B: Backend> VisionTower<B> {
@@ -24,6 +50,28 @@ impl<B: Backend> VisionTower<B> {
     pub fn forward(&self, image: Tensor<B, 4>) -> Tensor<B, 2> {
         match self {
             Self::Vit(vit) => vit.forward(image),
+            Self::Eva02(eva) => eva.forward(image),
+        }
+    }
+
+    /// The output of the last block, before the final norm and before pooling.
+    ///
+    /// # Shapes
+    ///
+    /// - image: `[batch, 3, height, width]`
+    /// - output: `[batch, prefix + patches, width]`
+    pub fn tokens(&self, image: Tensor<B, 4>) -> Tensor<B, 3> {
+        match self {
+            Self::Vit(vit) => vit.tokens(image),
+            Self::Eva02(eva) => eva.tokens(image),
+        }
+    }
+
+    /// Patches of an image.
+    pub fn patches(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.patches(),
+            Self::Eva02(eva) => eva.patches(),
         }
     }
 
@@ -31,6 +79,15 @@ impl<B: Backend> VisionTower<B> {
     pub fn as_vit(&self) -> Option<&Vit<B>> {
         match self {
             Self::Vit(vit) => Some(vit),
+            Self::Eva02(_) => None,
+        }
+    }
+
+    /// The tower as an [`Eva02`], where it is one.
+    pub fn as_eva02(&self) -> Option<&Eva02<B>> {
+        match self {
+            Self::Vit(_) => None,
+            Self::Eva02(eva) => Some(eva),
         }
     }
 }

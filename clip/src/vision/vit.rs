@@ -2,19 +2,25 @@
 //!
 //! Fields carry the names of open_clip's state dict.
 
-use crate::nn::init::Init;
-use crate::nn::{BlockInit, LayerNorm, PatchEmbed, Transformer, TransformerConfig, sin_cos_2d};
+use crate::nn::init::{Init, TowerInit};
+use crate::nn::{
+    AttentionPool, BlockInit, LayerNorm, PatchEmbed, Transformer, TransformerConfig, sin_cos_2d,
+    sin_cos_2d_moco,
+};
 use burn::module::Param;
 use burn::prelude::*;
 use burn::tensor::DType;
 
 /// How the tokens of an image become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum VisionPool {
     /// The class token.
     Tok,
     /// The mean of the patch tokens.
     Avg,
+    /// Attention of one learned query over all tokens (SigLIP).
+    Map,
 }
 
 /// Architecture of a [`Vit`].
@@ -24,8 +30,10 @@ pub struct VitConfig {
     pub image_size: [usize; 2],
     /// Side of a patch in pixels.
     pub patch_size: usize,
-    /// Whether the patch projection has a bias, as timm's has. Such a tower also starts as LaCLIP's do.
+    /// Whether the patch projection has a bias, as timm's has.
     pub patch_bias: bool,
+    /// Whether a class token stands before the patches.
+    pub class_token: bool,
     /// The residual blocks; not causal.
     pub transformer: TransformerConfig,
     /// Dimension of the space shared with the text tower.
@@ -38,6 +46,10 @@ pub struct VitConfig {
     pub pool: VisionPool,
     /// Whether the final norm comes after pooling rather than before it.
     pub final_ln_after_pool: bool,
+    /// Whether the pooled vector is projected; without, it is the embedding.
+    pub projection: bool,
+    /// How the weights start.
+    pub init: TowerInit,
     /// Dtype of the activations inside the tower.
     pub compute: DType,
 }
@@ -48,55 +60,89 @@ impl VitConfig {
         self.image_size.map(|side| side / self.patch_size)
     }
 
-    /// A tower with initial weights, distributed as open_clip's, or as LaCLIP's with `patch_bias`.
+    /// A tower with initial weights.
     pub fn init<B: Backend>(&self, init: &mut Init, device: &Device<B>) -> Vit<B> {
         let block = &self.transformer.block;
         let width = block.width;
         let scale = (width as f64).powf(-0.5);
-        let [rows, columns] = self.grid();
         let norm = |init: &Init| LayerNorm::new(width, block.norm_eps, init, device);
-        let positions = 1 + rows * columns;
-        let positional_embedding = if self.sin_cos_positions {
-            let table = TensorData::new(sin_cos_2d(width, rows), [positions, width]);
-            Param::from_tensor(Tensor::from_data(table, device)).set_require_grad(false)
-        } else if self.patch_bias {
-            init.truncated_normal([positions, width], TIMM_STD, device)
-        } else {
-            init.normal([positions, width], scale, device)
-        };
-        let blocks = match self.patch_bias {
-            true => BlockInit::Linear,
-            false => BlockInit::PyTorch,
+        // The order of the draws is part of what a seed means.
+        let positional_embedding = self.positions(init, device);
+        let mut conv1 = PatchEmbed::new(width, self.patch_size, self.patch_bias, init, device);
+        if self.init == TowerInit::Clips {
+            // He's bound, which is JAX's; PyTorch's convolutions start smaller.
+            let inputs = 3 * self.patch_size * self.patch_size;
+            let shape = [width, 3, self.patch_size, self.patch_size];
+            conv1.weight = init.uniform(shape, (6.0 / inputs as f64).sqrt(), device);
+        }
+        let class_embedding = self.class_token.then(|| match self.init {
+            TowerInit::OpenClip => init.normal([width], scale, device),
+            TowerInit::Clips => init.normal([width], 1e-6, device),
+            TowerInit::Timm | TowerInit::SigLip | TowerInit::Eva02 => {
+                init.truncated_normal([width], TIMM_STD, device)
+            }
+        });
+        let blocks = match self.init {
+            TowerInit::OpenClip => BlockInit::PyTorch,
+            TowerInit::Timm => BlockInit::Linear,
+            TowerInit::Clips => BlockInit::ClipsVision,
+            TowerInit::SigLip | TowerInit::Eva02 => BlockInit::TruncatedNormal,
         };
         Vit {
-            conv1: PatchEmbed::new(width, self.patch_size, self.patch_bias, init, device),
-            class_embedding: match self.patch_bias {
-                true => init.truncated_normal([width], TIMM_STD, device),
-                false => init.normal([width], scale, device),
-            },
+            conv1,
+            class_embedding,
             positional_embedding,
             ln_pre: self.ln_pre.then(|| norm(init)),
             transformer: self.transformer.init(blocks, init, device),
             ln_post: norm(init),
-            proj: init.normal([width, self.embed_dim], scale, device),
+            attn_pool: (self.pool == VisionPool::Map)
+                .then(|| AttentionPool::new(block, init, device)),
+            proj: self.projection.then(|| {
+                let std = match self.init {
+                    TowerInit::Clips => TIMM_STD,
+                    _ => scale,
+                };
+                init.normal([width, self.embed_dim], std, device)
+            }),
             pool: self.pool,
             final_ln_after_pool: self.final_ln_after_pool,
             compute: self.compute,
         }
     }
+
+    fn positions<B: Backend>(&self, init: &mut Init, device: &Device<B>) -> Param<Tensor<B, 2>> {
+        let width = self.transformer.block.width;
+        let [rows, columns] = self.grid();
+        let shape = [usize::from(self.class_token) + rows * columns, width];
+        let fixed = |table: Vec<f32>| {
+            let table = TensorData::new(table, shape);
+            Param::from_tensor(Tensor::from_data(table, device)).set_require_grad(false)
+        };
+        match self.init {
+            _ if self.sin_cos_positions => fixed(sin_cos_2d(width, rows)),
+            // Without a square grid and a class token there is no such table; the positions are then learned.
+            TowerInit::Clips if rows == columns && self.class_token && width.is_multiple_of(4) => {
+                fixed(sin_cos_2d_moco(width, rows))
+            }
+            TowerInit::OpenClip => init.normal(shape, (width as f64).powf(-0.5), device),
+            TowerInit::Timm | TowerInit::Clips | TowerInit::SigLip | TowerInit::Eva02 => {
+                init.truncated_normal(shape, TIMM_STD, device)
+            }
+        }
+    }
 }
 
 /// Deviation of the class token and the positions in timm's vision transformers.
-const TIMM_STD: f64 = 0.02;
+pub(super) const TIMM_STD: f64 = 0.02;
 
 /// Encodes images into the shared space.
 #[derive(Module, Debug)]
 pub struct Vit<B: Backend> {
     /// Patch projection.
     pub conv1: PatchEmbed<B>,
-    /// `[width]`.
-    pub class_embedding: Param<Tensor<B, 1>>,
-    /// `[1 + patches, width]`, the class token's row first.
+    /// `[width]`; absent in towers without a class token.
+    pub class_embedding: Option<Param<Tensor<B, 1>>>,
+    /// `[prefix + patches, width]`, the class token's row first where there is one.
     pub positional_embedding: Param<Tensor<B, 2>>,
     /// Norm before the blocks.
     pub ln_pre: Option<LayerNorm<B>>,
@@ -104,8 +150,10 @@ pub struct Vit<B: Backend> {
     pub transformer: Transformer<B>,
     /// Norm after the blocks.
     pub ln_post: LayerNorm<B>,
-    /// `[width, embed_dim]`, used as `x @ proj`.
-    pub proj: Param<Tensor<B, 2>>,
+    /// Pooling by attention.
+    pub attn_pool: Option<AttentionPool<B>>,
+    /// `[width, embed_dim]`, used as `x @ proj`; absent where the pooled vector is the embedding.
+    pub proj: Option<Param<Tensor<B, 2>>>,
     #[module(skip)]
     pool: VisionPool,
     final_ln_after_pool: bool,
@@ -125,7 +173,17 @@ impl<B: Backend> Vit<B> {
     ///
     /// Panics if the image does not have the configured size.
     pub fn forward(&self, image: Tensor<B, 4>) -> Tensor<B, 2> {
-        self.head(self.transformer.forward(self.embed(image), None))
+        self.head(self.tokens(image))
+    }
+
+    /// Tokens before the patches: one with a class token, else none.
+    pub fn prefix(&self) -> usize {
+        usize::from(self.class_embedding.is_some())
+    }
+
+    /// Patches of an image.
+    pub fn patches(&self) -> usize {
+        self.positional_embedding.lazy_shape()[0] - self.prefix()
     }
 
     /// The input of the first block.
@@ -133,7 +191,7 @@ impl<B: Backend> Vit<B> {
     /// # Shapes
     ///
     /// - image: `[batch, 3, height, width]`
-    /// - output: `[batch, 1 + patches, width]`
+    /// - output: `[batch, prefix + patches, width]`
     pub fn embed(&self, image: Tensor<B, 4>) -> Tensor<B, 3> {
         self.with_class_token(self.embed_patches(image))
     }
@@ -144,7 +202,7 @@ impl<B: Backend> Vit<B> {
     ///
     /// - image: `[batch, 3, height, width]`
     /// - kept: `[batch, kept]`, indices of patches
-    /// - output: `[batch, 1 + kept, width]`
+    /// - output: `[batch, prefix + kept, width]`
     pub fn embed_kept(&self, image: Tensor<B, 4>, kept: Tensor<B, 2, Int>) -> Tensor<B, 3> {
         let patches = self.embed_patches(image);
         let [_, _, width] = patches.dims();
@@ -155,37 +213,63 @@ impl<B: Backend> Vit<B> {
     /// Patch tokens with their positions added.
     fn embed_patches(&self, image: Tensor<B, 4>) -> Tensor<B, 3> {
         let patches = self.conv1.forward(image.cast(self.compute));
-        let [_, count, width] = patches.dims();
-        let positions = self.positional_embedding.val();
+        let [_, count, _] = patches.dims();
         assert_eq!(
-            positions.dims(),
-            [1 + count, width],
-            "the image has {count} patches, the tower was built for {}",
-            positions.dims()[0] - 1,
+            count,
+            self.patches(),
+            "patches of the image, and those that the tower was built for"
         );
-        patches + positions.narrow(0, 1, count).cast(self.compute).unsqueeze()
+        let positions = self.positional_embedding.val();
+        let positions = positions.narrow(0, self.prefix(), count);
+        patches + positions.cast(self.compute).unsqueeze()
     }
 
     fn with_class_token(&self, patches: Tensor<B, 3>) -> Tensor<B, 3> {
-        let [batch, _, width] = patches.dims();
-        let position = self.positional_embedding.val().narrow(0, 0, 1); // [1, width]
-        let class = self.class_embedding.val().unsqueeze::<2>() + position;
-        let class = class
-            .cast(self.compute)
-            .unsqueeze::<3>()
-            .expand([batch, 1, width]);
-        let tokens = Tensor::cat(vec![class, patches], 1);
+        let tokens = match &self.class_embedding {
+            Some(class) => {
+                let [batch, _, width] = patches.dims();
+                let position = self.positional_embedding.val().narrow(0, 0, 1); // [1, width]
+                let class = class.val().unsqueeze::<2>() + position;
+                let class = class
+                    .cast(self.compute)
+                    .unsqueeze::<3>()
+                    .expand([batch, 1, width]);
+                Tensor::cat(vec![class, patches], 1)
+            }
+            None => patches,
+        };
         match &self.ln_pre {
             Some(ln_pre) => ln_pre.forward(tokens),
             None => tokens,
         }
     }
 
+    /// The output of the last block, before the final norm and before pooling.
+    ///
+    /// # Shapes
+    ///
+    /// - image: `[batch, 3, height, width]`
+    /// - output: `[batch, prefix + patches, width]`
+    pub fn tokens(&self, image: Tensor<B, 4>) -> Tensor<B, 3> {
+        self.transformer.forward(self.embed(image), None)
+    }
+
+    /// The patches of [`Vit::tokens`], without the final norm: what a captioner reads.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, prefix + patches, width]`, the output of the last block
+    /// - output: `[batch, patches, width]`
+    pub fn raw_patch_tokens(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let [_, seq, _] = x.dims();
+        x.narrow(1, self.prefix(), seq - self.prefix())
+    }
+
     /// From the output of the last block to the embedding.
     ///
     /// # Shapes
     ///
-    /// - x: `[batch, 1 + patches, width]`
+    /// - x: `[batch, prefix + patches, width]`
     /// - output: `[batch, embed_dim]`, f32
     pub fn head(&self, x: Tensor<B, 3>) -> Tensor<B, 2> {
         self.project(self.pooled(x))
@@ -195,14 +279,19 @@ impl<B: Backend> Vit<B> {
     ///
     /// # Shapes
     ///
-    /// - x: `[batch, 1 + patches, width]`
+    /// - x: `[batch, prefix + patches, width]`
     /// - output: `[batch, width]`
     pub fn pooled(&self, x: Tensor<B, 3>) -> Tensor<B, 2> {
         match (self.pool, self.final_ln_after_pool) {
             // The norm acts on each token alone, so only the class token needs it.
             (VisionPool::Tok, _) => self.ln_post.forward(x.narrow(1, 0, 1).squeeze_dim::<2>(1)),
-            (VisionPool::Avg, true) => self.ln_post.forward(mean_of_patches(x)),
-            (VisionPool::Avg, false) => mean_of_patches(self.ln_post.forward(x)),
+            (VisionPool::Avg, true) => self.ln_post.forward(mean(self.raw_patch_tokens(x))),
+            (VisionPool::Avg, false) => mean(self.raw_patch_tokens(self.ln_post.forward(x))),
+            (VisionPool::Map, _) => {
+                let pool = self.attn_pool.as_ref();
+                let pool = pool.expect("a tower that pools by attention is built with it");
+                pool.forward(self.ln_post.forward(x))
+            }
         }
     }
 
@@ -210,16 +299,13 @@ impl<B: Backend> Vit<B> {
     ///
     /// # Shapes
     ///
-    /// - x: `[batch, 1 + patches, width]`
+    /// - x: `[batch, prefix + patches, width]`
     /// - output: `[batch, patches, width]`
     pub fn patch_tokens(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let patches = x.dims()[1] - 1;
-        let x = if self.final_ln_after_pool {
-            x
-        } else {
-            self.ln_post.forward(x)
-        };
-        x.narrow(1, 1, patches)
+        self.raw_patch_tokens(match self.final_ln_after_pool {
+            true => x,
+            false => self.ln_post.forward(x),
+        })
     }
 
     /// # Shapes
@@ -228,14 +314,17 @@ impl<B: Backend> Vit<B> {
     /// - output: `[batch, embed_dim]`, f32
     pub fn project(&self, pooled: Tensor<B, 2>) -> Tensor<B, 2> {
         let dtype = pooled.dtype();
-        pooled.matmul(self.proj.val().cast(dtype)).cast(DType::F32)
+        let projected = match &self.proj {
+            Some(proj) => pooled.matmul(proj.val().cast(dtype)),
+            None => pooled,
+        };
+        projected.cast(DType::F32)
     }
 }
 
-fn mean_of_patches<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 2> {
-    let [_, seq, _] = x.dims();
-    let dtype = x.dtype();
-    x.narrow(1, 1, seq - 1)
+fn mean<B: Backend>(tokens: Tensor<B, 3>) -> Tensor<B, 2> {
+    let dtype = tokens.dtype();
+    tokens
         .cast(DType::F32)
         .mean_dim(1)
         .squeeze_dim::<2>(1)

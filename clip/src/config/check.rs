@@ -1,0 +1,130 @@
+//! What makes a configuration impossible, found before a tensor is made.
+
+use super::timm::TimmFamily;
+use super::{ModelConfig, PositionKind, ProjectionType, TextPoolType};
+use crate::error::{Error, Result};
+
+impl ModelConfig {
+    pub(super) fn check(&self) -> Result<()> {
+        let (vision, text) = (&self.vision_cfg, &self.text_cfg);
+        // Far beyond any model: a larger number is a slip, and would end in a failed allocation.
+        let [height, width] = vision.image_size.sides();
+        for (name, value, most) in [
+            ("embed_dim", self.embed_dim, 65_536),
+            ("vision_cfg.image_size", height, 16_384),
+            ("vision_cfg.image_size", width, 16_384),
+            ("vision_cfg.layers", vision.layers, 1_024),
+            ("vision_cfg.width", vision.width, 65_536),
+            ("vision_cfg.head_width", vision.head_width, 65_536),
+            ("vision_cfg.patch_size", vision.patch_size, 16_384),
+            ("text_cfg.context_length", text.context_length, 1 << 20),
+            ("text_cfg.vocab_size", text.vocab_size, 1 << 24),
+            ("text_cfg.width", text.width, 65_536),
+            ("text_cfg.heads", text.heads, 65_536),
+            ("text_cfg.layers", text.layers, 1_024),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err(Error::Config(format!(
+                    "`{name}` is {value}; it must be from 1 to {most}"
+                )));
+            }
+        }
+        for (section, width, ratio) in [
+            ("vision_cfg", vision.width, vision.mlp_ratio),
+            ("text_cfg", text.width, text.mlp_ratio),
+        ] {
+            if !(1.0..=65_536.0).contains(&(width as f64 * ratio)) {
+                return Err(Error::Config(format!(
+                    "`{section}.mlp_ratio` {ratio} gives no usable width of the MLP"
+                )));
+            }
+        }
+        let divides = |part: &str, a: usize, whole: &str, b: usize| {
+            if b.is_multiple_of(a) {
+                Ok(())
+            } else {
+                Err(Error::Config(format!(
+                    "`{whole}` {b} is not a multiple of `{part}` {a}"
+                )))
+            }
+        };
+        divides(
+            "vision_cfg.head_width",
+            vision.head_width,
+            "vision_cfg.width",
+            vision.width,
+        )?;
+        divides("text_cfg.heads", text.heads, "text_cfg.width", text.width)?;
+        for side in vision.image_size.sides() {
+            if side < vision.patch_size {
+                return Err(Error::Config(format!(
+                    "`vision_cfg.image_size` {side} is smaller than `vision_cfg.patch_size` {}",
+                    vision.patch_size
+                )));
+            }
+            // A convolution drops the remainder, and SigLIP's SO400M/14 at 384 pixels was trained so. Elsewhere a
+            // remainder is a slip.
+            if vision.timm().is_none() {
+                divides(
+                    "vision_cfg.patch_size",
+                    vision.patch_size,
+                    "vision_cfg.image_size",
+                    side,
+                )?;
+            }
+        }
+        let [height, width] = vision.image_size.sides();
+        if vision.pos_embed_type == PositionKind::SinCos2d
+            && (height != width || !vision.width.is_multiple_of(4))
+        {
+            return Err(Error::Config(
+                "`vision_cfg.pos_embed_type` sin_cos_2d needs a square image and a width that is a multiple of 4".into(),
+            ));
+        }
+        if let Some(timm) = vision.timm() {
+            if timm.family == TimmFamily::SigLip && vision.width != self.embed_dim {
+                return Err(Error::Config(format!(
+                    "SigLIP's vision tower has no projection: its width {} must equal `embed_dim` {}",
+                    vision.width, self.embed_dim
+                )));
+            }
+            if timm.family == TimmFamily::Eva02 && !vision.head_width.is_multiple_of(4) {
+                return Err(Error::Config(format!(
+                    "rotary positions on a grid need heads of a multiple of 4 channels, not {}",
+                    vision.head_width
+                )));
+            }
+        }
+        if text.pool_type == TextPoolType::Eos && text.eos_id.is_none() {
+            return Err(Error::Config(
+                "`text_cfg.pool_type` is eos but `text_cfg.eos_id` is missing".into(),
+            ));
+        }
+        if text.proj_type == ProjectionType::None && text.width != self.embed_dim {
+            return Err(Error::Config(format!(
+                "without a text projection `text_cfg.width` {} must equal `embed_dim` {}",
+                text.width, self.embed_dim
+            )));
+        }
+        if !(0.0..1.0).contains(&vision.patch_dropout) {
+            return Err(Error::Config(format!(
+                "`vision_cfg.patch_dropout` {} is not within [0, 1)",
+                vision.patch_dropout
+            )));
+        }
+        for (name, act) in [
+            ("vision_cfg", &vision.act_kwargs),
+            ("text_cfg", &text.act_kwargs),
+        ] {
+            if let Some(act) = act
+                && !["none", "tanh"].contains(&act.approximate.as_str())
+            {
+                return Err(Error::Config(format!(
+                    "`{name}.act_kwargs.approximate` is `{}`; known are none and tanh",
+                    act.approximate
+                )));
+            }
+        }
+        Ok(())
+    }
+}

@@ -15,8 +15,8 @@ use clip_burn::llm::{Limits, LoadOptions, Pretrained, Sampling};
 use indicatif::{HumanDuration, ProgressBar};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;

@@ -7,8 +7,8 @@ use clip_burn::cli::ComputeArgs;
 use clip_burn::clip::preprocess::{PixelBatch, PreprocessConfig};
 use clip_burn::clip::tokenizer::TokenBatch;
 use clip_burn::clip::{Clip, LoadOptions, Pretrained};
-use clip_burn::train::parameters::groups::{Groups, GroupsConfig};
 use clip_burn::train::optimizer::{AdamWConfig, Gradients, GroupedAdamW, logit_scale};
+use clip_burn::train::parameters::groups::{Groups, GroupsConfig};
 use clip_burn::train::parameters::parameters;
 use clip_burn::train::parameters::stable_ids::with_stable_ids;
 use clip_burn::train::trainer::collective::Single;
@@ -202,9 +202,8 @@ impl<B: AutodiffBackend> Training<B> {
             Ok::<_, BoxError>(self.task.loss(&model, embedded.embeddings)?.total)
         })?;
         let loss = loss.map_err(anyhow::Error::from_boxed)?;
-        let (mut gradients, backward) = seconds::<B, _>(&device, || {
-            Gradients::take(&mut loss.backward(), &model)
-        })?;
+        let (mut gradients, backward) =
+            seconds::<B, _>(&device, || Gradients::take(&mut loss.backward(), &model))?;
         let (_, optimizer) = seconds::<B, _>(&device, || self.update(model, &mut gradients))?;
         Ok([upload, forward - upload, backward, optimizer])
     }

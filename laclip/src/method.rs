@@ -60,7 +60,9 @@ pub fn train<B: AutodiffBackend>(
             "LaCLIP draws its texts by method.rewrites; remove [data.captions] from the recipe";
         return Err(TrainError::Config(what.into()));
     }
-    let start: Pretrained<B> = recipe.section::<ModelTable>()?.load(recipe.run.seed, &device)?;
+    let start: Pretrained<B> = recipe
+        .section::<ModelTable>()?
+        .load(recipe.run.seed, &device)?;
     let mut task = Contrastive::new(&start);
     task.patch_dropout = patch_dropout(share)?;
     match multi_text {

@@ -43,7 +43,13 @@ pub fn multi_text<B: AutodiffBackend>(
     form: MultiText,
 ) -> Tensor<B, 1> {
     let n = image.dims()[0];
-    multi_text_in(by_rows::rows_of(n * texts.len()), image, texts, logit_scale, form)
+    multi_text_in(
+        by_rows::rows_of(n * texts.len()),
+        image,
+        texts,
+        logit_scale,
+        form,
+    )
 }
 
 /// [`multi_text`] with so many rows in a chunk.
@@ -69,7 +75,9 @@ pub fn multi_text_in<B: AutodiffBackend>(
             let from = from.clone().narrow(0, rows.start, rows.len());
             logits(from, to.clone(), scale[0].clone())
         };
-        let to_image = texts.iter().map(|text| cross_entropy_from(rows.start, logits(text, image)));
+        let to_image = texts
+            .iter()
+            .map(|text| cross_entropy_from(rows.start, logits(text, image)));
         let of_slots = texts.iter().map(|text| logits(image, text)).collect();
         (sum(to_image) + to_text(rows.start, of_slots, form)) * (0.5 / (n * slots) as f64)
     })
@@ -82,7 +90,9 @@ pub fn multi_text_in<B: AutodiffBackend>(
 /// - slots: for each slot `[rows, n]`; the right text of row `i` is in column `start + i`
 fn to_text<B: Backend>(start: usize, slots: Vec<Tensor<B, 2>>, form: MultiText) -> Tensor<B, 1> {
     if form == MultiText::PerSlot {
-        return sum(slots.into_iter().map(|logits| cross_entropy_from(start, logits)));
+        return sum(slots
+            .into_iter()
+            .map(|logits| cross_entropy_from(start, logits)));
     }
     let [rows, _] = slots[0].dims();
     let device = slots[0].device();
@@ -144,11 +154,7 @@ impl<B: AutodiffBackend> Task<B> for MultiTextTask {
         self.base.embed(model, batch, pass)
     }
 
-    fn loss(
-        &self,
-        model: &Clip<B>,
-        mut embeddings: Embeddings<B>,
-    ) -> Result<Losses<B>, BoxError> {
+    fn loss(&self, model: &Clip<B>, mut embeddings: Embeddings<B>) -> Result<Losses<B>, BoxError> {
         let (image, texts) = (embeddings.one("image")?, embeddings.all("text"));
         Ok(multi_text(image, texts, model.scale(), self.form).into())
     }
@@ -256,7 +262,10 @@ mod tests {
                 let (image, texts) = (leaf(1), vec![leaf(2), leaf(5), leaf(9)]);
                 let loss = multi_text_in(chunk, image.clone(), texts.clone(), scale.clone(), form);
                 let grads = loss.backward();
-                let mut values = vec![loss.into_scalar(), scale.grad(&grads).unwrap().into_scalar()];
+                let mut values = vec![
+                    loss.into_scalar(),
+                    scale.grad(&grads).unwrap().into_scalar(),
+                ];
                 for leaf in [vec![image], texts].concat() {
                     values.extend(leaf.grad(&grads).unwrap().into_data().iter::<f32>());
                 }
@@ -265,7 +274,10 @@ mod tests {
             let whole = measured(4);
             for chunk in [1, 2, 3] {
                 for (a, b) in measured(chunk).iter().zip(&whole) {
-                    assert!((a - b).abs() < 1e-6, "{form:?} in chunks of {chunk}: {a} {b}");
+                    assert!(
+                        (a - b).abs() < 1e-6,
+                        "{form:?} in chunks of {chunk}: {a} {b}"
+                    );
                 }
             }
         }

@@ -339,8 +339,7 @@ fn a_run_goes_on_only_as_it_began() {
     train(&folder, &format!("{other} --resume latest")).succeeded();
     assert_eq!(log(&folder, "whole"), before);
 
-    let weights =
-        folder.path("whole/checkpoints/step_00000006/model/open_clip_model.safetensors");
+    let weights = folder.path("whole/checkpoints/step_00000006/model/open_clip_model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
     train(&folder, "run.steps=6 --resume latest")
@@ -388,7 +387,9 @@ fn sigterm_in_mid_epoch_leaves_a_checkpoint_and_exits_with_zero() {
         let log = std::fs::read_to_string(folder.path("stopped/metrics.jsonl"));
         log.unwrap_or_default().lines().count() >= 3
     });
-    let said = said.succeeded().said(&["stopped after step", "--resume latest"]);
+    let said = said
+        .succeeded()
+        .said(&["stopped after step", "--resume latest"]);
     assert_eq!(checkpoints(&folder, "stopped").len(), 1, "{}", said.stderr);
     assert!(!folder.path("stopped/model").exists());
     train(&folder, &format!("{changes} --resume latest")).succeeded();
@@ -400,10 +401,23 @@ fn sigterm_in_mid_epoch_leaves_a_checkpoint_and_exits_with_zero() {
 #[test]
 fn an_error_is_one_message_without_a_backtrace() {
     let folder = with_recipe();
-    let outcome = folder.run_with(&[("RUST_BACKTRACE", "1")], "train", &arguments("model.name=gone"));
+    let outcome = folder.run_with(
+        &[("RUST_BACKTRACE", "1")],
+        "train",
+        &arguments("model.name=gone"),
+    );
     let outcome = outcome.refused(&["error: loading [model]", "gone"]);
-    assert!(!outcome.stderr.contains("Stack backtrace"), "{}", outcome.stderr);
-    assert_eq!(outcome.stderr.matches("is no directory").count(), 1, "{}", outcome.stderr);
+    assert!(
+        !outcome.stderr.contains("Stack backtrace"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(
+        outcome.stderr.matches("is no directory").count(),
+        1,
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]

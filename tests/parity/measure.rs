@@ -122,7 +122,10 @@ fn gradients<B: AutodiffBackend>(model: &Clip<B>, of: &Gradients<B::InnerBackend
     for parameter in parameters(model) {
         if let Some(gradient) = of.get(parameter.id) {
             let values = host(gradient.clone());
-            found.insert(parameter.path, HostTensor::from_values(values, parameter.shape));
+            found.insert(
+                parameter.path,
+                HostTensor::from_values(values, parameter.shape),
+            );
         }
     }
     found

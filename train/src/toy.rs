@@ -8,8 +8,8 @@ use crate::trainer::task::{Embedded, Embeddings, Losses, MeanLoss, Task, Trained
 use burn::backend::{Autodiff, Flex};
 use burn::module::{Module, Param};
 use burn::prelude::*;
-use burn::tensor::activation::{gelu, log_softmax};
 use burn::tensor::Distribution;
+use burn::tensor::activation::{gelu, log_softmax};
 use burn::tensor::backend::AutodiffBackend;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -220,10 +220,24 @@ impl ToyTask {
         vec![
             plain.clone(),
             Self::with_caption_loss(),
-            Self { texts: 5, ..plain.clone() },
-            Self { reader: true, ..plain.clone() },
-            Self { dropout: true, ..plain.clone() },
-            Self { reader: true, dropout: true, caption_loss: true, texts: 2 },
+            Self {
+                texts: 5,
+                ..plain.clone()
+            },
+            Self {
+                reader: true,
+                ..plain.clone()
+            },
+            Self {
+                dropout: true,
+                ..plain.clone()
+            },
+            Self {
+                reader: true,
+                dropout: true,
+                caption_loss: true,
+                texts: 2,
+            },
         ]
     }
 

@@ -74,13 +74,19 @@ pub fn sigmoid_in<B: AutodiffBackend>(
 ) -> Tensor<B, 1> {
     let (n, device) = (image.dims()[0], image.device());
     let scalars = vec![logit_scale, logit_bias];
-    in_chunks(n, chunk, vec![image, text], scalars, |rows, all, scalars| {
-        let image = all[0].clone().narrow(0, rows.start, rows.len());
-        let logits = logits(image, all[1].clone(), scalars[0].clone());
-        let logits = logits + scalars[1].clone().unsqueeze();
-        let signs = signs(rows.start, [rows.len(), n], &device);
-        log_sigmoid(logits * signs).sum() / -(n as f64)
-    })
+    in_chunks(
+        n,
+        chunk,
+        vec![image, text],
+        scalars,
+        |rows, all, scalars| {
+            let image = all[0].clone().narrow(0, rows.start, rows.len());
+            let logits = logits(image, all[1].clone(), scalars[0].clone());
+            let logits = logits + scalars[1].clone().unsqueeze();
+            let signs = signs(rows.start, [rows.len(), n], &device);
+            log_sigmoid(logits * signs).sum() / -(n as f64)
+        },
+    )
 }
 
 /// Rows of a chunk where each has `columns` logits.
@@ -139,9 +145,8 @@ impl<B: AutodiffBackend, const D: usize> Sums<B, D> {
 
     /// Fresh starts of a graph.
     fn leaves(&self) -> Vec<Tensor<B, D>> {
-        let leaf = |value: &Tensor<B::InnerBackend, D>| {
-            Tensor::from_inner(value.clone()).require_grad()
-        };
+        let leaf =
+            |value: &Tensor<B::InnerBackend, D>| Tensor::from_inner(value.clone()).require_grad();
         self.values.iter().map(leaf).collect()
     }
 
@@ -213,7 +218,12 @@ mod tests {
     }
 
     fn assert_equal(got: (f32, Vec<Vec<f32>>), want: &(f32, Vec<Vec<f32>>), what: &str) {
-        assert!((got.0 - want.0).abs() < 1e-6, "{what}: {} {}", got.0, want.0);
+        assert!(
+            (got.0 - want.0).abs() < 1e-6,
+            "{what}: {} {}",
+            got.0,
+            want.0
+        );
         for (got, want) in got.1.iter().zip(&want.1) {
             assert_eq!(got.len(), want.len(), "{what}");
             for (a, b) in got.iter().zip(want) {
@@ -226,7 +236,12 @@ mod tests {
     fn chunks_give_the_value_and_the_gradients_of_the_plain_form() {
         for n in [1, 2, 7, 12] {
             let of = inputs(n);
-            let Inputs { image, text, scale, bias } = &of;
+            let Inputs {
+                image,
+                text,
+                scale,
+                bias,
+            } = &of;
             let (i, t, s, b) = (image.clone(), text.clone(), scale.clone(), bias.clone());
             let plain = measured(loss::contrastive(i, t, s), &of);
             let (i, t, s) = (image.clone(), text.clone(), scale.clone());

@@ -10,9 +10,10 @@ pub use transformer::{
 use burn::prelude::*;
 
 /// The text tower of a model, chosen at run time.
+///
+/// Others match it in full, so that a new tower cannot lose block replay in training without a word.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // one per model
-#[non_exhaustive]
 pub enum TextTower<B: Backend> {
     /// CLIP's transformer.
     Transformer(TextTransformer<B>),

@@ -10,9 +10,10 @@ use crate::nn::init::Init;
 use burn::prelude::*;
 
 /// The vision tower of a model, chosen at run time.
+///
+/// Others match it in full, so that a new tower cannot lose block replay in training without a word.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // one per model
-#[non_exhaustive]
 pub enum VisionTower<B: Backend> {
     /// A plain vision transformer.
     Vit(Vit<B>),

@@ -40,7 +40,10 @@ pub(super) fn write(dir: &Path, saved: &Saved, model: &dyn Trained, recipe: &str
     let state = json(serde_json::to_string_pretty(&saved.state));
     let mut texts = vec![(STATE, state), ("recipe.toml", recipe.to_string())];
     if !saved.exported.is_empty() {
-        texts.push((EXPORTED, json(serde_json::to_string_pretty(&saved.exported))));
+        texts.push((
+            EXPORTED,
+            json(serde_json::to_string_pretty(&saved.exported)),
+        ));
     }
     for (name, text) in texts {
         let path = dir.join(name);

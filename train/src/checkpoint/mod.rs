@@ -22,9 +22,9 @@ mod saved;
 pub mod tensors;
 mod writer;
 
+pub(crate) use saved::check_weights;
 pub use saved::{Environment, Progress, Saved, State, StoredAs};
 pub use writer::Writer;
-pub(crate) use saved::check_weights;
 
 use crate::error::{Result, TrainError};
 use crate::trainer::launch::Start;

@@ -193,4 +193,3 @@ pub(crate) fn check_weights(
         wrong[..shown].join("\n  ")
     ))
 }
-

@@ -69,11 +69,15 @@ pub fn lengths_in_f32(path: &Path) -> Result<BTreeMap<String, usize>> {
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(TrainError::io(path))?;
     let mut header = Vec::new();
-    let read = file.take(u64::from_le_bytes(length)).read_to_end(&mut header);
+    let read = file
+        .take(u64::from_le_bytes(length))
+        .read_to_end(&mut header);
     read.map_err(TrainError::io(path))?;
     let header: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&header).map_err(|e| damaged(e.to_string()))?;
-    let tensors = header.into_iter().filter(|(_, info)| info["dtype"] == "F32");
+    let tensors = header
+        .into_iter()
+        .filter(|(_, info)| info["dtype"] == "F32");
     let length = |info: &serde_json::Value| {
         let sides = info["shape"].as_array().into_iter().flatten();
         sides.filter_map(serde_json::Value::as_u64).product::<u64>() as usize

@@ -154,7 +154,10 @@ impl Trained for Exported {
         };
         let shape = [values.len()];
         let alpha = [("alpha".to_string(), TensorData::new(values, shape))];
-        Ok(tensors::write(&dir.join("model.safetensors"), &alpha.into())?)
+        Ok(tensors::write(
+            &dir.join("model.safetensors"),
+            &alpha.into(),
+        )?)
     }
 }
 
@@ -176,6 +179,9 @@ fn what_the_exported_model_holds_lies_on_the_disk_once() {
     saved.state.progress.step = 2;
     let broken = checkpoints.save(&saved, &Exported(false), "");
     let message = broken.unwrap_err().to_string();
-    assert!(message.contains("`alpha` was not exported in full"), "{message}");
+    assert!(
+        message.contains("`alpha` was not exported in full"),
+        "{message}"
+    );
     assert_eq!(checkpoints.all(), [dir]);
 }

@@ -92,16 +92,33 @@ mod tests {
         }
         assert_eq!(begins, [(0, 0), (0, 3), (1, 0), (1, 3), (2, 0)]);
         assert_eq!(place.epochs(3, 7), 2.5);
-        assert_eq!(Place { epoch: 0, sample: 6 }.epochs(3, 7), 1.0);
+        assert_eq!(
+            Place {
+                epoch: 0,
+                sample: 6
+            }
+            .epochs(3, 7),
+            1.0
+        );
     }
 
     #[test]
     fn steps_that_are_left_are_counted_with_whatever_batch() {
         let start = Place::default();
         assert_eq!(start.steps_until(2, 3, 7), 4);
-        let place = Place { epoch: 0, sample: 3 };
+        let place = Place {
+            epoch: 0,
+            sample: 3,
+        };
         assert_eq!(place.steps_until(2, 3, 7), 3);
         assert_eq!(place.steps_until(2, 1, 7), 11);
-        assert_eq!(Place { epoch: 2, sample: 0 }.steps_until(2, 3, 7), 0);
+        assert_eq!(
+            Place {
+                epoch: 2,
+                sample: 0
+            }
+            .steps_until(2, 3, 7),
+            0
+        );
     }
 }

@@ -13,25 +13,32 @@ pub struct Loaded<T> {
     open: Open<T>,
     sampler: Sampler,
     options: LoaderOptions,
+    /// Samples in a step.
+    group: usize,
     loader: Option<Loader<T>>,
     next: Place,
     /// Time waited for loaders that are gone.
     waited: Duration,
     /// Replaced samples that were told, of this loader.
     told: usize,
+    untold: Vec<String>,
 }
 
 impl<T: Send + 'static> Loaded<T> {
-    /// Batches of `options.batch_size` in the order of `sampler`; incomplete ones at the end of an epoch are
-    /// left out. Epochs go on as long as batches are asked for.
+    /// Batches of `options.batch_size` in the order of `sampler`, of which `group` make a step; what does not fill a step
+    /// at the end of an epoch is left out. Epochs go on as long as batches are asked for. `untold` is told first.
     pub fn new(
         sampler: Sampler,
         options: LoaderOptions,
+        group: usize,
+        untold: Vec<String>,
         open: impl Fn(Sampler, LoaderOptions) -> Result<Loader<T>, DataError> + 'static,
     ) -> Self {
         Self {
             open: Box::new(open),
             sampler: sampler.keep_tail(false),
+            group: group * options.batch_size,
+            untold,
             options: LoaderOptions {
                 epochs: Some(u64::MAX),
                 ..options
@@ -53,6 +60,11 @@ impl<T: Send + 'static> Loaded<T> {
         self.next = place;
         if self.loader.is_none() {
             let sampler = self.sampler.clone().at(place.epoch, place.sample as usize);
+            // After a change of the batch size a step may begin anywhere; the next epoch is in step again.
+            let sampler = match (place.sample as usize).is_multiple_of(self.group) {
+                true => sampler.whole(self.group),
+                false => sampler,
+            };
             self.loader = Some((self.open)(sampler, self.options.clone())?);
             self.told = 0;
         }
@@ -74,9 +86,10 @@ impl<T: Send + 'static> Batches<T> for Loaded<T> {
             .loader_at(place)?
             .next()
             .ok_or("the loader has ended")??;
-        // The loader goes on in the next epoch where this one holds no further batch.
-        let (size, epoch) = (self.batch_size(), self.samples_per_epoch());
-        self.next = place.plus(size).before(size, epoch);
+        // The loader goes on in the next epoch where this one holds no further step.
+        let (size, group) = (self.batch_size(), self.group as u64);
+        let whole = self.samples_per_epoch() / group * group;
+        self.next = place.plus(size).before(size, whole);
         Ok(batch)
     }
 
@@ -86,11 +99,12 @@ impl<T: Send + 'static> Batches<T> for Loaded<T> {
 
     /// Names every sample that was replaced, the first hundred where one batch has more.
     fn notes(&mut self) -> Vec<String> {
+        let mut notes = std::mem::take(&mut self.untold);
         let Some(loader) = &mut self.loader else {
-            return Vec::new();
+            return notes;
         };
         let named = loader.take_untold();
-        let mut notes: Vec<String> = named.iter().map(|s| format!("replaced {s}")).collect();
+        notes.extend(named.iter().map(|s| format!("replaced {s}")));
         let skipped = loader.report().skipped;
         let more = skipped - self.told - named.len();
         if more > 0 {
@@ -137,6 +151,8 @@ mod tests {
         Loaded::new(
             Sampler::shuffled(11, 7),
             LoaderOptions::new(3, 2),
+            1,
+            Vec::new(),
             move |sampler, options| {
                 Loader::new(source.clone(), sampler, options, |samples, _| {
                     Ok(samples.into_iter().map(|s| s.key).collect())
@@ -163,5 +179,48 @@ mod tests {
             assert_eq!(skipping.get(place(batch)).unwrap(), all[batch as usize]);
         }
         assert_ne!(all[0], all[3], "epochs have different orders");
+    }
+
+    #[test]
+    fn what_does_not_fill_a_step_is_skipped_without_a_new_loader() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let (source, opened): (Arc<dyn Source>, _) =
+            (Arc::new(Numbers(11)), Arc::new(AtomicUsize::new(0)));
+        let count = opened.clone();
+        let mut steps = Loaded::new(
+            Sampler::shuffled(11, 7),
+            LoaderOptions::new(2, 2),
+            2,
+            vec!["numbers: 11 samples".into()],
+            move |sampler, options| {
+                count.fetch_add(1, Ordering::Relaxed);
+                Loader::new(source.clone(), sampler, options, |samples, _| {
+                    Ok(samples
+                        .into_iter()
+                        .map(|s: Sample| s.key)
+                        .collect::<Vec<_>>())
+                })
+            },
+        );
+        assert_eq!(steps.notes(), ["numbers: 11 samples"]);
+        let mut place = Place::default();
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            place = place.before(4, 11);
+            for _ in 0..2 {
+                seen.push(steps.get(place).unwrap());
+                place = place.plus(2);
+            }
+        }
+        assert_eq!(opened.load(Ordering::Relaxed), 1);
+        // The third epoch begins as one that is jumped to.
+        let third = steps
+            .get(Place {
+                epoch: 2,
+                sample: 0,
+            })
+            .unwrap();
+        assert_eq!(opened.load(Ordering::Relaxed), 2);
+        assert_eq!(third, seen[8]);
     }
 }

@@ -2,12 +2,12 @@
 
 use super::loaded::Loaded;
 use crate::error::BoxError;
-use data::{CollateError, Loader, LoaderOptions, Sample, Sampler, Source};
+use data::{CollateError, Keyed, Loader, LoaderOptions, Sample, Sampler, Source};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 
-/// From samples to the batches of a task.
-pub trait Prepare: Clone + Send + Sync + 'static {
+/// From samples, of images with their texts or any other kind, to the batches of a task.
+pub trait Prepare<S = Sample>: Clone + Send + Sync + 'static {
     /// What is made of one sample.
     type Item: Send + 'static;
     /// What a task takes.
@@ -19,7 +19,7 @@ pub trait Prepare: Clone + Send + Sync + 'static {
     /// # Errors
     ///
     /// When the sample cannot be used; it is then replaced, counted and named in the log.
-    fn item(&self, sample: Sample, rng: &mut ChaCha8Rng) -> Result<Self::Item, BoxError>;
+    fn item(&self, sample: S, rng: &mut ChaCha8Rng) -> Result<Self::Item, BoxError>;
 
     /// Joins items to a batch; should be quick.
     ///
@@ -29,14 +29,17 @@ pub trait Prepare: Clone + Send + Sync + 'static {
     fn batch(&self, items: Vec<Self::Item>) -> Result<Self::Batch, CollateError>;
 }
 
-/// Batches of a source, made by the loader's threads.
-pub fn prepared<P: Prepare>(
+/// Batches of a source, made by the loader's threads; `group` of them make a step. What the source holds is the first
+/// that is told.
+pub fn prepared<S: Keyed + 'static, P: Prepare<S>>(
     prepare: P,
-    source: Arc<dyn Source>,
+    source: Arc<dyn Source<S>>,
     sampler: Sampler,
     options: LoaderOptions,
+    group: usize,
 ) -> Loaded<P::Batch> {
-    Loaded::new(sampler, options, move |sampler, options| {
+    let held = source.reports().iter().map(ToString::to_string).collect();
+    Loaded::new(sampler, options, group, held, move |sampler, options| {
         let (item, batch) = (prepare.clone(), prepare.clone());
         Loader::with_prepare(
             source.clone(),

@@ -6,10 +6,10 @@ use super::model_table::{ModelTable, train_clip};
 use crate::error::{Result, TrainError};
 use crate::recipe::{Recipe, Section};
 use crate::trainer::{Launch, Outcome};
-use burn::prelude::*;
-use burn::tensor::backend::AutodiffBackend;
 use ::clip::Pretrained;
 use ::clip::nn::PatchDropout;
+use burn::prelude::*;
+use burn::tensor::backend::AutodiffBackend;
 use data::CaptionMix;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,9 @@ pub fn train<B: AutodiffBackend>(
     let options: Options = recipe.section()?;
     let captions = recipe.section::<DataTable>()?.captions;
     let captions: CaptionMix = captions.unwrap_or_default();
-    let start = recipe.section::<ModelTable>()?.load::<B>(recipe.run.seed, &device)?;
+    let start = recipe
+        .section::<ModelTable>()?
+        .load::<B>(recipe.run.seed, &device)?;
     if options.loss == ContrastiveLoss::Sigmoid && start.model.logit_bias.is_none() {
         return Err(TrainError::Config(NO_BIAS.into()));
     }

@@ -82,7 +82,7 @@ impl<B: AutodiffBackend> Task<B> for Contrastive {
     ) -> Result<Embedded<B>, BoxError> {
         let pixels = batch.pixels.clone();
         let images = pixels.to_tensor(self.preprocess.config(), pass.device());
-        let image = embed_images(&model.visual, images, self.patch_dropout, pass);
+        let image = embed_images(&model.visual, images, self.patch_dropout, pass)?;
         let mut embedded = Embedded::default().with("image", image);
         for texts in &batch.texts {
             let ids = texts.clone().to_tensor(pass.device());
@@ -91,11 +91,7 @@ impl<B: AutodiffBackend> Task<B> for Contrastive {
         Ok(embedded)
     }
 
-    fn loss(
-        &self,
-        model: &Clip<B>,
-        mut embeddings: Embeddings<B>,
-    ) -> Result<Losses<B>, BoxError> {
+    fn loss(&self, model: &Clip<B>, mut embeddings: Embeddings<B>) -> Result<Losses<B>, BoxError> {
         let (image, text) = (embeddings.one("image")?, embeddings.one("text")?);
         let total = match (self.loss, &model.logit_bias) {
             (ContrastiveLoss::Softmax, _) => by_rows::contrastive(image, text, model.scale()),

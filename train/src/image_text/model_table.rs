@@ -50,7 +50,10 @@ impl Section for ModelTable {
     /// that is called like one.
     fn resolve(&mut self, folder: &Path) {
         let preset = |name: &str| ModelConfig::preset_names().any(|preset| preset == name);
-        for name in [Some(&mut self.name), self.config.as_mut()].into_iter().flatten() {
+        for name in [Some(&mut self.name), self.config.as_mut()]
+            .into_iter()
+            .flatten()
+        {
             let beside = folder.join(&*name);
             if !preset(name) && beside.exists() {
                 *name = beside.display().to_string();
@@ -139,7 +142,7 @@ where
         task,
         model: start.model,
         recipe: &recipe,
-        batches: &mut prepared(pairs, source, sampler, data.loader),
+        batches: &mut prepared(pairs, source, sampler, data.loader, recipe.run.accumulate),
         collective: &Single,
         validate: match validation.is_empty() {
             true => None,

@@ -1,37 +1,55 @@
 //! CLIP's towers, run so that the engine can replay their blocks.
 
+use crate::error::BoxError;
 use crate::trainer::Pass;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clip::nn::{Block, PatchDropout, l2_normalize};
 use clip::text::TextTower;
-use clip::vision::{VisionTower, Vit};
+use clip::vision::{Eva02Block, VisionTower};
 
-/// What the last block of a vision transformer gives for each token.
+/// What the last block of a vision tower gives for each token.
 ///
 /// # Shapes
 ///
 /// - image: `[batch, 3, height, width]`
-/// - output: `[batch, 1 + patches, width]`
+/// - output: `[batch, prefix + patches, width]`
+///
+/// # Errors
+///
+/// When patches shall be left out in a tower that cannot do without.
 pub fn image_tokens<B: AutodiffBackend>(
-    vit: &Vit<B>,
+    tower: &VisionTower<B>,
     image: Tensor<B, 4>,
     dropout: Option<PatchDropout>,
     pass: &mut Pass<B>,
-) -> Tensor<B, 3> {
-    let tokens = match dropout {
-        None => vit.embed(image),
-        Some(dropout) => {
-            let images = image.dims()[0];
-            let patches = vit.positional_embedding.val().dims()[0] - 1;
+) -> Result<Tensor<B, 3>, BoxError> {
+    match (tower, dropout) {
+        (VisionTower::Vit(vit), None) => {
+            let tokens = vit.embed(image);
+            Ok(pass.blocks(&vit.transformer.resblocks, tokens, plain))
+        }
+        (VisionTower::Vit(vit), Some(dropout)) => {
+            let (images, patches) = (image.dims()[0], vit.patches());
             let kept = dropout.draw(images, patches, pass.rng());
             let kept = TensorData::new(kept, [images, dropout.kept(patches)]);
-            vit.embed_kept(image, Tensor::from_data(kept, pass.device()))
+            let tokens = vit.embed_kept(image, Tensor::from_data(kept, pass.device()));
+            Ok(pass.blocks(&vit.transformer.resblocks, tokens, plain))
         }
-    };
-    pass.blocks(&vit.transformer.resblocks, tokens, |block: &Block<B>, x| {
-        block.forward(x, None)
-    })
+        (VisionTower::Eva02(eva), None) => {
+            let (tokens, rope) = (eva.embed(image), eva.rope(pass.device()));
+            let forward = move |block: &Eva02Block<B>, x| block.forward(x, &rope);
+            Ok(pass.blocks(&eva.transformer.resblocks, tokens, forward))
+        }
+        (VisionTower::Eva02(_), Some(_)) => Err(
+            "EVA-02 towers turn each patch by its place and take all of them: remove patch_dropout"
+                .into(),
+        ),
+    }
+}
+
+fn plain<B: Backend>(block: &Block<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    block.forward(x, None)
 }
 
 /// Image embeddings.
@@ -40,16 +58,42 @@ pub fn image_tokens<B: AutodiffBackend>(
 ///
 /// - image: `[batch, 3, height, width]`
 /// - output: `[batch, embed_dim]`, unit rows
+///
+/// # Errors
+///
+/// Those of [`image_tokens`].
 pub fn embed_images<B: AutodiffBackend>(
     tower: &VisionTower<B>,
     image: Tensor<B, 4>,
     dropout: Option<PatchDropout>,
     pass: &mut Pass<B>,
-) -> Tensor<B, 2> {
-    l2_normalize(match tower.as_vit() {
-        Some(vit) => vit.head(image_tokens(vit, image, dropout, pass)),
-        None => tower.forward(image),
-    })
+) -> Result<Tensor<B, 2>, BoxError> {
+    let tokens = image_tokens(tower, image, dropout, pass)?;
+    Ok(l2_normalize(match tower {
+        VisionTower::Vit(vit) => vit.head(tokens),
+        VisionTower::Eva02(eva) => eva.head(tokens),
+    }))
+}
+
+/// What the last block of a text tower gives for each token.
+///
+/// # Shapes
+///
+/// - ids: `[batch, seq]`
+/// - output: `[batch, seq, width]`; one token more where the tower adds one
+pub fn text_tokens<B: AutodiffBackend>(
+    tower: &TextTower<B>,
+    ids: Tensor<B, 2, Int>,
+    pass: &mut Pass<B>,
+) -> Tensor<B, 3> {
+    match tower {
+        TextTower::Transformer(transformer) => {
+            let mask = transformer.mask(&ids);
+            let forward = move |block: &Block<B>, x| block.forward(x, mask.clone());
+            let x = transformer.embed(ids);
+            pass.blocks(&transformer.transformer.resblocks, x, forward)
+        }
+    }
 }
 
 /// Text embeddings.
@@ -63,14 +107,8 @@ pub fn embed_texts<B: AutodiffBackend>(
     ids: Tensor<B, 2, Int>,
     pass: &mut Pass<B>,
 ) -> Tensor<B, 2> {
-    l2_normalize(match tower.as_transformer() {
-        Some(transformer) => {
-            let mask = transformer.mask(&ids);
-            let x = transformer.embed(ids.clone());
-            let forward = move |block: &Block<B>, x| block.forward(x, mask.clone());
-            let x = pass.blocks(&transformer.transformer.resblocks, x, forward);
-            transformer.head(x, ids)
-        }
-        None => tower.forward(ids),
+    let tokens = text_tokens(tower, ids.clone(), pass);
+    l2_normalize(match tower {
+        TextTower::Transformer(transformer) => transformer.head(tokens, ids),
     })
 }

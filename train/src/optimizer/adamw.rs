@@ -4,10 +4,10 @@
 //! flat vectors keyed by path, so that they can be written to a file that other programs read, and found
 //! again after a restart.
 
-use crate::error::{Result, TrainError};
-use crate::parameters::groups::Groups;
 use super::flat::map_trained;
 use super::gradients::Gradients;
+use crate::error::{Result, TrainError};
+use crate::parameters::groups::Groups;
 use burn::module::AutodiffModule;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
@@ -171,7 +171,9 @@ impl<B: AutodiffBackend> GroupedAdamW<B> {
                 .find(|r| r.trainable && r.parameter.path == path);
             let Some(rule) = rule else {
                 if !lenient {
-                    return Err(format!("optimizer state for `{path}`, which is not trained"));
+                    return Err(format!(
+                        "optimizer state for `{path}`, which is not trained"
+                    ));
                 }
                 for name in ["exp_avg", "exp_avg_sq", "step"] {
                     state.remove(&format!("{name}.{path}"));

@@ -1,9 +1,9 @@
 //! The parameter `logit_scale` at the root of a model: read for the log, clamped after each update.
 
+use crate::parameters::ParamPath;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
-use crate::parameters::ParamPath;
 
 /// Name of the parameter: the logarithm of the inverse temperature.
 pub const LOGIT_SCALE: &str = "logit_scale";

@@ -3,8 +3,8 @@
 //! The rules see dotted paths and ranks only. `visual.` and `text.` are the towers; what belongs to
 //! neither, such as `logit_scale`, is always trained at the full rate.
 
-use crate::error::{Result, TrainError};
 use super::Parameter;
+use crate::error::{Result, TrainError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;

@@ -3,11 +3,11 @@
 //! burn draws ids at random, which differ between replicas and between restarts. With ids taken from the
 //! path, every process agrees on which gradient belongs where.
 
-use crate::error::{Result, TrainError};
+use super::ParamPath;
 use super::parameters;
+use crate::error::{Result, TrainError};
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::prelude::*;
-use super::ParamPath;
 use std::collections::HashMap;
 
 /// Draws all lazily initialised parameters in declaration order and gives every parameter the id of its

@@ -33,7 +33,13 @@ impl Recipe {
 }
 
 fn is_incidental(key: &str) -> bool {
-    ["run.out", "run.max_skipped", "run.check_every", "data.loader.max_bad"].contains(&key)
+    [
+        "run.out",
+        "run.max_skipped",
+        "run.check_every",
+        "data.loader.max_bad",
+    ]
+    .contains(&key)
         || ["checkpoint.", "log.", "validation."]
             .iter()
             .any(|table| key.starts_with(table))
@@ -62,4 +68,3 @@ fn flatten(prefix: &str, table: &Table, into: &mut BTreeMap<String, String>) {
         }
     }
 }
-

@@ -194,7 +194,6 @@ impl Recipe {
         }
         Ok(())
     }
-
 }
 
 #[cfg(test)]
@@ -265,11 +264,14 @@ mod tests {
 
     #[test]
     fn overrides_reach_into_lists() {
-        let text = "[run]\nsteps = 1\n[[data.sources]]\npath = \"a\"\n[[data.sources]]\npath = \"b\"\n";
+        let text =
+            "[run]\nsteps = 1\n[[data.sources]]\npath = \"a\"\n[[data.sources]]\npath = \"b\"\n";
         let recipe = load(text, &["data.sources.1.path=c"]).unwrap();
         assert_eq!(recipe.data["sources"][1]["path"].as_str(), Some("c"));
         assert_eq!(recipe.data["sources"][0]["path"].as_str(), Some("a"));
-        let message = load(text, &["data.sources.2.path=c"]).unwrap_err().to_string();
+        let message = load(text, &["data.sources.2.path=c"])
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("0 to 1"), "{message}");
     }
 
@@ -277,7 +279,12 @@ mod tests {
     fn paths_start_at_the_recipe() {
         let recipe = load(MINIMAL, &[]).unwrap();
         assert_eq!(recipe.resolve("x.tar").parent(), recipe.file.parent());
-        assert!(Recipe::parse(MINIMAL).unwrap().resolve("x.tar").is_absolute());
+        assert!(
+            Recipe::parse(MINIMAL)
+                .unwrap()
+                .resolve("x.tar")
+                .is_absolute()
+        );
         assert_eq!(recipe.resolve("/abs/x.tar"), Path::new("/abs/x.tar"));
     }
 
@@ -331,7 +338,12 @@ mod tests {
     #[test]
     fn only_what_changes_the_run_counts_as_a_difference() {
         let before = load(MINIMAL, &[]).unwrap();
-        let after = ["data.threads=8", "log.every=1", "run.out=other", "run.check_every=9"];
+        let after = [
+            "data.threads=8",
+            "log.every=1",
+            "run.out=other",
+            "run.check_every=9",
+        ];
         let after = load(MINIMAL, &after).unwrap();
         assert_eq!(before.differences(&after), Vec::<String>::new());
         let after = load(MINIMAL, &["run.seed=1", "run.ema=0.5"]).unwrap();

@@ -21,7 +21,9 @@ pub(super) fn set(table: &mut Table, assignment: &str) -> Result<(), String> {
     let value = parsed.unwrap_or_else(|| Value::String(text.to_string()));
     let (path, field) = key.rsplit_once('.').unwrap_or(("", key));
     if path.is_empty() || field.is_empty() {
-        return Err(format!("`--set {assignment}` should read `--set table.field=value`"));
+        return Err(format!(
+            "`--set {assignment}` should read `--set table.field=value`"
+        ));
     }
     for [_, other] in EITHER.iter().filter(|[set, _]| *set == key) {
         let (name, field) = other.split_once('.').expect("a table and a field");
@@ -31,19 +33,30 @@ pub(super) fn set(table: &mut Table, assignment: &str) -> Result<(), String> {
     }
     let mut names = path.split('.');
     let first = names.next().unwrap_or_default();
-    let mut place = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
+    let mut place = table
+        .entry(first)
+        .or_insert_with(|| Value::Table(Table::new()));
     let mut walked = first.to_string();
     for name in names.chain([field]).collect::<Vec<_>>() {
         place = match place {
-            Value::Table(table) => table.entry(name).or_insert_with(|| Value::Table(Table::new())),
+            Value::Table(table) => table
+                .entry(name)
+                .or_insert_with(|| Value::Table(Table::new())),
             Value::Array(list) => {
                 let len = list.len();
                 let index = name.parse::<usize>().ok();
                 index.and_then(|index| list.get_mut(index)).ok_or_else(|| {
-                    format!("`--set {assignment}`: `{walked}` has the places 0 to {}, not `{name}`", len.max(1) - 1)
+                    format!(
+                        "`--set {assignment}`: `{walked}` has the places 0 to {}, not `{name}`",
+                        len.max(1) - 1
+                    )
                 })?
             }
-            _ => return Err(format!("`--set {assignment}`: `{walked}` is a value, not a table")),
+            _ => {
+                return Err(format!(
+                    "`--set {assignment}`: `{walked}` is a value, not a table"
+                ));
+            }
         };
         walked = format!("{walked}.{name}");
     }

@@ -146,6 +146,8 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
     /// Tells `listener` what happens from now on.
     pub fn listen(&mut self, mut listener: Box<dyn Listener>) {
         self.notes.drain(..).for_each(|note| listener.note(&note));
+        let of_batches = self.batches.notes();
+        of_batches.iter().for_each(|note| listener.note(note));
         self.listener = Some(listener);
     }
 
@@ -203,7 +205,8 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         } else {
             self.unread = Some(loss);
         }
-        let finite = ["loss", "grad_norm"].map(|name| values.get(name).is_none_or(|v| v.is_finite()));
+        let finite =
+            ["loss", "grad_norm"].map(|name| values.get(name).is_none_or(|v| v.is_finite()));
         let finite = finite == [true, true];
 
         let samples = (samples * self.collective.world()) as u64;
@@ -255,7 +258,10 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
 
     /// Epochs done.
     pub fn epoch(&self) -> f64 {
-        let (step, epoch) = (per_step(self.recipe, self.batches), self.batches.samples_per_epoch());
+        let (step, epoch) = (
+            per_step(self.recipe, self.batches),
+            self.batches.samples_per_epoch(),
+        );
         self.progress.place.epochs(step, epoch)
     }
 
@@ -437,7 +443,14 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         } = self.recipe;
         let due = |every: u64| every > 0 && done.is_multiple_of(every);
         done >= self.total
-            || [run.check_every, log.every, log.validate_every, checkpoint.every].map(due) != [false; 4]
+            || [
+                run.check_every,
+                log.every,
+                log.validate_every,
+                checkpoint.every,
+            ]
+            .map(due)
+                != [false; 4]
     }
 
     fn update(&mut self, lr: f64, gradients: &mut crate::optimizer::Gradients<B::InnerBackend>) {

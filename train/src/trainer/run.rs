@@ -1,10 +1,10 @@
 //! A whole run: from a recipe to a trained model on disk, with logs, validations and checkpoints.
 
+use super::Trainer;
 use super::collective::{Collective, Flags};
 use super::hooks::{Hook, Logging, Saving, Validating};
 use super::launch::Launch;
 use super::task::{Task, Trained};
-use super::Trainer;
 use crate::checkpoint::Progress;
 use crate::error::{BoxError, Result, TrainError};
 use crate::feed::Batches;

@@ -154,7 +154,9 @@ fn sum_over_replicas<B: AutodiffBackend, M: Module<B>>(
         .into_iter()
         .filter(|p| p.trainable)
         .collect();
-    let there = trained.iter().map(|p| mine.get(p.id).is_some() as u8 as f32);
+    let there = trained
+        .iter()
+        .map(|p| mine.get(p.id).is_some() as u8 as f32);
     let there = TensorData::new(there.collect::<Vec<_>>(), [trained.len()]);
     let mut values = vec![Tensor::from_data(there, device)];
     values.extend(trained.iter().map(|p| {
@@ -218,7 +220,16 @@ impl<I: Backend> Values<I> {
             all.push(rows.clone().inner());
         }
         let means = embedded.means.iter().enumerate();
-        for (index, MeanLoss { name, sum, count, weight }) in means {
+        for (
+            index,
+            MeanLoss {
+                name,
+                sum,
+                count,
+                weight,
+            },
+        ) in means
+        {
             let sum = sum.clone().inner();
             match self.means.get_mut(index) {
                 None => self.means.push((name, *weight, sum, *count)),
@@ -292,7 +303,9 @@ impl<B: AutodiffBackend> WholeBatch<B> {
             leaves.push((leaf, rows));
         }
         let model = model.clone().map(&mut FreshLeaves);
-        let losses = task.loss(&model, named).map_err(failed("taking the loss"))?;
+        let losses = task
+            .loss(&model, named)
+            .map_err(failed("taking the loss"))?;
         self.loss = losses.total.clone().inner();
         self.parts = losses
             .parts

@@ -40,11 +40,7 @@ pub trait Task<B: AutodiffBackend> {
     /// # Errors
     ///
     /// When the embeddings are not those that the loss is made of; the run ends with it.
-    fn loss(
-        &self,
-        model: &Self::Model,
-        embeddings: Embeddings<B>,
-    ) -> Result<Losses<B>, BoxError>;
+    fn loss(&self, model: &Self::Model, embeddings: Embeddings<B>) -> Result<Losses<B>, BoxError>;
 
     /// Samples in a batch.
     fn samples(&self, batch: &Self::Batch) -> usize;

@@ -157,7 +157,8 @@ fn a_run_resumed_in_the_middle_of_an_epoch_equals_one_that_never_stopped() {
         let resumed = train(&halved, &mut Stream::new(), Start::Latest).unwrap();
         assert_eq!(log(&halved), log(&whole));
         assert_eq!(weights(&resumed), weights(&expected));
-        let average = |outcome: &Outcome<Trained>| outcome.ema.as_ref().map(|m| read_parameters(&m.0));
+        let average =
+            |outcome: &Outcome<Trained>| outcome.ema.as_ref().map(|m| read_parameters(&m.0));
         assert_eq!(average(&resumed), average(&expected));
     }
 }
@@ -241,7 +242,11 @@ fn another_recipe_is_refused_until_its_changes_are_accepted() {
     slower.run.replay = true;
     let refused = train(&slower, &mut Stream::new(), Start::Latest).unwrap_err();
     let refused = refused.to_string();
-    for word in ["optimizer.lr: 0.01 → 0.001", "run.replay", "--accept-changes"] {
+    for word in [
+        "optimizer.lr: 0.01 → 0.001",
+        "run.replay",
+        "--accept-changes",
+    ] {
         assert!(refused.contains(word), "{refused}");
     }
     let launch = Launch {
@@ -251,7 +256,10 @@ fn another_recipe_is_refused_until_its_changes_are_accepted() {
     let outcome = train_by(&slower, &mut Stream::new(), &launch).unwrap();
     assert_eq!(outcome.progress.step, 20);
     let told = std::fs::read_to_string(folder.path().join("log.txt")).unwrap();
-    assert!(told.contains("changed since: optimizer.lr: 0.01 → 0.001"), "{told}");
+    assert!(
+        told.contains("changed since: optimizer.lr: 0.01 → 0.001"),
+        "{told}"
+    );
     let lr = |step: usize| log(&slower)[step - 1].1["lr"];
     assert!(lr(12) > 0.004 && lr(13) < 0.001, "{} {}", lr(12), lr(13));
 }
@@ -353,7 +361,9 @@ fn weights_that_are_not_finite_are_never_saved() {
         poisoned: 9..100,
         ..Stream::new()
     };
-    let message = train(&recipe, &mut stream, Start::New).unwrap_err().to_string();
+    let message = train(&recipe, &mut stream, Start::New)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("run.check_every"), "{message}");
     assert_eq!(saved(&recipe), [4, 8]);
     // The advice of the message is enough, without accepting changes.
@@ -419,8 +429,14 @@ fn only_what_is_trained_is_in_a_checkpoint_and_the_rest_must_be_the_same() {
     for file in ["weights", "ema", "optimizer"] {
         let names = crate::checkpoint::tensors::read(&dir.join(format!("{file}.safetensors")));
         let names = names.unwrap().into_keys().collect::<Vec<_>>();
-        assert!(names.iter().all(|name| !name.contains("visual")), "{names:?}");
-        assert!(names.iter().any(|name| name.contains("logit_scale")), "{names:?}");
+        assert!(
+            names.iter().all(|name| !name.contains("visual")),
+            "{names:?}"
+        );
+        assert!(
+            names.iter().any(|name| name.contains("logit_scale")),
+            "{names:?}"
+        );
     }
     let other = run(Run::<TrainBackend, _> {
         task: &ToyTask::with_caption_loss(),

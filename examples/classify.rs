@@ -3,13 +3,11 @@
 use anyhow::{Result, bail};
 use burn::backend::Autodiff;
 use burn::prelude::*;
-use burn::tensor::activation::softmax;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{ComputeArgs, ModelArgs, image_paths};
-use clip_burn::clip::nn::l2_normalize;
-use clip_burn::clip::{Pretrained, loss};
+use clip_burn::eval::DualEncoder;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +18,7 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
 /// Classify images among labels that you choose
 #[derive(Parser)]
 #[command(after_help = "Example:
-  cargo run --release --example classify -- --model ViT-B-32 --images cat.jpg --labels \"a diagram\" \"a dog\" \"a cat\"
+  cargo run --release --example classify -- --model models/mine --images cat.jpg --labels \"a diagram\" \"a dog\" \"a cat\"
 
 Exit code 2: some images could not be read; they are named on stderr and left out.")]
 struct Arguments {
@@ -73,19 +71,19 @@ impl Job for Classify {
     {
         let Self(arguments) = self;
         let paths = image_paths(&arguments.images)?;
-        let options = arguments.model.options(arguments.compute.precision);
-        let clip = Pretrained::<B>::load(&arguments.model.model, &options, &device)?;
+        let model = arguments
+            .model
+            .load::<B>(arguments.compute.precision, &device)?;
         let texts: Vec<_> = arguments
             .labels
             .iter()
             .map(|label| arguments.template.replace("{}", label))
             .collect();
-        let ids = clip.tokenizer.batch(&texts)?.to_tensor(&device);
-        let text = l2_normalize(clip.model.encode_text(ids));
+        let text = model.encode_texts(&texts)?;
 
         let mut unread = 0;
         for paths in paths.chunks(BATCH) {
-            let (pixels, read) = clip.preprocess.load_batch(paths);
+            let (pixels, read) = model.preprocess().load_batch(paths);
             let mut good = Vec::new();
             for (path, read) in paths.iter().zip(read) {
                 match read {
@@ -97,10 +95,9 @@ impl Job for Classify {
             if good.is_empty() {
                 continue;
             }
-            let pixels = pixels.to_tensor(clip.preprocess.config(), &device);
-            let image = l2_normalize(clip.model.encode_image(pixels));
-            let logits = loss::logits(image, text.clone(), clip.model.scale());
-            let probabilities = softmax(logits, 1).into_data().convert::<f32>();
+            let pixels = pixels.to_tensor(model.preprocess().config(), &device);
+            let probabilities = model.probabilities(model.encode_images(pixels), text.clone());
+            let probabilities = probabilities.into_data().convert::<f32>();
             let probabilities = probabilities.into_vec::<f32>().expect("converted to f32");
             for (path, row) in good
                 .iter()

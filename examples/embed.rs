@@ -8,9 +8,10 @@ use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{ComputeArgs, ModelArgs, check_writable, image_paths, lines, progress};
-use clip_burn::clip::Pretrained;
 use clip_burn::clip::checkpoint::{HostTensor, read_state_dict};
 use clip_burn::clip::nn::l2_normalize;
+use clip_burn::eval::DualEncoder;
+use clip_burn::models::Model;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
 /// Embed images and texts with a CLIP model
 #[derive(Parser)]
 #[command(after_help = "Example:
-  cargo run --release --example embed -- --model ViT-B-32 --images photos/ --texts captions.txt --out embeddings.safetensors
+  cargo run --release --example embed -- --model models/mine --images photos/ --texts captions.txt --out embeddings.safetensors
 
 Writes image_features [n, d], text_features [m, d] and logit_scale [1] (already exponentiated), f32;
 the metadata holds image_paths and texts as JSON arrays. Exit code 2: some images could not be read;
@@ -84,19 +85,20 @@ impl Job for Embed {
             .map(lines)
             .transpose()?
             .unwrap_or_default();
-        let options = arguments.model.options(arguments.compute.precision);
-        let clip = Pretrained::<B>::load(&arguments.model.model, &options, &device)?;
+        let model = arguments
+            .model
+            .load::<B>(arguments.compute.precision, &device)?;
         let batch = arguments.batch_size as usize;
         let normalize = !arguments.no_normalize;
 
         let mut read_paths = Vec::new();
         let mut image_features = Features::new(normalize);
         if let Some(file) = &arguments.pixels {
-            embed_pixels(&clip, file, batch, &device, &mut image_features)?;
+            embed_pixels(&model, file, batch, &device, &mut image_features)?;
         }
         let bar = progress(paths.len(), "images");
         for paths in paths.chunks(batch) {
-            let (pixels, read) = clip.preprocess.load_batch(paths);
+            let (pixels, read) = model.preprocess().load_batch(paths);
             for (path, read) in paths.iter().zip(read) {
                 match read {
                     Ok(()) => read_paths.push(path.display().to_string()),
@@ -104,8 +106,8 @@ impl Job for Embed {
                 }
             }
             if pixels.n > 0 {
-                let pixels = pixels.to_tensor(clip.preprocess.config(), &device);
-                image_features.push(clip.model.encode_image(pixels));
+                let pixels = pixels.to_tensor(model.preprocess().config(), &device);
+                image_features.push(model.image_embeddings(pixels));
             }
             bar.inc(paths.len() as u64);
         }
@@ -115,20 +117,13 @@ impl Job for Embed {
         let mut text_features = Features::new(normalize);
         let bar = progress(texts.len(), "texts");
         for texts in texts.chunks(batch) {
-            let ids = clip.tokenizer.batch(texts)?.to_tensor(&device);
-            text_features.push(clip.model.encode_text(ids));
+            text_features.push(model.text_embeddings(texts)?);
             bar.inc(texts.len() as u64);
         }
         bar.finish_and_clear();
 
-        let scale = clip
-            .model
-            .scale()
-            .into_data()
-            .convert::<f32>()
-            .into_vec()
-            .expect("f32");
-        let embed_dim = clip.config.embed_dim;
+        let scale = vec![model.scale().unwrap_or(1.0)];
+        let embed_dim = model.embed_dim();
         write(
             &arguments.out,
             [
@@ -185,7 +180,7 @@ impl Features {
 }
 
 fn embed_pixels<B: Backend>(
-    clip: &Pretrained<B>,
+    model: &Model<B>,
     file: &Path,
     batch: usize,
     device: &B::Device,
@@ -195,7 +190,7 @@ fn embed_pixels<B: Backend>(
     let pixels = tensors
         .get("pixels")
         .with_context(|| format!("{}: no tensor `pixels` in this file", file.display()))?;
-    let [height, width] = clip.preprocess.config().size;
+    let [height, width] = model.preprocess().config().size;
     let &[n, 3, h, w] = pixels.shape() else {
         bail!(
             "{}: `pixels` has shape {:?}, expected [n, 3, {height}, {width}]",
@@ -214,7 +209,7 @@ fn embed_pixels<B: Backend>(
     for values in pixels.values().chunks(batch * image) {
         let count = values.len() / image;
         let data = TensorData::new(values.to_vec(), [count, 3, h, w]);
-        features.push(clip.model.encode_image(Tensor::from_data(data, device)));
+        features.push(model.image_embeddings(Tensor::from_data(data, device)));
         bar.inc(count as u64);
     }
     bar.finish_and_clear();

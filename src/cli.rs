@@ -1,7 +1,9 @@
 //! What the examples share on the command line.
 
 use crate::backend::{BackendArg, check};
+use crate::models::{Model, is_random};
 use anyhow::{Context, Result, bail};
+use burn::prelude::Backend;
 use clap::Args;
 use clip::{LoadOptions, Precision};
 use data::folder::is_image_name;
@@ -57,6 +59,16 @@ impl ComputeArgs {
     }
 }
 
+/// Says on standard error what nobody should overlook: a preset brings no weights.
+pub fn warn_of_random(model: &str) {
+    if is_random(model) {
+        eprintln!(
+            "WARNING: `{model}` is the name of an architecture, so its weights are RANDOM and every result is noise; \
+             name a model directory, a checkpoint or hf-hub:ORG/NAME to use trained ones"
+        );
+    }
+}
+
 /// Which model.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
@@ -72,6 +84,16 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// Loads the model; says so where its weights are random.
+    ///
+    /// # Errors
+    ///
+    /// Says what the model was taken for, and what is missing or does not fit.
+    pub fn load<B: Backend>(&self, precision: Precision, device: &B::Device) -> Result<Model<B>> {
+        warn_of_random(&self.model);
+        Ok(Model::load(&self.model, &self.options(precision), device)?)
+    }
+
     /// As the library wants it.
     pub fn options(&self, precision: Precision) -> LoadOptions {
         LoadOptions {

@@ -8,6 +8,7 @@
 //! * [`llm`]: a Llama decoder that generates text
 //! * [`laclip`]: rewriting of captions, and training on them (LaCLIP)
 //! * [`methods`]: the training methods by the name that a recipe gives
+//! * [`models`]: the one door through which the commands load models of any kind
 //! * [`eval`]: zero-shot classification and retrieval
 //!
 //! ```no_run
@@ -30,6 +31,7 @@
 pub mod backend;
 pub mod cli;
 pub mod methods;
+pub mod models;
 
 pub use clip;
 pub use data;

@@ -4,7 +4,7 @@ use burn::prelude::*;
 use burn::tensor::Distribution;
 use clip_burn::cli::ComputeArgs;
 use clip_burn::clip::{LoadOptions, Pretrained};
-use clip_burn::train::fault;
+use clip_burn::train::trainer::sound;
 use serde_json::json;
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ pub fn run<B: Backend>(arguments: &Arguments, device: &B::Device) -> Result<()> 
         for round in 0..25 {
             let start = Instant::now();
             let features = clip.model.encode_image(images.clone()).try_into_data();
-            fault::check()?;
+            sound::check()?;
             features.map_err(|e| anyhow::anyhow!("the device failed: {e}"))?;
             if round >= 5 {
                 times.push(start.elapsed().as_secs_f64());

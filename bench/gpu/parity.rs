@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clip_burn::cli::ComputeArgs;
 use clip_burn::clip::Precision;
-use clip_burn::train::fault;
+use clip_burn::train::trainer::sound;
 use serde_json::json;
 
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ where
             arguments.compute.precision,
             device,
         )));
-        fault::check()?;
+        sound::check()?;
         for difference in differences {
             let allowed = allowed(arguments.compute.precision, &fixture, &difference.quantity);
             let pass = f64::from(difference.largest) <= allowed;

@@ -2,13 +2,13 @@
 
 use anyhow::{Result, anyhow};
 use burn::prelude::*;
-use clip_burn::train::fault;
+use clip_burn::train::trainer::sound;
 use std::time::Instant;
 
 /// Waits for the device, and says what has gone wrong on it.
 pub fn sync<B: Backend>(device: &B::Device) -> Result<()> {
     let synced = B::sync(device);
-    fault::check()?;
+    sound::check()?;
     synced.map_err(|e| anyhow!("the device failed: {e}"))
 }
 

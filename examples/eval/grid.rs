@@ -7,15 +7,16 @@ use burn::tensor::backend::AutodiffBackend;
 use clap::Args;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::ComputeArgs;
-use clip_burn::clip::{LoadOptions, Pretrained};
+use clip_burn::cli::warn_of_random;
+use clip_burn::clip::LoadOptions;
 use clip_burn::eval::datasets::{ClassificationData, Split, classification};
 use clip_burn::eval::grid::{
     self, DEFAULT_OUTPUT, Existing, GridOutcome, expand_list, model_names, run_grid,
 };
-use clip_burn::eval::identity::identity;
 use clip_burn::eval::provenance::Provenance;
 use clip_burn::eval::results::{RunResult, metric_names};
-use clip_burn::eval::{EvalError, Extraction};
+use clip_burn::eval::{DualEncoder, EvalError, Extraction};
+use clip_burn::models::Model;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -159,7 +160,7 @@ pub struct Loaded<B: Backend> {
     /// What the command line calls it.
     argument: String,
     /// The model.
-    pub clip: Pretrained<B>,
+    pub clip: Model<B>,
     /// What it is, wherever it was loaded from.
     pub identity: String,
 }
@@ -229,11 +230,12 @@ fn load<B: Backend>(argument: &str, run: &Run, device: &B::Device) -> Result<Loa
         seed: run.seed,
         ..LoadOptions::default()
     };
-    let clip = Pretrained::load(argument, &options, device)
-        .map_err(|e| EvalError::Encoder(e.to_string()))?;
+    warn_of_random(argument);
+    let clip =
+        Model::load(argument, &options, device).map_err(|e| EvalError::Encoder(e.to_string()))?;
     Ok(Loaded {
         argument: argument.into(),
-        identity: identity(&clip)?,
+        identity: clip.identity()?.unwrap_or_default(),
         clip,
     })
 }

@@ -12,7 +12,7 @@ use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::ComputeArgs;
-use clip_burn::clip::{LoadOptions, Pretrained};
+use clip_burn::clip::LoadOptions;
 use clip_burn::data::scenes::{
     Scenes, Split, TEMPLATES, Words, contact_sheet,
     write::{ImageFormat, write_imagenet, write_karpathy},
@@ -23,6 +23,7 @@ use clip_burn::eval::prompts::{ClassName, Prompts, Templates};
 use clip_burn::eval::tasks::{Outcome, retrieval::retrieval, zero_shot::zero_shot};
 use clip_burn::eval::{Extraction, RunResult, report};
 use clip_burn::methods;
+use clip_burn::models::Model;
 use clip_burn::train::logs::read_metrics;
 use clip_burn::train::logs::report::Report;
 use clip_burn::train::{DataTable, Launch, Recipe, SourceConfig};
@@ -38,7 +39,7 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
 /// Train and evaluate small CLIPs on a built-in captioned world; needs no arguments and no download
 #[derive(Parser)]
 #[command(after_help = "Example:
-  cargo run --release --example quickstart
+  cargo run --example quickstart
 
 Writes runs/quickstart/: data/ (images, annotations), a folder for each method (checkpoints, logs, the trained model
 directory), results/ and report.html.")]
@@ -122,7 +123,7 @@ impl Job for Quickstart {
                 precision: arguments.compute.precision,
                 ..LoadOptions::default()
             };
-            let model = Pretrained::load(&model.to_string_lossy(), &options, &device)?;
+            let model = Model::load(&model.to_string_lossy(), &options, &device)?;
             let results = evaluate::<B>(&model, folder, &world, &out, &device)?;
             for result in &results {
                 let file = format!("{folder}_{}.json", result.dataset);
@@ -243,7 +244,7 @@ fn write_world(world: &Scenes, folder: &Path) -> Result<()> {
 }
 
 fn evaluate<B: Backend>(
-    model: &Pretrained<B>,
+    model: &Model<B>,
     method: &str,
     world: &Scenes,
     out: &Path,

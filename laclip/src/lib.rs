@@ -13,4 +13,4 @@ pub mod texts;
 
 pub use error::{Error, Result};
 pub use method::{Options, train};
-pub use multi_text::{MultiText, MultiTextTask};
+pub use multi_text::{MultiText, multi_text};

@@ -1,10 +1,10 @@
 //! LaCLIP as a method of recipes.
 
-use crate::multi_text::{MultiText, MultiTextTask};
+use crate::multi_text::{MultiText, multi_text};
 use crate::texts::{AllTexts, OneText};
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
-use clip::Pretrained;
+use clip::{Clip, Pretrained};
 use serde::{Deserialize, Serialize};
 use train::image_text::clip::patch_dropout;
 use train::{
@@ -51,7 +51,7 @@ pub fn train<B: AutodiffBackend>(
 ) -> Result<Outcome<Pretrained<B::InnerBackend>>> {
     let Options {
         rewrites,
-        multi_text,
+        multi_text: form,
         patch_dropout: share,
         ..
     } = recipe.section()?;
@@ -65,10 +65,13 @@ pub fn train<B: AutodiffBackend>(
         .load(recipe.run.seed, &device)?;
     let mut task = Contrastive::new(&start);
     task.patch_dropout = patch_dropout(share)?;
-    match multi_text {
+    match form {
         None => train_clip(recipe, start, &task, OneText { rewrites }, launch, device),
         Some(form) => {
-            let task = MultiTextTask { base: task, form };
+            let task = task.with_loss(move |model: &Clip<B>, mut embeddings| {
+                let (image, texts) = (embeddings.one("image")?, embeddings.all("text"));
+                Ok(multi_text(image, texts, model.scale(), form).into())
+            });
             train_clip(recipe, start, &task, AllTexts { rewrites }, launch, device)
         }
     }

@@ -4,9 +4,7 @@ use burn::prelude::*;
 use burn::tensor::activation::softplus;
 use burn::tensor::backend::AutodiffBackend;
 use clip::loss::{by_rows, cross_entropy_from, logits};
-use clip::{Clip, Pretrained};
 use serde::{Deserialize, Serialize};
-use train::{BoxError, Contrastive, Embedded, Embeddings, ImageTextBatch, Losses, Pass, Task};
 
 /// Which texts an image's text is told apart from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,43 +127,6 @@ fn sum<B: Backend>(terms: impl Iterator<Item = Tensor<B, 1>>) -> Tensor<B, 1> {
 fn log_sum_exp<B: Backend>(logits: Tensor<B, 2>) -> Tensor<B, 2> {
     let largest = logits.clone().max_dim(1).detach();
     (logits - largest.clone()).exp().sum_dim(1).log() + largest
-}
-
-/// Training with the multi-text loss; all but the loss is [`Contrastive`]'s.
-#[derive(Clone, Debug)]
-pub struct MultiTextTask {
-    /// Embedding and export.
-    pub base: Contrastive,
-    /// Which loss.
-    pub form: MultiText,
-}
-
-impl<B: AutodiffBackend> Task<B> for MultiTextTask {
-    type Model = Clip<B>;
-    type Batch = ImageTextBatch;
-    type Trained = Pretrained<B::InnerBackend>;
-
-    fn embed(
-        &self,
-        model: &Clip<B>,
-        batch: &ImageTextBatch,
-        pass: &mut Pass<B>,
-    ) -> Result<Embedded<B>, BoxError> {
-        self.base.embed(model, batch, pass)
-    }
-
-    fn loss(&self, model: &Clip<B>, mut embeddings: Embeddings<B>) -> Result<Losses<B>, BoxError> {
-        let (image, texts) = (embeddings.one("image")?, embeddings.all("text"));
-        Ok(multi_text(image, texts, model.scale(), self.form).into())
-    }
-
-    fn samples(&self, batch: &ImageTextBatch) -> usize {
-        batch.pixels.n
-    }
-
-    fn trained(&self, model: Clip<B::InnerBackend>) -> Pretrained<B::InnerBackend> {
-        self.base.pretrained(model)
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What can go wrong while training, in words that name the file, the value and the remedy.
 
-use crate::feed::Place;
-use crate::trainer::fault::Fault;
+use crate::fault::Fault;
+use crate::feed::place::Place;
 use std::path::{Path, PathBuf};
 
 /// Error of this crate.

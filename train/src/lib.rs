@@ -10,6 +10,7 @@
 
 pub mod checkpoint;
 pub mod error;
+pub mod fault;
 pub mod feed;
 pub mod image_text;
 pub mod logs;
@@ -22,11 +23,11 @@ pub mod trainer;
 mod toy;
 
 pub use error::{BoxError, Result, TrainError};
+pub use fault::{Fault, device_fault, watch_device};
 pub use feed::{Batches, Place, Prepare, prepared};
 pub use image_text::{
     Contrastive, DataTable, ImageTextBatch, ModelTable, SourceConfig, TextChoice, train_clip,
 };
 pub use recipe::{Recipe, Section};
-pub use trainer::fault::{self, Fault, device_fault, watch_device};
 pub use trainer::task::{Embedded, Embeddings, Losses, MeanLoss, Stored, Task, Trained};
 pub use trainer::{Hook, Launch, Outcome, Pass, Run, Start, StepReport, Stop, Trainer, run};

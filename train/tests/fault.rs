@@ -1,7 +1,8 @@
 //! Panics of device threads. A file of its own, because the panic hook and the fault belong to the process: a run beside
 //! this test would end with the fault.
 
-use train::fault::{attempt, check, watch_device};
+use train::fault::{attempt, watch_device};
+use train::trainer::sound::check;
 
 #[test]
 fn panics_of_device_threads_are_told_by_an_attempt_and_the_first_is_kept_by_the_watch() {

@@ -6,15 +6,17 @@
 
 mod heap;
 mod machine;
+mod value;
 
 use super::state_dict::{HostTensor, SharedBytes, StateDict, StoredType};
 use crate::error::{Error, Result};
-use machine::{Machine, Pickled, Value};
+use machine::{Machine, Pickled};
 use std::collections::HashMap;
 use std::io::Cursor;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use value::Value;
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 

@@ -11,12 +11,8 @@ use std::sync::OnceLock;
 use flate2::read::GzDecoder;
 
 use super::alphabet::{byte_id, byte_order, symbol, symbols};
-use super::split::split;
+use super::split::{END_OF_TEXT, START_OF_TEXT, split};
 
-/// Spelling of the token that opens every text.
-pub const START_OF_TEXT: &str = "<start_of_text>";
-/// Spelling of the token that closes every text.
-pub const END_OF_TEXT: &str = "<end_of_text>";
 /// Id of [`START_OF_TEXT`].
 pub const START_OF_TEXT_ID: i32 = 49_406;
 /// Id of [`END_OF_TEXT`]; the largest id, by which `argmax` pooling finds it.

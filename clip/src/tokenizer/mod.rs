@@ -28,10 +28,11 @@ use std::sync::Arc;
 use burn::prelude::*;
 use rayon::prelude::*;
 
-pub use bpe::{END_OF_TEXT, END_OF_TEXT_ID, START_OF_TEXT, START_OF_TEXT_ID};
+pub use bpe::{END_OF_TEXT_ID, START_OF_TEXT_ID};
 pub use clean::Clean;
 pub use config::{TokenizerConfig, TokenizerKwargs, TokenizerMode};
 pub use error::TokenizerError;
+pub use split::{END_OF_TEXT, START_OF_TEXT};
 
 use bpe::Bpe;
 use hugging_face::HuggingFace;

@@ -8,7 +8,10 @@ use std::sync::OnceLock;
 
 use fancy_regex::Regex;
 
-use super::bpe::{END_OF_TEXT, START_OF_TEXT};
+/// Spelling of the token that opens every text.
+pub const START_OF_TEXT: &str = "<start_of_text>";
+/// Spelling of the token that closes every text.
+pub const END_OF_TEXT: &str = "<end_of_text>";
 
 const CONTRACTIONS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
 

@@ -6,8 +6,30 @@
 
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
-use super::Split;
+/// Which images: the splits share no random stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// To train on.
+    Train = 0,
+    /// To choose a model by.
+    Validation = 1,
+    /// To report.
+    Test = 2,
+}
+
+impl Split {
+    /// Lower-case name: "train", "validation" or "test".
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+}
 
 /// What a stream is used for.
 #[derive(Clone, Copy, Debug)]

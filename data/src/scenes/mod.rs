@@ -41,7 +41,6 @@ mod vocabulary;
 pub mod write;
 
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
 
 pub use self::{
     captions::{RewriteStyle, SceneCaptions, WebKind},
@@ -54,30 +53,8 @@ pub use self::{
     vocabulary::{Background, Colour, Concept, Position, Shape, Size, Texture, Word, Words},
 };
 
+pub use self::dice::Split;
 use self::dice::{Dice, Purpose};
-
-/// Which images: the splits share no random stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Split {
-    /// To train on.
-    Train = 0,
-    /// To choose a model by.
-    Validation = 1,
-    /// To report.
-    Test = 2,
-}
-
-impl Split {
-    /// Lower-case name: "train", "validation" or "test".
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Validation => "validation",
-            Self::Test => "test",
-        }
-    }
-}
 
 /// The world of one configuration.
 #[derive(Clone, Debug)]

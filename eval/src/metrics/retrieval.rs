@@ -13,22 +13,12 @@ use crate::error::{EvalError, Result};
 use crate::features::Features;
 use crate::metrics::scores::{TILE, Tile, blocks, scores};
 
+pub use self::count::Rank;
 use self::count::{Best, Counts, Table};
 pub use self::matches::Matches;
 
 /// Tiles of images kept at once; 16 tiles of 768 floats are 25 MB.
 const GROUP: usize = 16;
-
-/// Where the best right item of a query stands in its gallery.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rank {
-    /// Items that score higher.
-    pub greater: u32,
-    /// Wrong items of exactly the same score with a lower index.
-    pub before: u32,
-    /// Wrong items of exactly the same score.
-    pub tied: u32,
-}
 
 /// How an exact tie of a right and a wrong item is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 use super::record::RunRecord;
-use super::stream::{Writer, Written};
+use super::writer::{Writer, Written};
 use crate::error::{Error, Result};
 use burn::prelude::*;
 use llm::{Limits, LoadOptions, Pretrained, Sampling};

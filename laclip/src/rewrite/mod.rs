@@ -16,10 +16,12 @@ pub mod prompt;
 mod record;
 mod settings;
 mod stream;
+mod writer;
 
 pub use llama::LlamaWriter;
-pub use pool::{Example, Pool, STYLES};
-pub use prompt::{EXAMPLES, HEADER, PromptForm};
+pub use pool::{EXAMPLES, Example, Pool, STYLES};
+pub use prompt::{HEADER, PromptForm};
 pub use record::RunRecord;
 pub use settings::{Empty, Settings};
-pub use stream::{Progress, Run, Summary, Writer, Written, run};
+pub use stream::{Progress, Run, Summary, run};
+pub use writer::{Writer, Written};

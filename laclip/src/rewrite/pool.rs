@@ -3,12 +3,17 @@
 //! The pools of the four styles are our own texts in the form of the paper's: what was drawn there from data sets
 //! and rewritten by ChatGPT, Bard or people, is written here anew.
 
-use super::prompt::{ARROW, EXAMPLES};
 use crate::error::{Error, Result};
 use rand::Rng;
 use rand::seq::index::sample;
 use serde::Deserialize;
 use std::path::Path;
+
+/// Examples in a prompt.
+pub const EXAMPLES: usize = 3;
+
+/// Between an original and its rewrite.
+pub(crate) const ARROW: &str = "=>";
 
 /// The built-in styles.
 pub const STYLES: [&str; 4] = ["chatgpt", "bard", "coco", "human"];

@@ -1,15 +1,9 @@
 //! The text that the model continues, and how its continuation is read.
 
-use super::pool::Example;
-
-/// Examples in a prompt.
-pub const EXAMPLES: usize = 3;
+use super::pool::{ARROW, Example};
 
 /// First line of a prompt in the released code. The paper's figure shows another one.
 pub const HEADER: &str = "write image captions differently,";
-
-/// Between an original and its rewrite.
-pub(crate) const ARROW: &str = "=>";
 
 /// Layout of a prompt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

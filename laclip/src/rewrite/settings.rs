@@ -4,7 +4,7 @@ use super::input::Scan;
 use super::pool::Pool;
 use super::prompt::{PromptForm, prompt, shorten};
 use super::record::RunRecord;
-use super::stream::Writer;
+use super::writer::Writer;
 use crate::error::{Error, Result};
 use llm::{Limits, Sampling};
 use rand::{Rng, SeedableRng};

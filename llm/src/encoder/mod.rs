@@ -5,8 +5,7 @@ mod pooling;
 mod rows;
 mod template;
 
-pub use options::{EncoderOptions, Framing};
-pub use pooling::Pooling;
+pub use options::{EncoderOptions, Framing, Pooling};
 pub use rows::TextRows;
 pub use template::{SEPARATOR, Template};
 

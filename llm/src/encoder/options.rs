@@ -1,7 +1,26 @@
-use super::{Pooling, Template};
+use super::Template;
 use crate::error::{Error, Result};
 use crate::model::Visibility;
 use serde::{Deserialize, Serialize};
+
+/// How hidden states become one vector. A text's tokens are those that [`TextRows`](super::TextRows) counts as its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// Mean over the text's tokens.
+    Mean,
+    /// The same with weights that rise from 1 for the first token by 1 for each.
+    WeightedMean,
+    /// The last token, whatever it is.
+    #[serde(alias = "last_token")]
+    Last,
+    /// The last token, which the template makes the one that ends a text; LLM2Vec gives this a name of its own.
+    #[serde(alias = "eos_token")]
+    Eos,
+    /// The first token of the sequence.
+    #[serde(alias = "bos_token")]
+    Bos,
+}
 
 /// How a language model turns a text into a vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

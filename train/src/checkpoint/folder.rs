@@ -1,5 +1,6 @@
 //! The folder of one checkpoint: written under a hidden name, then renamed.
 
+use super::names::{EMA, EXPORTED, MODEL, OPTIMIZER, STATE, WEIGHTS};
 use super::saved::{Saved, StoredAs};
 use super::{manifest, tensors};
 use crate::error::{Result, TrainError};
@@ -7,13 +8,6 @@ use crate::trainer::task::Trained;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-
-pub(super) const WEIGHTS: &str = "weights.safetensors";
-pub(super) const EXPORTED: &str = "weights.json";
-pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
-pub(super) const EMA: &str = "ema.safetensors";
-pub(super) const STATE: &str = "state.json";
-pub(super) const MODEL: &str = "model";
 
 /// Writes all files of a checkpoint and waits until they are on the disk.
 pub(super) fn write(dir: &Path, saved: &Saved, model: &dyn Trained, recipe: &str) -> Result<()> {

@@ -18,6 +18,7 @@
 
 mod folder;
 mod manifest;
+mod names;
 mod saved;
 pub mod tensors;
 mod writer;

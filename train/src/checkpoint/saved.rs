@@ -1,6 +1,6 @@
 //! What a checkpoint holds, in host memory.
 
-use super::{folder, tensors};
+use super::{names, tensors};
 use crate::error::{Result, TrainError};
 use crate::feed::Place;
 use crate::parameters::Parameter;
@@ -101,19 +101,19 @@ impl Saved {
             let path = dir.join(name);
             path.exists().then(|| tensors::read(&path)).transpose()
         };
-        let mut weights = optional(folder::WEIGHTS)?.unwrap_or_default();
-        let map = dir.join(folder::EXPORTED);
+        let mut weights = optional(names::WEIGHTS)?.unwrap_or_default();
+        let map = dir.join(names::EXPORTED);
         if map.exists() {
             let text = std::fs::read_to_string(&map).map_err(TrainError::io(&map))?;
             let exported: BTreeMap<String, StoredAs> = serde_json::from_str(&text)
-                .map_err(|e| TrainError::checkpoint(dir, format!("{}: {e}", folder::EXPORTED)))?;
+                .map_err(|e| TrainError::checkpoint(dir, format!("{}: {e}", names::EXPORTED)))?;
             weights.extend(read_exported(dir, exported)?);
         }
         Ok(Self {
             weights,
             exported: BTreeMap::new(),
-            optimizer: tensors::read(&dir.join(folder::OPTIMIZER))?,
-            ema: optional(folder::EMA)?,
+            optimizer: tensors::read(&dir.join(names::OPTIMIZER))?,
+            ema: optional(names::EMA)?,
             state: read_state(dir)?,
         })
     }
@@ -126,7 +126,7 @@ fn read_exported(
     let mut files = BTreeMap::new();
     let mut weights = BTreeMap::new();
     for (path, stored) in exported {
-        let file = dir.join(folder::MODEL).join(&stored.file);
+        let file = dir.join(names::MODEL).join(&stored.file);
         if !files.contains_key(&stored.file) {
             files.insert(stored.file.clone(), tensors::read(&file)?);
         }
@@ -146,10 +146,10 @@ fn read_exported(
 }
 
 pub(super) fn read_state(dir: &Path) -> Result<State> {
-    let path = dir.join(folder::STATE);
+    let path = dir.join(names::STATE);
     let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
     serde_json::from_str(&text)
-        .map_err(|e| TrainError::checkpoint(dir, format!("{}: {e}", folder::STATE)))
+        .map_err(|e| TrainError::checkpoint(dir, format!("{}: {e}", names::STATE)))
 }
 
 /// Compares the parameters of a checkpoint with those of a model.

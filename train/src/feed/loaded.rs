@@ -1,6 +1,7 @@
 //! The loader of the `data` crate as a stream of [`Batches`].
 
-use super::batches::{Batches, Place};
+use super::batches::Batches;
+use super::place::Place;
 use crate::error::BoxError;
 use data::{DataError, Loader, LoaderOptions, Sampler};
 use std::time::Duration;

@@ -2,8 +2,10 @@
 
 pub mod batches;
 pub mod loaded;
+pub mod place;
 pub mod prepare;
 
-pub use batches::{Batches, Place};
+pub use batches::Batches;
 pub use loaded::Loaded;
+pub use place::Place;
 pub use prepare::{Prepare, prepared};

@@ -112,6 +112,57 @@ impl<B: AutodiffBackend> Task<B> for Contrastive {
     }
 }
 
+/// [`Contrastive`] with another loss of the embeddings `image` (once) and `text` (once for each text of an image).
+#[derive(Clone, Debug)]
+pub struct WithLoss<F> {
+    /// Embedding and export.
+    pub base: Contrastive,
+    /// The loss of the embeddings of the whole batch.
+    pub loss: F,
+}
+
+impl Contrastive {
+    /// The same task with another loss.
+    pub fn with_loss<B, F>(self, loss: F) -> WithLoss<F>
+    where
+        B: AutodiffBackend,
+        F: Fn(&Clip<B>, Embeddings<B>) -> Result<Losses<B>, BoxError>,
+    {
+        WithLoss { base: self, loss }
+    }
+}
+
+impl<B, F> Task<B> for WithLoss<F>
+where
+    B: AutodiffBackend,
+    F: Fn(&Clip<B>, Embeddings<B>) -> Result<Losses<B>, BoxError>,
+{
+    type Model = Clip<B>;
+    type Batch = ImageTextBatch;
+    type Trained = Pretrained<B::InnerBackend>;
+
+    fn embed(
+        &self,
+        model: &Clip<B>,
+        batch: &ImageTextBatch,
+        pass: &mut Pass<B>,
+    ) -> Result<Embedded<B>, BoxError> {
+        self.base.embed(model, batch, pass)
+    }
+
+    fn loss(&self, model: &Clip<B>, embeddings: Embeddings<B>) -> Result<Losses<B>, BoxError> {
+        (self.loss)(model, embeddings)
+    }
+
+    fn samples(&self, batch: &ImageTextBatch) -> usize {
+        batch.pixels.n
+    }
+
+    fn trained(&self, model: Clip<B::InnerBackend>) -> Pretrained<B::InnerBackend> {
+        self.base.pretrained(model)
+    }
+}
+
 /// Why the sigmoid loss cannot be taken.
 pub(crate) const NO_BIAS: &str = "the sigmoid loss needs a model with a bias: give it model.init_logit_bias = -10 (and \
                                   model.init_logit_scale = 2.3026, as SigLIP starts), or a configuration that has them";

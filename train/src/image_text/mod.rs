@@ -8,7 +8,7 @@ pub mod pairs;
 pub mod towers;
 pub mod validation;
 
-pub use contrastive::{Contrastive, ContrastiveLoss, ImageTextBatch};
+pub use contrastive::{Contrastive, ContrastiveLoss, ImageTextBatch, WithLoss};
 pub use data_table::{DataTable, SourceConfig};
 pub use model_table::{ModelTable, train_clip};
 pub use pairs::{Pairs, TextChoice};

@@ -1,7 +1,6 @@
 //! The training loop, from one step to a whole run. It knows no CLIP: models are burn modules, methods are [`Task`]s.
 
 pub mod collective;
-pub mod fault;
 pub mod hooks;
 pub mod launch;
 mod pass;
@@ -9,6 +8,8 @@ pub mod replay;
 mod report;
 mod resume;
 pub mod run;
+mod seeds;
+pub mod sound;
 pub mod step;
 pub mod task;
 
@@ -20,6 +21,7 @@ pub use run::{Outcome, Run, Validate, run};
 
 use crate::checkpoint::{Checkpoints, Environment, Progress, Saved, State, StoredAs, Writer};
 use crate::error::{Result, TrainError};
+use crate::fault;
 use crate::feed::Batches;
 use crate::logs::{Entry, Listener};
 use crate::optimizer::{Ema, GroupedAdamW, Schedule, logit_scale};
@@ -173,7 +175,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
 
         let options = StepOptions {
             replay: run.replay,
-            seed: pass::mix(run.seed, index),
+            seed: seeds::mix(run.seed, index),
         };
         let model = self.model();
         let Step {
@@ -200,7 +202,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             scalars.extend(scale.map(|s| (logit_scale::LOGIT_SCALE.to_string(), s)));
             scalars.extend(parts);
             values = read_scalars(scalars).unwrap_or_default();
-            fault::check_batch(samples / run.accumulate, run.accumulate)?;
+            sound::check_batch(samples / run.accumulate, run.accumulate)?;
             self.unread = None;
         } else {
             self.unread = Some(loss);
@@ -379,7 +381,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                 frozen: self.frozen.clone(),
             },
         };
-        fault::check()?; // reading the weights has waited for the device
+        sound::check()?; // reading the weights has waited for the device
         self.saved = Some(self.progress.step);
         let before = self.writer.begin(saved, trained, self.recipe.to_toml());
         self.told(before)
@@ -499,7 +501,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             return Ok(());
         };
         let read = read_scalars(vec![("loss".into(), loss)]).unwrap_or_default();
-        fault::check()?;
+        sound::check()?;
         match read.get("loss") {
             Some(loss) if !loss.is_finite() => Err(TrainError::NonFinite(format!(
                 "step {}: the loss is {loss}, so these weights are not saved. Go on from the latest checkpoint with \

@@ -1,12 +1,12 @@
 //! What a method may use while it embeds a micro-batch.
 
 use super::replay::Replay;
+use super::seeds::{BlockSeeds, drawing, mix};
 use crate::parameters::parameters;
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One walk through a model: where it computes, its random numbers, and how its blocks are run.
 pub struct Pass<B: AutodiffBackend> {
@@ -64,10 +64,7 @@ impl<B: AutodiffBackend> Pass<B> {
         x: Tensor<B, 3>,
         forward: impl Fn(&M, Tensor<B, 3>) -> Tensor<B, 3> + 'static,
     ) -> Tensor<B, 3> {
-        let seeds = BlockSeeds {
-            device: self.device.clone(),
-            stack: mix(self.seed, self.stacks),
-        };
+        let seeds = BlockSeeds::new(&self.device, mix(self.seed, self.stacks));
         self.stacks += 1;
         match &mut self.replay {
             Some(replay) if trainable(blocks) => replay.run(blocks, x, seeds, forward),
@@ -82,35 +79,6 @@ impl<B: AutodiffBackend> Pass<B> {
     pub(crate) fn into_replay(self) -> Replay<B> {
         self.replay.unwrap_or_default()
     }
-}
-
-/// Seeds of the blocks of one stack.
-pub(crate) struct BlockSeeds<D> {
-    device: D,
-    stack: u64,
-}
-
-impl<D> BlockSeeds<D> {
-    /// Seeds the device for a block. While the result lives, no other thread's block is run: burn's generators belong to
-    /// the process, and replicas on threads would take each other's draws.
-    pub fn before<B: AutodiffBackend<Device = D>>(&self, index: usize) -> MutexGuard<'static, ()> {
-        let guard = drawing();
-        B::seed(&self.device, mix(self.stack, index as u64));
-        guard
-    }
-}
-
-fn drawing() -> MutexGuard<'static, ()> {
-    static DRAWING: Mutex<()> = Mutex::new(());
-    DRAWING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A seed of its own for each `index` (splitmix64).
-pub(crate) fn mix(seed: u64, index: u64) -> u64 {
-    let mut z = seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Frozen blocks keep nothing for a backward pass, so there is nothing to save.

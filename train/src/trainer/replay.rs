@@ -5,7 +5,7 @@
 //! "Training Deep Nets with Sublinear Memory Cost"). A stack costs one extra forward pass and holds one
 //! `[batch, seq, width]` tensor per block plus the graph of a single block.
 
-use super::pass::BlockSeeds;
+use super::seeds::BlockSeeds;
 use crate::optimizer::gradients::Gradients;
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, backend::AutodiffBackend};

@@ -1,6 +1,6 @@
 //! Who owns what a pickle builds.
 
-use super::machine::Value;
+use super::value::Value;
 
 /// Every container of a pickle. A file can nest them as deep as it likes, or in a circle: left to reference counts,
 /// they would be dropped one inside the other until the stack overflows, or never.

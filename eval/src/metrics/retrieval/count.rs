@@ -2,8 +2,18 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::Rank;
 use crate::metrics::scores::TILE;
+
+/// Where the best right item of a query stands in its gallery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rank {
+    /// Items that score higher.
+    pub greater: u32,
+    /// Wrong items of exactly the same score with a lower index.
+    pub before: u32,
+    /// Wrong items of exactly the same score.
+    pub tied: u32,
+}
 
 /// The right item with the highest score; the lowest index among equals. Infinite if there is no right item.
 #[derive(Clone, Copy)]

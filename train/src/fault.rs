@@ -1,9 +1,8 @@
-//! Faults of the device that burn does not report.
+//! Faults of the device that burn does not report: seen here, turned into errors by [`crate::trainer::sound`].
 //!
 //! GPU backends of burn run kernels on threads of their own; a panic there is caught and logged, the output
 //! stays unwritten and training would go on with garbage. Panic hooks run before the catch.
 
-use crate::error::{Result, TrainError};
 use std::sync::{Mutex, Once, PoisonError};
 
 static FIRST: Mutex<Option<Fault>> = Mutex::new(None);
@@ -25,7 +24,7 @@ pub enum Fault {
     },
 }
 
-/// Makes panics of device threads visible to [`device_fault`] and [`check`]. Call it first in `main`.
+/// Makes panics of device threads visible to [`device_fault`]. Call it first in `main`.
 ///
 /// Only the first such panic is printed: all that depends on its output fails as well.
 pub fn watch_device() {
@@ -74,27 +73,6 @@ pub fn device_fault() -> Option<Fault> {
     FIRST.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Passes as long as the device is sound.
-///
-/// # Errors
-///
-/// The first fault.
-pub fn check() -> Result<()> {
-    check_batch(0, 1)
-}
-
-/// [`check`] that can say which batch size to try.
-pub(crate) fn check_batch(pairs: usize, accumulate: usize) -> Result<()> {
-    match device_fault() {
-        None => Ok(()),
-        Some(fault) => Err(TrainError::Device {
-            fault,
-            pairs,
-            accumulate,
-        }),
-    }
-}
-
 /// Keeps an error that the device returned, unless an earlier fault explains it.
 pub(crate) fn note_error(error: impl std::fmt::Debug) {
     note(Fault::from_message(&format!("{error:?}")));
@@ -118,7 +96,7 @@ fn on_device_thread() -> bool {
 
 impl Fault {
     /// Understands the messages of burn's GPU runtimes.
-    fn from_message(message: &str) -> Self {
+    pub(crate) fn from_message(message: &str) -> Self {
         let number_after = |words: &str| {
             let (_, rest) = message.split_once(words)?;
             let digits = rest.trim_start();
@@ -180,26 +158,6 @@ impl std::fmt::Display for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_full_device_is_told_with_a_batch_size_to_try() {
-        let message = "called `Result::unwrap()` on an `Err` value: can't allocate buffer of size: 2097152\n…";
-        let error = |pairs| TrainError::Device {
-            fault: Fault::from_message(message),
-            pairs,
-            accumulate: 2,
-        };
-        let told = error(0).to_string();
-        assert!(
-            told.contains("2.0 MiB") && told.contains("smaller batch"),
-            "{told}"
-        );
-        let told = error(256).to_string();
-        assert!(
-            told.contains("batch_size = 128") && told.contains("accumulate = 4"),
-            "{told}"
-        );
-    }
 
     #[test]
     fn a_kernel_that_does_not_compile_is_named() {

@@ -1,0 +1,85 @@
+//! The one door: whatever kind of model the files hold, it is loaded here and comes out as a [`DualEncoder`].
+
+use burn::prelude::*;
+use burn::tensor::activation::{sigmoid, softmax};
+use clip::preprocess::Preprocess;
+use clip::{LoadOptions, ModelConfig, Pretrained, loss};
+use eval::{DualEncoder, EvalError};
+
+/// A model of any kind that puts images and texts into one space.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+#[allow(clippy::large_enum_variant)] // one per program
+pub enum Model<B: Backend> {
+    /// CLIP and its kin: two towers.
+    Clip(Pretrained<B>),
+}
+
+/// Where the weights of a model come from.
+pub fn is_random(model: &str) -> bool {
+    ModelConfig::preset_names().any(|name| name == model)
+}
+
+impl<B: Backend> Model<B> {
+    /// Loads a model directory, a checkpoint file, a preset (random weights) or `hf-hub:ORG/NAME`.
+    ///
+    /// # Errors
+    ///
+    /// Says what `model` was taken for, and what is missing or does not fit.
+    pub fn load(model: &str, options: &LoadOptions, device: &Device<B>) -> clip::Result<Self> {
+        Pretrained::load(model, options, device).map(Self::Clip)
+    }
+
+    /// How well each text fits each image: the share among the texts where the model was trained to tell texts apart
+    /// (CLIP), a probability for each pair where it was trained pair by pair (SigLIP).
+    ///
+    /// # Shapes
+    ///
+    /// - image: `[n, embed_dim]`, text: `[m, embed_dim]`, unit rows
+    /// - output: `[n, m]`
+    pub fn probabilities(&self, image: Tensor<B, 2>, text: Tensor<B, 2>) -> Tensor<B, 2> {
+        let Self::Clip(clip) = self;
+        let logits = loss::logits(image, text, clip.model.scale());
+        match &clip.model.logit_bias {
+            Some(bias) => sigmoid(logits + bias.val().unsqueeze()),
+            None => softmax(logits, 1),
+        }
+    }
+}
+
+impl<B: Backend> DualEncoder<B> for Model<B> {
+    fn embed_dim(&self) -> usize {
+        let Self::Clip(clip) = self;
+        DualEncoder::<B>::embed_dim(clip)
+    }
+
+    fn preprocess(&self) -> &Preprocess {
+        let Self::Clip(clip) = self;
+        &clip.preprocess
+    }
+
+    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        let Self::Clip(clip) = self;
+        clip.image_embeddings(images)
+    }
+
+    fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<B, 2>, EvalError> {
+        let Self::Clip(clip) = self;
+        clip.text_embeddings(texts)
+    }
+
+    fn scale(&self) -> Option<f32> {
+        let Self::Clip(clip) = self;
+        DualEncoder::<B>::scale(clip)
+    }
+
+    fn identity(&self) -> Result<Option<String>, EvalError> {
+        let Self::Clip(clip) = self;
+        DualEncoder::<B>::identity(clip)
+    }
+
+    fn truncated(&self, texts: &[String]) -> Option<usize> {
+        let Self::Clip(clip) = self;
+        DualEncoder::<B>::truncated(clip, texts)
+    }
+}

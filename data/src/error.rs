@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+// A circle on purpose: an error quotes the problems of a source, and a problem names places as errors do.
 use crate::problem::Problem;
 
 /// An error of this crate. Every message names the file, the place inside it and what to do.

@@ -3,6 +3,7 @@
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+// A circle on purpose: a sample carries vectors that its shard reads when the caption has been drawn.
 use crate::webdataset::StoredEmbeddings;
 
 /// One image with everything that is known about it. Nothing is decoded yet.

@@ -95,7 +95,7 @@ fn backends_and_precisions_that_this_build_lacks() {
         let line = format!("--model tiny --images a.png --out out {flags}");
         folder.run("embed", &words(&line))
     };
-    run("--backend tpu").refused(&["tpu", "flex, ndarray, wgpu or cuda"]);
+    run("--backend tpu").refused(&["tpu", "flex, ndarray, wgpu, cuda"]);
     run("--backend cuda:x").refused(&["`x`"]);
     if !cfg!(feature = "cuda") {
         run("--backend cuda").refused(&["no cuda backend", "--features cuda"]);

@@ -7,17 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// `commands_open_clip.py MODEL IMAGE TEXTS OUT`, by the interpreter that `CLIP_BURN_PYTHON` names, else `python3`.
-/// False where open_clip is not installed.
-fn reference(arguments: [&Path; 4]) -> bool {
+fn reference(arguments: [&Path; 4]) {
     let python = std::env::var("CLIP_BURN_PYTHON").unwrap_or("python3".into());
-    let importable = Command::new(&python)
-        .args(["-c", "import open_clip"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !importable {
-        println!("skipped: {python} has no open_clip; name another in CLIP_BURN_PYTHON");
-        return false;
-    }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/commands_open_clip.py");
     let output = Command::new(&python)
         .arg(script)
@@ -30,10 +21,10 @@ fn reference(arguments: [&Path; 4]) -> bool {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    true
 }
 
 #[test]
+#[ignore = "needs a Python with open_clip, which CLIP_BURN_PYTHON names"]
 fn open_clip_loads_a_converted_directory_and_gives_the_same_features() {
     let folder = Folder::new();
     let model = folder.tiny_model("model");
@@ -43,9 +34,7 @@ fn open_clip_loads_a_converted_directory_and_gives_the_same_features() {
         "a cat\n\nein großer Hund &amp; 🐕, it's 3 o'clock\n",
     );
     let theirs = folder.path("theirs.safetensors");
-    if !reference([&model, &image, &texts, &theirs]) {
-        return;
-    }
+    reference([&model, &image, &texts, &theirs]);
     let theirs = read_state_dict(&theirs).unwrap();
     let run = |images: &str| {
         let line = format!("--model model {images} --texts texts.txt --no-normalize --out out");
@@ -63,6 +52,7 @@ fn open_clip_loads_a_converted_directory_and_gives_the_same_features() {
 }
 
 #[test]
+#[ignore = "needs a Python with open_clip, which CLIP_BURN_PYTHON names"]
 fn open_clip_reads_the_tokenizer_of_a_converted_hugging_face_directory() {
     let folder = Folder::new();
     let from = fixture("hugging_face").display().to_string();
@@ -70,14 +60,12 @@ fn open_clip_reads_the_tokenizer_of_a_converted_hugging_face_directory() {
     folder.run("convert", &arguments).succeeded();
     let image = folder.image("a.png", [70, 50], 1);
     let theirs = folder.path("theirs.safetensors");
-    if !reference([
+    reference([
         &folder.path("model"),
         &image,
         &fixture("texts.txt"),
         &theirs,
-    ]) {
-        return;
-    }
+    ]);
     let theirs = read_state_dict(&theirs).unwrap();
     let expected = read_state_dict(&fixture("expected.safetensors")).unwrap();
     assert_close(

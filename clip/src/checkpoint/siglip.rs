@@ -1,5 +1,6 @@
 //! Hugging Face `SiglipModel` (SigLIP, and SigLIP 2 of fixed resolution): names and `config.json`.
 
+// A circle on purpose: `hugging_face` hands SigLIP's directories over, and most names are its own.
 use super::hugging_face;
 use super::state_dict::{HostTensor, StateDict};
 use crate::config::{

@@ -187,7 +187,7 @@ mod tests {
                 .map(|(a, b)| a.abs_diff(*b));
             let max = differences.clone().max().unwrap();
             let mean = differences.map(f64::from).sum::<f64>() / expected.len() as f64;
-            if max > tolerance(&file) || mean > f64::from(tolerance(&file)) / 4.0 {
+            if max > tolerance(&file) || mean > mean_tolerance(&file) {
                 wrong.push(format!("{file}: max {max}, mean {mean:.3}"));
             }
         }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender};
 use rand_chacha::ChaCha8Rng;
 
+// A circle on purpose: the parent is the face of the loader, this its inside.
 use super::{CollateError, Skipped};
 use crate::error::DataError;
 use crate::sampler::{Purpose, Sampler};

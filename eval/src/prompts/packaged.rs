@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+// A circle on purpose: the parent looks things up here, by the rules for names that all of this folder shares.
 use super::{ClassName, FALLBACK, Templates, by_name, keys};
 
 /// Languages with packaged ImageNet class names and templates.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use llm::{Limits, Sampling};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
 
 /// What takes the place of an empty rewrite.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl Settings {
     pub(super) fn record(&self, input: &Scan) -> RunRecord {
         let empty = self.empty.to_string();
         RunRecord::default()
-            .with("version", 1)
+            .with("version", 2)
             .with("input_lines", input.lines)
             .with("input_bytes", input.bytes)
             .with("input_sha256", input.sha256.as_str())
@@ -80,9 +81,12 @@ impl Settings {
             .with("on_empty", empty)
     }
 
-    /// The prompt of a line, and the seed of its draws.
+    /// The prompt of a line, and the seed of its draws. Styles draw independently of one another: rewrites of one line in
+    /// several styles shall differ in more than their examples' wording.
     pub fn prompt(&self, line: u64, caption: &str) -> (String, u64) {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut key = Sha256::new_with_prefix(self.seed.to_le_bytes());
+        key.update(self.pool.fingerprint());
+        let mut rng = ChaCha8Rng::from_seed(key.finalize().into());
         rng.set_stream(line);
         let examples = self.pool.draw(&mut rng);
         (

@@ -5,7 +5,7 @@ use toml::{Table, Value};
 /// Fields that exclude each other: setting one takes the other out.
 const EITHER: [[&str; 2]; 2] = [["run.steps", "run.epochs"], ["run.epochs", "run.steps"]];
 
-/// Applies one `a.b=value`. A number among the names is a place in a list, counted from 0.
+/// Applies one `a.b=value`, or `a={...}` for a whole table. A number among the names is a place in a list, counted from 0.
 ///
 /// # Errors
 ///
@@ -19,6 +19,10 @@ pub(super) fn set(table: &mut Table, assignment: &str) -> Result<(), String> {
         .ok()
         .and_then(|mut t| t.remove("v"));
     let value = parsed.unwrap_or_else(|| Value::String(text.to_string()));
+    if let (false, Value::Table(whole)) = (key.is_empty() || key.contains('.'), &value) {
+        table.insert(key.to_string(), Value::Table(whole.clone()));
+        return Ok(());
+    }
     let (path, field) = key.rsplit_once('.').unwrap_or(("", key));
     if path.is_empty() || field.is_empty() {
         return Err(format!(

@@ -10,6 +10,7 @@ use data::folder::IMAGE_EXTENSIONS;
 use data::npy;
 use data::webdataset::{BenchmarkLayout, DatasetType, Member, members};
 
+// A circle on purpose: `retrieval` opens every format, and this one builds its data.
 use crate::datasets::retrieval::{RetrievalBuilder, RetrievalData};
 use crate::datasets::{ClassificationData, Labels, Split, note_empty_classes};
 use crate::error::{EvalError, Result};

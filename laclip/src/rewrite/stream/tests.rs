@@ -1,6 +1,7 @@
 //! The stream with a writer that needs no model.
 
 use super::*;
+use crate::rewrite::Written;
 use crate::rewrite::pool::Pool;
 use crate::rewrite::prompt::{HEADER, PromptForm};
 use llm::{Limits, Sampling};

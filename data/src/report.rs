@@ -51,15 +51,23 @@ pub struct Dropped {
 }
 
 impl CaptionCounts {
+    /// The count of one kind.
+    pub(crate) fn of_kind(&mut self, kind: CaptionKind) -> &mut usize {
+        match kind {
+            CaptionKind::Web => &mut self.web,
+            CaptionKind::Rewrite => &mut self.rewrites,
+            CaptionKind::Synthetic => &mut self.synthetic,
+        }
+    }
+
     /// Counts the captions of some samples.
     pub(crate) fn of(samples: impl IntoIterator<Item = Captions>) -> Self {
         let mut counts = Self::default();
         for captions in samples {
-            let count = |kind| captions.filled(kind).count();
             counts.samples += 1;
-            counts.web += count(CaptionKind::Web);
-            counts.rewrites += count(CaptionKind::Rewrite);
-            counts.synthetic += count(CaptionKind::Synthetic);
+            for kind in CaptionKind::ALL {
+                *counts.of_kind(kind) += captions.filled(kind).count();
+            }
             counts.without += usize::from(captions.is_empty());
         }
         counts

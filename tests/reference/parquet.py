@@ -63,7 +63,7 @@ def main():
     ])
     write("nested.parquet", {
         "image": [{"bytes": image(i), "path": f"{i}.jpg"} for i in range(20, 24)] + [None],
-        "texts": [["a", "b", "c"], [], None, ["d", None], ["e"]],
+        "texts": [["a", "b", "c"], [], None, [None, "d"], ["e"]],
         "title": ["t0", "t1", "t2", "t3", "t4"],
     }, schema, 5, compression="gzip", use_dictionary=False)
 

@@ -26,6 +26,8 @@ const SUCCESS: &[u8] = b"success";
 pub(super) struct Opened {
     pub groups: Vec<RowGroup>,
     pub dropped: Problems,
+    /// Captions with text in the rows that can be used, for each caption field.
+    pub captions: Vec<usize>,
 }
 
 /// Where the columns of a row group lie.
@@ -50,7 +52,7 @@ pub(super) struct Rows {
     pub captions: Vec<Column>,
 }
 
-/// The values of a column: none, one or a list for each row.
+/// The values of a column: none, one or a list for each row. Nulls in lists are empty.
 #[derive(Debug, Default)]
 pub(super) struct Column {
     values: Vec<ByteArray>,
@@ -75,11 +77,12 @@ pub(super) fn open(path: &Path, config: &ParquetConfig) -> Result<Opened, DataEr
     let mut opened = Opened {
         groups: Vec::new(),
         dropped: Problems::default(),
+        captions: vec![0; columns.captions.len()],
     };
     let mut first = 0;
     for group in metadata.row_groups() {
         let (group, dropped) = columns
-            .row_group(&file, group, first)
+            .row_group(&file, group, first, &mut opened.captions)
             .map_err(|error| undecoded(path, first, error))?;
         for (row, what) in dropped {
             let place = Place::Row(first + u64::from(row));
@@ -146,12 +149,14 @@ impl Columns {
         })
     }
 
-    /// A row group that begins at row `first`, with the rows that cannot be used.
+    /// A row group that begins at row `first`, with the rows that cannot be used. Counts the captions of the others
+    /// by field.
     fn row_group(
         &self,
         file: &Arc<File>,
         group: &RowGroupMetaData,
         first: u64,
+        captions_of: &mut [usize],
     ) -> ParquetResult<(RowGroup, Vec<(u32, String)>)> {
         let rows = usize::try_from(group.num_rows())?;
         let chunk = |column: usize| place_of(group.column(column));
@@ -196,6 +201,9 @@ impl Columns {
                 dropped.push((row as u32, "no caption".into()));
             } else {
                 usable.push(row as u32);
+                for (count, text) in captions_of.iter_mut().zip(&texts) {
+                    *count += text.row(row).iter().filter(|text| !blank(text)).count();
+                }
             }
         }
         let group = RowGroup {
@@ -323,12 +331,15 @@ impl Column {
         let pages = SerializedPageReader::new(file.clone(), chunk, rows, None)?;
         let descriptor = chunk.column_descr_ptr();
         let present = descriptor.max_def_level();
+        let in_list = descriptor.max_rep_level() > 0;
+        // A list keeps the places of its nulls.
+        let null_in_list = (in_list && descriptor.self_type().is_optional()).then(|| present - 1);
         let ColumnReader::ByteArrayColumnReader(mut reader) =
             get_column_reader(descriptor, Box::new(pages))
         else {
             return Err(ParquetError::General("a column changed its type".into()));
         };
-        let mut column = Self::default();
+        let (mut column, mut stored) = (Self::default(), Vec::new());
         // A level pair for every value and for every null or empty list. Columns that can have
         // neither nulls nor lists have no levels.
         let (mut definition, mut repetition) = (Vec::new(), Vec::new());
@@ -336,20 +347,25 @@ impl Column {
             rows,
             Some(&mut definition),
             Some(&mut repetition),
-            &mut column.values,
+            &mut stored,
         )?;
-        let mut values = 0;
+        let mut stored = stored.into_iter();
         for level in 0..levels {
             let begins_row = repetition.get(level).is_none_or(|level| *level == 0);
             if begins_row && level > 0 {
-                column.ends.push(values);
+                column.ends.push(column.values.len());
             }
-            values += usize::from(definition.get(level).is_none_or(|level| *level == present));
+            let defined = definition.get(level).copied().unwrap_or(present);
+            if defined == present {
+                column.values.extend(stored.next());
+            } else if Some(defined) == null_in_list {
+                column.values.push(ByteArray::from(""));
+            }
         }
         if levels > 0 {
-            column.ends.push(values);
+            column.ends.push(column.values.len());
         }
-        if read != rows || column.ends.len() != rows || values != column.values.len() {
+        if read != rows || column.ends.len() != rows || stored.next().is_some() {
             return Err(ParquetError::General(format!(
                 "{read} rows in a column instead of {rows}"
             )));

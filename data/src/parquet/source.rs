@@ -12,7 +12,7 @@ use super::cache::Cache;
 use super::file::{self, RowGroup, Rows};
 use crate::error::{DataError, Place};
 use crate::problem::Problems;
-use crate::report::SourceReport;
+use crate::report::{CaptionCounts, SourceReport};
 use crate::sample::{Captions, Sample};
 use crate::source::{Source, out_of_range};
 use crate::webdataset::local_files;
@@ -32,6 +32,7 @@ pub struct ParquetSource {
     ends: Vec<usize>,
     cache: Cache,
     problems: Problems,
+    counts: CaptionCounts,
 }
 
 impl ParquetSource {
@@ -53,8 +54,12 @@ impl ParquetSource {
             .collect::<Result<_, _>>()?;
         let mut problems = Problems::default();
         let (mut groups, mut ends, mut len) = (Vec::new(), Vec::new(), 0);
+        let mut counts = CaptionCounts::default();
         for (index, file) in opened.into_iter().enumerate() {
             problems.append(file.dropped);
+            for (field, count) in config.caption_fields.iter().zip(file.captions) {
+                *counts.of_kind(field.kind) += count;
+            }
             for group in file.groups {
                 len += group.usable.len();
                 ends.push(len);
@@ -81,6 +86,10 @@ impl ParquetSource {
             groups,
             ends,
             problems,
+            counts: CaptionCounts {
+                samples: len,
+                ..counts
+            },
         })
     }
 
@@ -142,12 +151,11 @@ impl Source for ParquetSource {
         self.config.files.clone()
     }
 
-    /// Captions are not counted: they lie among the images.
     fn reports(&self) -> Vec<SourceReport> {
         vec![SourceReport {
             name: self.name(),
             samples: self.len(),
-            captions: None,
+            captions: (!self.config.caption_fields.is_empty()).then_some(self.counts),
             dropped: self.problems.by_reason(),
         }]
     }

@@ -10,6 +10,8 @@ fn a_missing_image_fails_the_run_or_is_counted() {
     std::fs::remove_file(folder.path("s/images/test-0000003.png")).unwrap();
     let line = "retrieval --model tiny --format karpathy --annotations s/dataset_scenes.json --images s/images";
     folder.write("r.json", "an older result");
+    eval(&folder, &format!("{line} --output r.json")).refused(&["r.json exists", "--overwrite"]);
+    let line = format!("{line} --overwrite");
     eval(&folder, &format!("{line} --output r.json")).refused(&[
         "1 of 8 images",
         "test-0000003.png",
@@ -98,8 +100,25 @@ fn an_empty_class_is_noted_and_counts_for_nothing() {
     );
     assert!(said.contains("c004"), "{said}");
     folder.write("names.txt", "a\nb\n");
-    let few = format!("{line} --classnames names.txt");
+    let few = format!("{line} --classnames names.txt --overwrite");
     eval(&folder, &few).refused(&["labels need 6 classes, 2 class names", "--classnames"]);
+}
+
+#[test]
+fn a_split_that_is_not_there_gives_no_accuracy() {
+    let folder = Folder::new();
+    classes(&folder, "cls/val", "--images 12");
+    let line = "zero-shot --model tiny --dataset folder --output r.json --root";
+    let said = ["no split `test`", "val"];
+    eval(&folder, &format!("{line} cls --split test")).refused(&said);
+    // One level too high: the only "class" would be `images`, and all of it right.
+    eval(&folder, &format!("{line} cls/val")).refused(&["hold nothing but folders", "images"]);
+    eval(&folder, &format!("{line} cls --split val")).refused(&["hold nothing but folders"]);
+    let wds = format!("{line} cls --split test").replace("folder", "wds");
+    eval(&folder, &wds).refused(&said);
+    assert!(!folder.path("r.json").exists());
+    eval(&folder, &format!("{line} cls --split val/images")).succeeded();
+    assert_eq!(json(&folder, "r.json")["details"]["split"], "val/images");
 }
 
 #[test]
@@ -131,7 +150,7 @@ fn embeddings_of_another_size_are_refused() {
     refused(
         "one.safetensors",
         "two.safetensors",
-        &["1 image rows for 2 images"],
+        &["no embedding of b.png", "1 images, the first is a.png"],
     );
     refused(
         "two.safetensors",

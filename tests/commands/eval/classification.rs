@@ -27,7 +27,27 @@ fn a_folder_of_classes_gives_a_result_in_clip_benchmarks_schema() {
     assert_eq!(keys, schema);
     assert_eq!(result["dataset"], "folder/scenes");
     assert_eq!(result["task"], "zeroshot_classification");
-    assert_eq!(result["details"]["images"], 24);
+    let details = &result["details"];
+    assert_eq!(
+        (&details["images"], &details["classes"]),
+        (&24.into(), &6.into())
+    );
+    // What is needed to do it again.
+    let templates = std::fs::read_to_string(folder.path("s/templates.txt")).unwrap();
+    let templates = templates.lines().count();
+    assert_eq!(details["prompts"]["templates"], templates);
+    assert_eq!(details["texts"], details["prompts"]["prompts"]);
+    let from = &details["provenance"];
+    assert_eq!(
+        (&from["model"], &from["precision"]),
+        (&"tiny".into(), &"f32".into())
+    );
+    assert_eq!(
+        (&from["backend"], &from["seed"]),
+        (&"flex".into(), &0.into())
+    );
+    assert_eq!(from["identity"].as_str().unwrap().len(), 16);
+    assert!(!from["version"].as_str().unwrap().is_empty());
     for name in ["acc1", "acc5", "mean_per_class_recall"] {
         assert!((0.0..=1.0).contains(&metric(&result, name)), "{name}");
     }
@@ -124,7 +144,7 @@ fn stored_embeddings_of_images_and_prompts_give_the_same_numbers() {
         &format!("{stored} --templates simple --skip-existing"),
     )
     .succeeded();
-    let seven = format!("{stored} --templates laclip7");
+    let seven = format!("{stored} --templates laclip7 --overwrite");
     eval(&folder, &seven).refused(&["12 text rows, expected 42", "6 (one per class)"]);
     assert_eq!(
         json(&folder, "f.json"),

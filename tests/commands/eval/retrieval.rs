@@ -44,6 +44,15 @@ fn a_model_and_its_stored_embeddings_give_the_same_recall() {
     for name in METRICS {
         assert_eq!(metric(&model, name), metric(&stored, name), "{name}");
     }
+
+    // In another order the rows are found by the names of their images.
+    let names = std::fs::read_to_string(folder.path("images.txt")).unwrap();
+    let reversed: Vec<_> = names.lines().rev().collect();
+    folder.write("images.txt", reversed.join("\n"));
+    folder.run("embed", &words(embed)).succeeded();
+    eval(&folder, &format!("{line} --overwrite")).succeeded();
+    let reversed = json(&folder, "stored.json");
+    assert_eq!(reversed["metrics"], stored["metrics"]);
 }
 
 #[test]
@@ -58,7 +67,7 @@ fn lines_of_pairs_are_read_and_ties_count_as_asked() {
     folder.write("pairs.jsonl", lines.concat());
     let recall = |ties: &str| {
         let line = format!(
-            "retrieval --model tiny --format jsonl --annotations pairs.jsonl --ties {ties} --recall-k 1,2 --output r.json"
+            "retrieval --model tiny --format jsonl --annotations pairs.jsonl --ties {ties} --recall-k 1,2 --output r.json --overwrite"
         );
         eval(&folder, &line).succeeded();
         let result = json(&folder, "r.json");

@@ -79,6 +79,30 @@ fn usable_rows_are_those_that_pyarrow_reads() {
 }
 
 #[test]
+fn a_null_among_rewrites_keeps_its_place() {
+    let config = ParquetConfig {
+        caption_fields: vec![
+            CaptionField::new("title", CaptionKind::Web),
+            CaptionField::new("texts", CaptionKind::Rewrite),
+        ],
+        ..nested()
+    };
+    let source = ParquetSource::open(config).unwrap();
+    let rewrites: Vec<_> = (0..4)
+        .map(|i| source.get(i).unwrap().captions.rewrites)
+        .collect();
+    assert_eq!(rewrites[0], ["a", "b", "c"]);
+    assert_eq!(
+        (&rewrites[1], &rewrites[2]),
+        (&vec![String::new()], &vec![String::new()])
+    );
+    assert_eq!(rewrites[3], ["", "d"]);
+    let report = source.reports()[0].to_string();
+    let said = "4 samples; in them 4 web captions, 4 rewrites, 0 synthetic captions; left out: 1 × no image";
+    assert!(report.contains(said), "{report}");
+}
+
+#[test]
 fn dropped_rows_are_counted_and_named() {
     let source = ParquetSource::open(config("0.parquet::1.parquet")).unwrap();
     let told: Vec<_> = source

@@ -265,6 +265,15 @@ impl LlamaConfig {
         self.num_attention_heads / self.num_key_value_heads
     }
 
+    /// Number of weights of the model without its head.
+    pub fn encoder_parameters(&self) -> usize {
+        let head = match self.tie_word_embeddings {
+            true => 0,
+            false => self.vocab_size * self.hidden_size,
+        };
+        self.parameters() - head
+    }
+
     /// Number of weights.
     pub fn parameters(&self) -> usize {
         let (width, kv) = (self.hidden_size, self.num_key_value_heads * self.head_dim);

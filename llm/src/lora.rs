@@ -221,3 +221,42 @@ impl<B: Backend> Layer<B> {
 
 /// Module and name of a linear layer.
 type At = (&'static str, &'static str);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn llama3(small: bool) -> LlamaConfig {
+        let fields = json!({
+            "model_type": "llama", "vocab_size": 128256, "tie_word_embeddings": small,
+            "hidden_size": if small { 2048 } else { 4096 },
+            "intermediate_size": if small { 8192 } else { 14336 },
+            "num_hidden_layers": if small { 16 } else { 32 },
+            "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
+        });
+        LlamaConfig::from_hugging_face(&fields).unwrap()
+    }
+
+    #[test]
+    fn llm2clips_lora_trains_as_many_values_as_published() {
+        let config = LoraConfig::llm2clip();
+        assert_eq!(config.parameters(&llama3(false)), 41_943_040);
+        assert_eq!(config.parameters(&llama3(true)), 11_272_192);
+    }
+
+    #[test]
+    fn encoders_have_the_published_number_of_weights() {
+        assert_eq!(llama3(false).encoder_parameters(), 7_504_924_672);
+        assert_eq!(llama3(true).encoder_parameters(), 1_235_814_400);
+    }
+
+    #[test]
+    fn a_target_is_whole_names_at_the_end_of_a_path() {
+        assert!(is_at_end("layers.3.mlp.up_proj", "up_proj"));
+        assert!(is_at_end("layers.3.mlp.up_proj", "mlp.up_proj"));
+        assert!(is_at_end("layers.3.mlp.up_proj", "layers.3.mlp.up_proj"));
+        assert!(!is_at_end("layers.3.mlp.up_proj", "proj"));
+        assert!(!is_at_end("layers.13.mlp.up_proj", "3.mlp.up_proj"));
+    }
+}

@@ -90,7 +90,7 @@ impl LoraConfig {
     }
 
     /// Whether a layer's path is a target, or ends with one as whole names.
-    fn names(&self, path: &str) -> bool {
+    pub(crate) fn names(&self, path: &str) -> bool {
         self.targets.iter().any(|target| is_at_end(path, target))
     }
 }
@@ -157,7 +157,7 @@ impl<B: Backend> Decoder<B> {
         Ok(())
     }
 
-    fn projection_paths(&self) -> Vec<String> {
+    pub(crate) fn projection_paths(&self) -> Vec<String> {
         let projections = self.projections().into_iter();
         projections.map(|(path, _)| path).collect()
     }

@@ -4,8 +4,9 @@ Run by tests/parity/llm/written.rs: python llm_read_back.py DIR, where DIR holds
   causal/    a language model with its tokenizer
   encoder/   an encoder with its tokenizer
   adapter/   a PEFT adapter of it
+  causal_adapter/   one of the language model, which changes two of its four layers
   texts.json
-Writes DIR/theirs.safetensors: logits, hidden states without and with the adapter, and DIR/ids.json.
+Writes DIR/theirs.safetensors: logits and hidden states, without and with the adapters, and DIR/ids.json.
 """
 
 import json
@@ -44,9 +45,14 @@ with torch.no_grad():
 
     encoder = load(AutoModel, "encoder")
     tensors["hidden"] = hidden(encoder)
-    adapted = peft.PeftModel.from_pretrained(encoder, str(directory / "adapter")).eval()
-    missing = [name for name, value in adapted.named_parameters() if "lora_B" in name and not value.any()]
-    assert not missing, missing  # PEFT only warns of names that it does not find
-    tensors["adapted"] = hidden(adapted)
+
+    def adapt(model, name):
+        adapted = peft.PeftModel.from_pretrained(model, str(directory / name)).eval()
+        missing = [name for name, value in adapted.named_parameters() if "lora_B" in name and not value.any()]
+        assert not missing, missing  # PEFT only warns of names that it does not find
+        return adapted
+
+    tensors["adapted"] = hidden(adapt(encoder, "adapter"))
+    tensors["adapted_logits"] = adapt(causal, "causal_adapter")(torch.tensor(ids["causal"][:1])).logits
 
 save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, directory / "theirs.safetensors")

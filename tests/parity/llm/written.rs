@@ -43,7 +43,10 @@ fn from_scratch() -> Pretrained<Flex> {
 #[test]
 fn initial_weights_are_normal_with_deviation_0_02() {
     let mut sums = BTreeMap::new();
-    for (name, tensor) in collect(&from_scratch().model).iter() {
+    let scratch = from_scratch();
+    let weights = collect(&scratch.model);
+    assert_eq!(weights.scalars(), scratch.config.parameters());
+    for (name, tensor) in weights.iter() {
         let values = tensor.values();
         if name.ends_with("norm.weight") {
             assert!(values.iter().all(|x| *x == 1.0), "{name}");
@@ -156,7 +159,7 @@ fn transformers_and_peft_read_what_is_written_and_give_the_same_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path();
     let device = Default::default();
-    let causal = from_scratch();
+    let mut causal = from_scratch();
     let options = SaveOptions {
         shard_bytes: 20_000,
         ..SaveOptions::default()
@@ -173,6 +176,20 @@ fn transformers_and_peft_read_what_is_written_and_give_the_same_numbers() {
     let adapter = directory.join("adapter");
     adapted
         .write_adapter(&adapter, &config, "encoder", Wrapped::Decoder)
+        .unwrap();
+    // The model has four layers, the adapter two.
+    let decoder = causal.model.model.clone();
+    let (causal_adapted, config) = decoder
+        .with_adapter(&path("encoder/lora"), &device)
+        .unwrap();
+    assert_eq!(config.targets.len(), 14, "{:?}", config.targets);
+    causal_adapted
+        .write_adapter(
+            &directory.join("causal_adapter"),
+            &config,
+            "causal",
+            Wrapped::CausalLm,
+        )
         .unwrap();
     std::fs::write(
         directory.join("texts.json"),
@@ -202,8 +219,14 @@ fn transformers_and_peft_read_what_is_written_and_give_the_same_numbers() {
         let data: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
         Tensor::<Flex, 2, Int>::from_data(TensorData::new(data, [1, ids.len()]), &device)
     };
-    let logits = causal.model.forward(tensor(&ids["causal"][0]));
+    let causal_ids = tensor(&ids["causal"][0]);
+    let logits = causal.model.forward(causal_ids.clone());
     assert_relative("logits", &host(logits), &theirs("logits"), 1e-5);
+    causal.model.model = causal_adapted;
+    let logits = causal.model.forward(causal_ids);
+    let expected = theirs("adapted_logits");
+    assert_relative("adapted logits", &host(logits), &expected, 1e-5);
+    assert_ne!(expected, theirs("logits"));
     let ids = tensor(&ids["encoder"][0]);
     let hidden = encoder.model.forward(ids.clone(), None);
     assert_relative("hidden", &host(hidden), &theirs("hidden"), 1e-5);

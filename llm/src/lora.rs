@@ -2,7 +2,7 @@
 
 use crate::config::LlamaConfig;
 use crate::error::{Error, Result};
-use crate::model::Decoder;
+use crate::model::{Decoder, Llama};
 use crate::nn::{Attention, Layer, Lora, Mlp, Projection};
 use burn::prelude::*;
 use clip::nn::init::Init;
@@ -180,6 +180,28 @@ impl<B: Backend> Decoder<B> {
             .map(|(n, layer)| layer.map_projections(|at, p| change(&path(n, at), p)))
             .collect();
         self
+    }
+}
+
+impl<B: Backend> Llama<B> {
+    /// [`Decoder::with_lora`]; the head is frozen as well.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn with_lora(self, config: &LoraConfig, seed: u64, device: &Device<B>) -> Result<Self> {
+        Ok(Self {
+            model: self.model.with_lora(config, seed, device)?,
+            lm_head: self.lm_head.no_grad(),
+        })
+    }
+
+    /// [`Decoder::merge_lora`].
+    pub fn merge_lora(self) -> Self {
+        Self {
+            model: self.model.merge_lora(),
+            lm_head: self.lm_head,
+        }
     }
 }
 

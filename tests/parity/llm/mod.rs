@@ -6,6 +6,7 @@ mod generation;
 mod logits;
 mod lora;
 mod losses;
+mod memory;
 mod tokenizer;
 mod written;
 

@@ -7,6 +7,7 @@ use crate::nn::{Attention, Layer, Lora, Mlp, Projection};
 use burn::prelude::*;
 use clip::nn::init::Init;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Linear layers of a decoder layer, with the module that each is in.
 pub(crate) const PROJECTIONS: [(&str, &str); 7] = [
@@ -194,6 +195,17 @@ impl<B: Backend> Llama<B> {
             model: self.model.with_lora(config, seed, device)?,
             lm_head: self.lm_head.no_grad(),
         })
+    }
+
+    /// [`Decoder::with_adapter`]; the head is frozen as well.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn with_adapter(self, directory: &Path, device: &Device<B>) -> Result<(Self, LoraConfig)> {
+        let (model, config) = self.model.with_adapter(directory, device)?;
+        let lm_head = self.lm_head.no_grad();
+        Ok((Self { model, lm_head }, config))
     }
 
     /// [`Decoder::merge_lora`].

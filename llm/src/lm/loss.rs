@@ -185,6 +185,32 @@ mod tests {
     }
 
     #[test]
+    fn bf16_states_give_nearly_the_loss_and_gradients_of_f32() {
+        let device = Default::default();
+        let normal = Distribution::Normal(0.0, 1.0);
+        let states = Tensor::<B, 3>::random([2, 8, 16], normal, &device).inner();
+        let head = Tensor::<B, 2>::random([30, 16], normal, &device).inner();
+        let labels: Vec<_> = (0..16).map(Some).collect();
+        let predictions = Predictions::new(&labels, 8);
+        let run = |dtype| {
+            let states = Tensor::<B, 3>::from_inner(states.clone()).require_grad();
+            let head = Tensor::<B, 2>::from_inner(head.clone()).require_grad();
+            let loss = cross_entropy(states.clone().cast(dtype), head.clone(), &predictions, 500);
+            let grads = loss.backward();
+            let head = head.grad(&grads).unwrap();
+            let states = states.grad(&grads).unwrap().reshape([16, 16]);
+            (loss.into_scalar(), [states, head])
+        };
+        let (whole, half) = (run(DType::F32), run(DType::BF16));
+        assert!((half.0 - whole.0).abs() < 0.01 * whole.0);
+        for (half, whole) in half.1.into_iter().zip(whole.1) {
+            let distance = (half - whole.clone()).abs().max().into_scalar();
+            let largest = whole.abs().max().into_scalar();
+            assert!(distance < 0.02 * largest, "{distance} of {largest}");
+        }
+    }
+
+    #[test]
     fn a_tiny_llama_learns_two_lines_by_heart() {
         let device = Default::default();
         let config = LlamaConfig {

@@ -165,11 +165,19 @@ fn a_release_is_loaded_with_its_own_way_to_frame_a_text() {
     let message = loaded(None).map(|_| ()).unwrap_err().to_string();
     assert!(message.contains("template"), "{message}");
     let options = EncoderOptions::new(Template::none());
-    let headless = loaded(Some(options)).unwrap().model;
+    let headless = loaded(Some(options.clone())).unwrap().model;
     let whole = super::load::<Flex>("llama3").model.model;
     let ids = Fixture::read("llama3").ids();
     assert_eq!(
         host(headless.forward(ids.clone(), None)),
+        host(whole.forward(ids.clone(), None))
+    );
+    // Meta's files serve, too.
+    let (load, device) = (LoadOptions::default(), Default::default());
+    let metas = Encoder::<Flex>::load(&path("meta"), Some(options), &load, &device).unwrap();
+    let whole = super::load::<Flex>("meta").model.model;
+    assert_eq!(
+        host(metas.model.forward(ids.clone(), None)),
         host(whole.forward(ids, None))
     );
 }

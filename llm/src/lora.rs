@@ -2,11 +2,12 @@
 
 use crate::config::LlamaConfig;
 use crate::error::{Error, Result};
-use crate::model::Decoder;
+use crate::model::{Decoder, Llama};
 use crate::nn::{Attention, Layer, Lora, Mlp, Projection};
 use burn::prelude::*;
 use clip::nn::init::Init;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Linear layers of a decoder layer, with the module that each is in.
 pub(crate) const PROJECTIONS: [(&str, &str); 7] = [
@@ -90,7 +91,7 @@ impl LoraConfig {
     }
 
     /// Whether a layer's path is a target, or ends with one as whole names.
-    fn names(&self, path: &str) -> bool {
+    pub(crate) fn names(&self, path: &str) -> bool {
         self.targets.iter().any(|target| is_at_end(path, target))
     }
 }
@@ -157,7 +158,7 @@ impl<B: Backend> Decoder<B> {
         Ok(())
     }
 
-    fn projection_paths(&self) -> Vec<String> {
+    pub(crate) fn projection_paths(&self) -> Vec<String> {
         let projections = self.projections().into_iter();
         projections.map(|(path, _)| path).collect()
     }
@@ -180,6 +181,39 @@ impl<B: Backend> Decoder<B> {
             .map(|(n, layer)| layer.map_projections(|at, p| change(&path(n, at), p)))
             .collect();
         self
+    }
+}
+
+impl<B: Backend> Llama<B> {
+    /// [`Decoder::with_lora`]; the head is frozen as well.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn with_lora(self, config: &LoraConfig, seed: u64, device: &Device<B>) -> Result<Self> {
+        Ok(Self {
+            model: self.model.with_lora(config, seed, device)?,
+            lm_head: self.lm_head.no_grad(),
+        })
+    }
+
+    /// [`Decoder::with_adapter`]; the head is frozen as well.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn with_adapter(self, directory: &Path, device: &Device<B>) -> Result<(Self, LoraConfig)> {
+        let (model, config) = self.model.with_adapter(directory, device)?;
+        let lm_head = self.lm_head.no_grad();
+        Ok((Self { model, lm_head }, config))
+    }
+
+    /// [`Decoder::merge_lora`].
+    pub fn merge_lora(self) -> Self {
+        Self {
+            model: self.model.merge_lora(),
+            lm_head: self.lm_head,
+        }
     }
 }
 
@@ -221,3 +255,42 @@ impl<B: Backend> Layer<B> {
 
 /// Module and name of a linear layer.
 type At = (&'static str, &'static str);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn llama3(small: bool) -> LlamaConfig {
+        let fields = json!({
+            "model_type": "llama", "vocab_size": 128256, "tie_word_embeddings": small,
+            "hidden_size": if small { 2048 } else { 4096 },
+            "intermediate_size": if small { 8192 } else { 14336 },
+            "num_hidden_layers": if small { 16 } else { 32 },
+            "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
+        });
+        LlamaConfig::from_hugging_face(&fields).unwrap()
+    }
+
+    #[test]
+    fn llm2clips_lora_trains_as_many_values_as_published() {
+        let config = LoraConfig::llm2clip();
+        assert_eq!(config.parameters(&llama3(false)), 41_943_040);
+        assert_eq!(config.parameters(&llama3(true)), 11_272_192);
+    }
+
+    #[test]
+    fn encoders_have_the_published_number_of_weights() {
+        assert_eq!(llama3(false).encoder_parameters(), 7_504_924_672);
+        assert_eq!(llama3(true).encoder_parameters(), 1_235_814_400);
+    }
+
+    #[test]
+    fn a_target_is_whole_names_at_the_end_of_a_path() {
+        assert!(is_at_end("layers.3.mlp.up_proj", "up_proj"));
+        assert!(is_at_end("layers.3.mlp.up_proj", "mlp.up_proj"));
+        assert!(is_at_end("layers.3.mlp.up_proj", "layers.3.mlp.up_proj"));
+        assert!(!is_at_end("layers.3.mlp.up_proj", "proj"));
+        assert!(!is_at_end("layers.13.mlp.up_proj", "3.mlp.up_proj"));
+    }
+}

@@ -43,6 +43,7 @@ CASES = {  # name: (template, max_length, framing, bidirectional)
     "causal": (True, 512, "llm2vec", False),
     "exact": (True, 512, "exact", True),
     "exact_short": (True, 24, "exact", True),
+    "long": (True, 512, "llm2vec", True),
 }
 
 
@@ -76,6 +77,13 @@ def texts():
            "\n", " "]
     instructed = [("given a caption, retrieve a similar one; ", text) for text in ["a red dog", "", "\nnewline", odd[5]]]
     return rows + [("", text) for text in odd] + instructed
+
+
+def long_texts():
+    """Up to more than 512 tokens, beside one without any."""
+    rng = random.Random(6)
+    words = " ".join(corpus()[:200]).split()
+    return [("", " ".join(rng.choice(words) for _ in range(n))) for n in [0, 1, 16, 64, 150, 300, 380, 450]]
 
 
 def llm2vec_row(tokenizer, template, max_length, instruction, text):
@@ -172,7 +180,7 @@ def pooled(model, tokenizer):
     for case, (template, max_length, framing, bidirectional) in CASES.items():
         build = llm2vec_row if framing == "llm2vec" else exact_row
         rows, kept = [], []
-        for instruction, text in texts():
+        for instruction, text in long_texts() if case == "long" else texts():
             row = build(tokenizer, template, max_length, instruction, text)
             if row[1] > 0:  # no tokens, no vector
                 rows.append(row)

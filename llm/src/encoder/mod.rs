@@ -76,6 +76,10 @@ impl<B: Backend> Encoder<B> {
     /// # Shapes
     ///
     /// - output: `[rows, width]`
+    ///
+    /// # Panics
+    ///
+    /// Panics on ids that the model does not have; see [`TextRows::check`].
     pub fn embed(&self, rows: &TextRows, device: &Device<B>) -> Tensor<B, 2> {
         let context = self.options.context(&self.model, rows, None, device);
         let hidden = self.model.run(rows.to_tensor(device), &context);
@@ -106,29 +110,19 @@ impl<B: Backend> Encoder<B> {
         }
         let texts = texts.iter().map(|text| ("", text.as_ref()));
         let rows = self.options.tokens(&self.tokenizer, texts)?;
-        self.check_ids(&rows)?;
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|i| std::cmp::Reverse(rows[*i].ids.len()));
         let parts = order.chunks(batch).map(|part| {
             let rows: Vec<Row> = part.iter().map(|i| rows[*i].clone()).collect();
-            self.embed(&TextRows::pad(&rows), device)
+            let rows = TextRows::pad(&rows);
+            rows.check(self.config.vocab_size)?;
+            Ok(self.embed(&rows, device))
         });
-        let sorted = Tensor::cat(parts.collect(), 0);
+        let sorted = Tensor::cat(parts.collect::<Result<_>>()?, 0);
         let mut place = vec![0i32; order.len()];
         for (at, text) in order.iter().enumerate() {
             place[*text] = at as i32;
         }
         Ok(sorted.select(0, Tensor::from_data(place.as_slice(), device)))
-    }
-
-    fn check_ids(&self, rows: &[Row]) -> Result<()> {
-        let ids = rows.iter().flat_map(|row| &row.ids);
-        match ids.max() {
-            Some(id) if *id as usize >= self.config.vocab_size => Err(Error::Options(format!(
-                "token id {id} is beyond the model's vocabulary of {}: the tokenizer belongs to another model",
-                self.config.vocab_size
-            ))),
-            _ => Ok(()),
-        }
     }
 }

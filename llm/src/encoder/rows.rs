@@ -45,6 +45,21 @@ impl TextRows {
         &self.ids[end - self.lengths[row]..end]
     }
 
+    /// Refuses ids that a model does not have.
+    ///
+    /// # Errors
+    ///
+    /// Names the id.
+    pub fn check(&self, vocab_size: usize) -> Result<()> {
+        match self.ids.iter().max() {
+            Some(id) if *id as usize >= vocab_size => Err(Error::Options(format!(
+                "token id {id} is beyond the model's vocabulary of {vocab_size}: \
+                 the tokenizer belongs to another model"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// # Shapes
     ///
     /// - output: `[len, seq]`

@@ -21,6 +21,8 @@ const LLM2VEC: &str = "llm2vec_config.json";
 struct Llm2Vec {
     pooling_mode: Pooling,
     max_length: usize,
+    /// Texts above it are shortened word by word before they are tokenized.
+    doc_max_length: Option<usize>,
     #[serde(default = "yes")]
     skip_instruction: bool,
 }
@@ -60,6 +62,16 @@ impl<B: Backend> Encoder<B> {
             None => find_options(directory, &contents.tokenizer)?,
         };
         options.check()?;
+        let longest = contents.config.max_position_embeddings;
+        if let Some(longest) = longest.filter(|longest| *longest < options.max_length) {
+            return Err(Error::format(
+                directory,
+                format!(
+                    "max_length is {}, but the model was trained for sequences of up to {longest}",
+                    options.max_length
+                ),
+            ));
+        }
         let skeleton = Decoder::build(&contents.config, &mut Init::Zeros, load.precision, device);
         let dtype = load.weights.compute();
         let mut model = apply_as(skeleton, contents.weights, directory, dtype, device)?;
@@ -103,6 +115,19 @@ fn find_options(directory: &Path, tokenizer: &Tokenizer) -> Result<EncoderOption
             return Err(Error::format(
                 &theirs,
                 "`skip_instruction` is false: pooling over the template is not supported",
+            ));
+        }
+        if let Some(longest) = fields
+            .doc_max_length
+            .filter(|longest| *longest < fields.max_length)
+        {
+            return Err(Error::format(
+                &theirs,
+                format!(
+                    "`doc_max_length` {longest} is below `max_length` {}: LLM2Vec shortens longer texts by words, \
+                     which is not supported; give the options yourself",
+                    fields.max_length
+                ),
             ));
         }
         options.pooling = fields.pooling_mode;

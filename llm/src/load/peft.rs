@@ -157,9 +157,10 @@ impl<B: Backend> Decoder<B> {
             problems.truncate(12);
             return Err(Error::format(weights, problems.join("; ")));
         }
-        // A pattern, or `all-linear`, says less than the tensors.
-        let plain = |target: &String| changed.iter().any(|path| path.ends_with(target.as_str()));
-        if !config.targets.iter().all(plain) {
+        // A pattern, or a choice of layers, says less than the tensors.
+        let paths = model.projection_paths().into_iter();
+        let named: Vec<String> = paths.filter(|path| config.names(path)).collect();
+        if named != changed {
             config.targets = changed;
         }
         Ok((model, config))

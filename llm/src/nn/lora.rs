@@ -5,6 +5,7 @@ use clip::nn::init::Init;
 use clip::nn::linear;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// A low-rank change of a linear layer, `scale · B A` (Hu et al., 2021, "LoRA"), computed in f32.
@@ -116,7 +117,8 @@ impl Dropout {
         let limit = (p * 2f64.powi(32)) as u64;
         let kept = (1.0 / (1.0 - p)) as f32;
         let mut factors = vec![0.0; rows * seq * width];
-        for (row, seed) in factors.chunks_mut((seq * width).max(1)).zip(&*self.rows) {
+        let by_row = factors.par_chunks_mut((seq * width).max(1));
+        by_row.zip(&*self.rows).for_each(|(row, seed)| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed ^ site);
             // From the last position on, because padding is on the left.
             for position in row.chunks_mut(width).rev() {
@@ -126,7 +128,7 @@ impl Dropout {
                     }
                 }
             }
-        }
+        });
         factors
     }
 }
@@ -147,6 +149,23 @@ fn fnv1a(name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn_flex::Flex;
+
+    #[test]
+    fn dropped_inputs_reach_neither_a_nor_b() {
+        let device = Default::default();
+        let kind = (2, 3.0, 0.5);
+        let mut init = Init::seeded(1);
+        let mut lora = Lora::<Flex>::init([4, 5], kind, "layer", &mut init, &device);
+        lora.lora_b = init.normal([4, 2], 1.0, &device);
+        let x = init.normal::<Flex, 3>([2, 3, 5], 1.0, &device).val();
+        let dropout = Dropout::of_rows(1, 0, 2);
+        let factors = dropout.factors(lora.site, 0.5, [2, 3, 5]);
+        assert!(factors.contains(&0.0) && factors.contains(&2.0));
+        let kept: Tensor<Flex, 3> = Tensor::from_data(TensorData::new(factors, [2, 3, 5]), &device);
+        let expected = lora.forward(x.clone() * kept, None).into_data();
+        assert_eq!(lora.forward(x, Some(&dropout)).into_data(), expected);
+    }
 
     #[test]
     fn a_share_p_is_dropped_and_the_rest_keeps_the_mean() {

@@ -68,7 +68,13 @@ impl Tokenizer {
             let token = token.as_str().or_else(|| token["content"].as_str())?;
             inner.token_to_id(token)
         };
-        let (bos, eos) = (id("bos_token").or(bos), id("eos_token"));
+        let (mut bos, eos) = (id("bos_token").or(bos), id("eos_token"));
+        // The flag counts only where the tokenizer itself does not add the token.
+        let added = inner.encode_fast("", true);
+        let added = added.is_ok_and(|ids| ids.get_ids().first().copied() == bos);
+        if named["add_bos_token"] == Value::Bool(false) && !added {
+            bos = None;
+        }
         let mut tokenizer = Self::new(inner, path, bos, eos.into_iter().collect());
         tokenizer.config = named;
         Ok(tokenizer)

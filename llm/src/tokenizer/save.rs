@@ -33,10 +33,14 @@ impl Tokenizer {
         }
         let text = inner.to_string(false).map_err(wrong)?;
         write_whole(&path, text.as_bytes())?;
-        let config = match &self.config {
-            Value::Null => self.names(),
-            config => config.clone(),
-        };
+        let mut config = self.names();
+        if let (Some(config), Some(read)) = (config.as_object_mut(), self.config.as_object()) {
+            for (field, value) in read {
+                // transformers 5 takes special tokens as plain strings only.
+                let content = value.get("content").filter(|_| field.ends_with("_token"));
+                config.insert(field.clone(), content.unwrap_or(value).clone());
+            }
+        }
         write_json(&directory.join("tokenizer_config.json"), &config)
     }
 

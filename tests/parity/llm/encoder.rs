@@ -9,7 +9,7 @@ use clip_burn::llm::{
     Encoder, EncoderOptions, Framing, LoadOptions, Pooling, Pretrained, SEPARATOR, Template,
     Visibility,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Of the largest entry.
 const TOLERANCE: f32 = 1e-5;
@@ -165,13 +165,53 @@ fn a_release_is_loaded_with_its_own_way_to_frame_a_text() {
     let message = loaded(None).map(|_| ()).unwrap_err().to_string();
     assert!(message.contains("template"), "{message}");
     let options = EncoderOptions::new(Template::none());
-    let headless = loaded(Some(options)).unwrap().model;
+    let headless = loaded(Some(options.clone())).unwrap().model;
     let whole = super::load::<Flex>("llama3").model.model;
     let ids = Fixture::read("llama3").ids();
     assert_eq!(
         host(headless.forward(ids.clone(), None)),
+        host(whole.forward(ids.clone(), None))
+    );
+    // Meta's files serve, too.
+    let (load, device) = (LoadOptions::default(), Default::default());
+    let metas = Encoder::<Flex>::load(&path("meta"), Some(options), &load, &device).unwrap();
+    let whole = super::load::<Flex>("meta").model.model;
+    assert_eq!(
+        host(metas.model.forward(ids.clone(), None)),
         host(whole.forward(ids, None))
     );
+}
+
+#[test]
+fn what_llm2vec_wrote_beside_a_model_is_heeded_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let cc = path("encoder/cc");
+    for entry in cc.read_dir().unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    let loaded = |fields: Value| {
+        let file = folder.path().join("llm2vec_config.json");
+        std::fs::write(file, fields.to_string()).unwrap();
+        let (load, device) = (LoadOptions::default(), Default::default());
+        Encoder::<Flex>::load(folder.path(), None, &load, &device).map(|encoder| encoder.options)
+    };
+    let written = |pooling: &str, longest: usize, doc: usize, skip: bool| {
+        loaded(
+            json!({"pooling_mode": pooling, "max_length": longest, "doc_max_length": doc,
+            "skip_instruction": skip}),
+        )
+    };
+    let options = written("eos_token", 300, 300, true).unwrap();
+    assert_eq!((options.pooling, options.max_length), (Pooling::Eos, 300));
+    let refused = |options: Result<EncoderOptions, _>| -> String {
+        let error: clip_burn::llm::Error = options.unwrap_err();
+        error.to_string()
+    };
+    assert!(refused(written("mean", 512, 400, true)).contains("doc_max_length"));
+    assert!(refused(written("mean", 512, 512, false)).contains("skip_instruction"));
+    assert!(refused(written("mean", 600, 600, true)).contains("up to 512"));
+    assert!(refused(written("median", 512, 512, true)).contains("median"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use burn::tensor::{DType, TensorData};
 use burn_ndarray::NdArray;
 use clip_burn::clip::Precision;
 use clip_burn::clip::checkpoint::{ParamPath, collect};
+use clip_burn::llm::lm::{Predictions, cross_entropy};
 use clip_burn::llm::{Decoder, Dropout, Encoder, LoadOptions, LoraConfig, Visibility, Wrapped};
 use std::collections::BTreeMap;
 
@@ -329,4 +330,38 @@ fn what_does_not_fit_the_model_is_refused_by_name() {
         .map(|(_, tensor)| tensor.len())
         .sum();
     assert_eq!(one.parameters(&config), trained);
+}
+
+#[test]
+fn a_language_model_with_lora_learns_by_its_lora_alone() {
+    type B = Autodiff<Flex>;
+    let device = Default::default();
+    for name in ["llama3", "llama3_tied"] {
+        let model = super::load::<B>(name).model;
+        let model = model
+            .with_lora(&LoraConfig::llm2clip(), 1, &device)
+            .unwrap();
+        let ids = Fixture::read(name).ids::<B>();
+        let [rows, seq] = ids.dims();
+        let labels: Vec<Option<u32>> = (0..rows * seq).map(|i| Some(i as u32 % 90)).collect();
+        let context = model
+            .model
+            .context(Visibility::Causal, &vec![seq; rows], seq, &device);
+        let hidden = model.model.run(ids, &context);
+        let predictions = Predictions::new(&labels, seq);
+        let loss = cross_entropy(hidden, model.head_weight(), &predictions, 1 << 20);
+        let grads = loss.backward();
+        assert!(model.head_weight().grad(&grads).is_none(), "{name}");
+        let lora = model.model.layers[0]
+            .self_attn
+            .q_proj
+            .lora
+            .as_ref()
+            .unwrap();
+        assert!(lora.lora_b.val().grad(&grads).is_some(), "{name}");
+        assert!(
+            model.model.norm.weight.val().grad(&grads).is_none(),
+            "{name}"
+        );
+    }
 }

@@ -5,7 +5,10 @@ mod files;
 mod generation;
 mod logits;
 mod lora;
+mod losses;
+mod memory;
 mod tokenizer;
+mod written;
 
 use crate::fixture::{assert_close, distance};
 use burn::prelude::*;

@@ -133,3 +133,22 @@ fn initial_weights_of_the_presets_never_change() {
     ];
     assert_eq!(drawn, expected);
 }
+
+#[test]
+fn a_skeleton_makes_no_tensor_of_a_parameter() {
+    struct Made(Vec<usize>);
+    impl ModuleVisitor<Flex> for Made {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Flex, D>>) {
+            if param.is_initialized() {
+                self.0.push(param.lazy_shape().num_elements());
+            }
+        }
+    }
+    for name in ["ViT-B-32", "CLIP_VITB16", "ViT-B-16-SigLIP", "EVA02-B-16"] {
+        let config = ModelConfig::preset(name).unwrap();
+        let model: Clip<Flex> = config.build(Init::Zeros, Precision::F32, &Default::default());
+        let mut made = Made(Vec::new());
+        model.visit(&mut made);
+        assert!(made.0.iter().all(|size| *size == 1), "{name}: {:?}", made.0); // scale and bias of the logits
+    }
+}

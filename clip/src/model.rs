@@ -102,18 +102,6 @@ impl<B: Backend> Clip<B> {
         }
     }
 
-    /// The model with the positions of its vision tower out of training.
-    pub(crate) fn with_fixed_positions(mut self) -> Self {
-        self.visual = match self.visual {
-            VisionTower::Vit(mut vit) => {
-                vit.positional_embedding = vit.positional_embedding.set_require_grad(false);
-                VisionTower::Vit(vit)
-            }
-            VisionTower::Eva02(eva) => VisionTower::Eva02(eva),
-        };
-        self
-    }
-
     /// The factor on the logits, `[1]`, f32.
     pub fn scale(&self) -> Tensor<B, 1> {
         self.logit_scale.val().cast(DType::F32).exp()

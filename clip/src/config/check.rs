@@ -5,7 +5,7 @@ use super::{ModelConfig, PositionKind, ProjectionType, TextPoolType};
 use crate::error::{Error, Result};
 
 impl ModelConfig {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let (vision, text) = (&self.vision_cfg, &self.text_cfg);
         // Far beyond any model: a larger number is a slip, and would end in a failed allocation.
         let [height, width] = vision.image_size.sides();

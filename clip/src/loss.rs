@@ -1,11 +1,15 @@
 //! Contrastive losses: pure functions of embeddings and scale, in f32.
 
+mod chunked;
+
 use burn::prelude::*;
 use burn::tensor::DType;
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 
 /// Symmetric cross-entropy of image-to-text and text-to-image logits, where row `i` of both sides belongs together
 /// (Radford et al., 2021, figure 3).
+///
+/// Batches beyond 4096 are taken in parts, so that no `[n, n]` matrix is held.
 ///
 /// # Shapes
 ///
@@ -17,11 +21,16 @@ pub fn contrastive<B: Backend>(
     text: Tensor<B, 2>,
     logit_scale: Tensor<B, 1>,
 ) -> Tensor<B, 1> {
+    if image.dims()[0] > WHOLE {
+        return chunked::contrastive(image, text, logit_scale, PART);
+    }
     let logits = logits(image, text, logit_scale);
     (diagonal_cross_entropy(logits.clone()) + diagonal_cross_entropy(logits.transpose())) * 0.5
 }
 
 /// Pairwise sigmoid loss of SigLIP (Zhai et al., 2023, algorithm 1): every pair is a yes-or-no question.
+///
+/// Batches beyond 4096 are taken in parts, so that no `[n, n]` matrix is held.
 ///
 /// # Shapes
 ///
@@ -34,11 +43,21 @@ pub fn sigmoid<B: Backend>(
     logit_scale: Tensor<B, 1>,
     logit_bias: Tensor<B, 1>,
 ) -> Tensor<B, 1> {
+    let [n, _] = image.dims();
+    if n > WHOLE {
+        return chunked::sigmoid(image, text, logit_scale, logit_bias, PART);
+    }
     let logits = logits(image, text, logit_scale) + logit_bias.unsqueeze();
-    let [n, _] = logits.dims();
-    let signs = diagonal(n, &logits.device()) * 2.0 - 1.0;
-    log_sigmoid(logits * signs).sum() / -(n as f64)
+    // ln σ(z) = ln σ(−z) + z: all pairs are taken for wrong ones, and the right ones set right.
+    let wrong = log_sigmoid(logits.clone().neg()).sum();
+    (wrong + diagonal(logits, 0).sum()) / -(n as f64)
 }
+
+/// Up to this many rows the logits of a batch lie in memory as a whole: 64 MiB each.
+const WHOLE: usize = 4096;
+
+/// Rows of a part of a larger batch.
+const PART: usize = 1024;
 
 /// `logit_scale · image @ textᵀ`.
 ///
@@ -63,18 +82,14 @@ pub fn logits<B: Backend>(
 /// - logits: `[n, m]` with `m ≥ n`
 /// - output: `[1]`
 pub fn diagonal_cross_entropy<B: Backend>(logits: Tensor<B, 2>) -> Tensor<B, 1> {
-    let [n, _] = logits.dims();
-    let index = Tensor::<B, 1, Int>::arange(0..n as i64, &logits.device()).unsqueeze_dim::<2>(1);
-    log_softmax(logits, 1).gather(1, index).mean().neg()
+    diagonal(log_softmax(logits, 1), 0).mean().neg()
 }
 
-fn diagonal<B: Backend>(n: usize, device: &Device<B>) -> Tensor<B, 2> {
-    let mut values = vec![0f32; n * n];
-    values
-        .iter_mut()
-        .step_by(n + 1)
-        .for_each(|value| *value = 1.0);
-    Tensor::from_data(TensorData::new(values, [n, n]), device)
+/// Entry `first + i` of every row `i`, `[n, 1]`.
+fn diagonal<B: Backend>(values: Tensor<B, 2>, first: usize) -> Tensor<B, 2> {
+    let [n, _] = values.dims();
+    let index = Tensor::<B, 1, Int>::arange(first as i64..(first + n) as i64, &values.device());
+    values.gather(1, index.unsqueeze_dim::<2>(1))
 }
 
 #[cfg(test)]

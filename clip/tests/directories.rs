@@ -170,6 +170,35 @@ fn without_a_file_of_preprocessing_siglips_own_is_taken() {
     assert_eq!(model.preprocess.config().resize_mode, ResizeMode::Squash);
 }
 
+/// transformers 5 writes only that.
+#[test]
+fn preprocessing_is_read_from_the_processors_file_too() {
+    let copy = with_fields("siglip_hugging_face", "config.json", |_| {});
+    let old = copy.path().join("preprocessor_config.json");
+    let mut fields = json_file(&old);
+    fields["image_mean"] = json!([0.1, 0.2, 0.3]);
+    let new = json!({"processor_class": "SiglipProcessor", "image_processor": fields});
+    std::fs::write(copy.path().join("processor_config.json"), new.to_string()).unwrap();
+    std::fs::remove_file(old).unwrap();
+    let model = load(copy.path()).unwrap();
+    assert_eq!(model.preprocess.config().mean, [0.1, 0.2, 0.3]);
+}
+
+#[test]
+fn an_image_size_that_does_not_fit_is_refused() {
+    let fixture =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/commands/hugging_face");
+    for side in [0, 3, 17] {
+        let options = LoadOptions {
+            image_size: Some([side, side]),
+            ..LoadOptions::default()
+        };
+        let path = fixture.to_str().unwrap();
+        let message = Pretrained::<Flex>::load(path, &options, &Default::default()).unwrap_err();
+        assert!(message.to_string().contains("image_size"), "{message}");
+    }
+}
+
 #[test]
 fn weights_are_loaded_strictly() {
     for name in DIRECTORIES {

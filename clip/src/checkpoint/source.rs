@@ -159,19 +159,31 @@ fn read_configs(path: &Path) -> Result<Configs> {
         let name = path.file_name().unwrap_or("tokenizer.json".as_ref());
         config.text_cfg.hf_tokenizer_name = Some(name.to_string_lossy().into_owned());
     }
-    let preprocessor = path.join("preprocessor_config.json");
-    let preprocess = match preprocessor.is_file() {
-        true => Some(hugging_face::preprocess_config(
-            &read_json(&preprocessor)?,
-            &preprocessor,
-        )?),
-        false => config
-            .vision_cfg
-            .timm_model_name
-            .is_some()
-            .then(siglip::preprocess_config),
+    let siglip = config.vision_cfg.timm_model_name.is_some();
+    let preprocess = match read_processor(path)? {
+        Some(preprocess) => Some(preprocess),
+        None => siglip.then(siglip::preprocess_config),
     };
     Ok((config, preprocess))
+}
+
+/// transformers wrote `preprocessor_config.json` until version 5, which puts the same into `processor_config.json`.
+fn read_processor(folder: &Path) -> Result<Option<PreprocessConfig>> {
+    for (name, field) in [
+        ("preprocessor_config.json", None),
+        ("processor_config.json", Some("image_processor")),
+    ] {
+        let path = folder.join(name);
+        if !path.is_file() {
+            continue;
+        }
+        let json = read_json(&path)?;
+        match field.map_or(Some(&json), |field| json.get(field)) {
+            Some(json) => return hugging_face::preprocess_config(json, &path).map(Some),
+            None => continue,
+        }
+    }
+    Ok(None)
 }
 
 fn read_open_clip_config(path: &Path) -> Result<Configs> {

@@ -15,7 +15,7 @@ pub mod text;
 pub mod tokenizer;
 pub mod vision;
 
-pub use checkpoint::{LoadOptions, Pretrained};
+pub use checkpoint::{LoadOptions, Pretrained, PretrainedVision, VisionOptions};
 pub use config::{
     ActivationArguments, ImageSize, ModelConfig, NormArguments, PositionKind, ProjectionType,
     TextConfig, TextPoolType, VisionConfig, VisionPoolType,
@@ -24,3 +24,5 @@ pub use error::{Error, Result};
 pub use model::{Clip, ClipOutput};
 pub use nn::TowerInit;
 pub use precision::Precision;
+pub use text::TextTower;
+pub use vision::VisionTower;

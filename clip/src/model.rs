@@ -1,6 +1,7 @@
 //! The dual encoder.
 
 use crate::config::ModelConfig;
+use crate::loss::logits;
 use crate::nn::init::Init;
 use crate::nn::l2_normalize;
 use crate::precision::Precision;
@@ -9,6 +10,7 @@ use crate::vision::VisionTower;
 use burn::module::Param;
 use burn::prelude::*;
 use burn::tensor::DType;
+use burn::tensor::activation::{sigmoid, softmax};
 
 /// Two towers that embed images and texts into one space (Radford et al., 2021).
 #[derive(Module, Debug)]
@@ -102,16 +104,18 @@ impl<B: Backend> Clip<B> {
         }
     }
 
-    /// The model with the positions of its vision tower out of training.
-    pub(crate) fn with_fixed_positions(mut self) -> Self {
-        self.visual = match self.visual {
-            VisionTower::Vit(mut vit) => {
-                vit.positional_embedding = vit.positional_embedding.set_require_grad(false);
-                VisionTower::Vit(vit)
-            }
-            VisionTower::Eva02(eva) => VisionTower::Eva02(eva),
-        };
-        self
+    /// How well each text fits each image: with a bias (SigLIP) every pair on its own, else the texts share one.
+    ///
+    /// # Shapes
+    ///
+    /// - image: `[n, embed_dim]`, text: `[m, embed_dim]`, unit rows
+    /// - output: `[n, m]`, f32
+    pub fn probabilities(&self, image: Tensor<B, 2>, text: Tensor<B, 2>) -> Tensor<B, 2> {
+        let logits = logits(image, text, self.scale());
+        match &self.logit_bias {
+            Some(bias) => sigmoid(logits + bias.val().cast(DType::F32).unsqueeze()),
+            None => softmax(logits, 1),
+        }
     }
 
     /// The factor on the logits, `[1]`, f32.

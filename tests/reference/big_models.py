@@ -18,16 +18,20 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
 import open_clip
 import torch
+from open_clip.tokenizer import HFTokenizer
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizerFast, PreTrainedTokenizerFast
 
 HUGGING_FACE = "hf:ViT-B-32"
 MODELS = ["ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16", "ViT-L-14", HUGGING_FACE]
+MODELS += ["ViT-B-16-SigLIP", "ViT-B-16-SigLIP2", "ViT-SO400M-14-SigLIP-384", "EVA02-B-16", "EVA02-L-14-336"]
+TOKENIZER = Path("tests/fixtures/tokenizer_siglip")
 PATTERNS = ["a photo of {}.", "{} beside a river, seen from far away", "a blurry close-up of {}!", "There are 3 of {}?"]
 THINGS = [
     "a tabby cat", "two dogs", "the Eiffel Tower", "a bowl of soup", "an old steam engine", "a goldfish", "café tables",
@@ -55,7 +59,9 @@ def randomize(model, seed):
 
 def open_clip_model(name, directory):
     """Writes a model directory; gives both encoders, the transform of images and the tokenizer."""
-    model, _, transform = open_clip.create_model_and_transforms(name)
+    siglip = "SigLIP" in name
+    extra = dict(image_mean=0.5, image_std=0.5, image_resize_mode="squash") if siglip else {}
+    model, _, transform = open_clip.create_model_and_transforms(name, **extra)
     randomize(model.eval(), 0)
     config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
     (directory / "open_clip_config.json").write_text(json.dumps(config, indent=2))
@@ -64,7 +70,15 @@ def open_clip_model(name, directory):
         directory / "open_clip_model.safetensors",
         metadata={"format": "pt"},
     )
-    return model.encode_image, model.encode_text, transform, open_clip.get_tokenizer(name)
+    if not siglip:
+        return model.encode_image, model.encode_text, transform, open_clip.get_tokenizer(name)
+    # The released tokenizer is not at hand; the weights are random, so a tiny one with SigLIP's special tokens will do.
+    for file in TOKENIZER.iterdir():
+        shutil.copy(file, directory)
+    tokens = PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER / "tokenizer.json"), pad_token="</s>", eos_token="</s>")
+    with patch("transformers.AutoTokenizer.from_pretrained", return_value=tokens):
+        tokenize = HFTokenizer("local", context_length=model.context_length, clean="canonicalize")
+    return model.encode_image, model.encode_text, transform, tokenize
 
 
 def hugging_face_model(directory, embed):

@@ -4,6 +4,7 @@
 
 - `tests/fixtures/tokenizer_bert/`: BERT's WordPiece, as used by CLIPA (`strip_sep_token`) and CLIPS (`mode = clips`)
 - `tests/fixtures/tokenizer_siglip/`: a SentencePiece-like unigram model with SigLIP's special tokens
+- `tests/fixtures/tokenizer_gemma/`: a byte-pair model with byte fallback and Gemma's special tokens, as used by SigLIP 2
 - `tests/fixtures/tokenizer_hf.json`: `[case, text, context_length, row]`
 
 Needs open_clip_torch 3.3.0, transformers and tokenizers. The vocabularies are made of the words below.
@@ -54,6 +55,35 @@ def siglip():
     return out
 
 
+def gemma():
+    """SigLIP 2's: byte-pair encoding over spaces written as ▁, bytes for what is unknown, an end token, no start token."""
+    out = FIXTURES / "tokenizer_gemma"
+    out.mkdir(exist_ok=True)
+    specials = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    pieces = specials + [f"<0x{byte:02X}>" for byte in range(256)] + list(string.ascii_letters + string.digits + ",.!▁")
+    merges = []
+    for word in WORDS:
+        for text in (word, "▁" + word):
+            for cut in range(2, len(text) + 1):
+                pair = (text[: cut - 1], text[cut - 1])
+                if pair not in merges:
+                    merges.append(pair)
+                    if "".join(pair) not in pieces:
+                        pieces.append("".join(pair))
+    model = models.BPE(dict(zip(pieces, range(len(pieces)))), merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", pair="$A <eos> $B <eos>", special_tokens=[("<eos>", 1)])
+    tokenizer.add_special_tokens(specials)
+    tokenizer.save(str(out / "tokenizer.json"), pretty=False)
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": False, "add_eos_token": True, "bos_token": "<bos>",
+              "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>", "padding_side": "right"}
+    (out / "tokenizer_config.json").write_text(json.dumps(config) + "\n")
+    return out
+
+
 def wrapper(tokenizer, **options):
     """open_clip's class around a tokenizer that is already loaded."""
     from unittest.mock import patch
@@ -71,11 +101,14 @@ if __name__ == "__main__":
         vocab=str(FIXTURES / "tokenizer_bert/vocab.txt"), do_lower_case=True, bos_token="[unused0]", eos_token="[unused1]")
     siglip_tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(siglip() / "tokenizer.json"), pad_token="</s>", eos_token="</s>", unk_token="<unk>")
+    gemma_tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(gemma() / "tokenizer.json"), pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>")
     cases = {
         "bert": wrapper(bert_tokenizer, context_length=16),
         "clipa": wrapper(bert_tokenizer, context_length=16, strip_sep_token=True),
         "clips": wrapper(clips_tokenizer, context_length=20, tokenizer_mode="clips"),
         "siglip": wrapper(siglip_tokenizer, context_length=24, clean="canonicalize"),
+        "siglip2": wrapper(gemma_tokenizer, context_length=24, clean="canonicalize"),
     }
     rows = []
     for case, tokenizer in cases.items():

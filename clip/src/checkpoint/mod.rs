@@ -8,15 +8,18 @@ mod naming;
 mod pickle;
 mod position;
 mod siglip;
+mod source;
 mod state_dict;
 mod timm;
+mod tower;
 
 pub use apply::{ParamPath, apply, apply_as, collect};
-#[cfg(feature = "hub")]
-pub(crate) use directory::{CONFIG, WEIGHT_FILES};
 pub use directory::{LoadOptions, Pretrained};
 #[cfg(feature = "hub")]
 pub(crate) use file::read_shard_index;
 pub use file::{WeightType, read_state_dict, write_safetensors, write_safetensors_as, write_whole};
 pub use naming::{Scheme, canonical, to_open_clip};
+#[cfg(feature = "hub")]
+pub(crate) use source::{CONFIG, WEIGHT_FILES};
 pub use state_dict::{HostTensor, SharedBytes, StateDict, StoredType};
+pub use tower::{PretrainedVision, VisionOptions};

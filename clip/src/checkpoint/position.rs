@@ -1,5 +1,6 @@
 //! Position embeddings for another image size or context length.
 
+use super::naming::Scheme;
 use super::state_dict::{HostTensor, StateDict};
 use crate::config::ModelConfig;
 use crate::nn::moco_table;
@@ -17,10 +18,11 @@ pub(super) enum Positions {
     Fixed,
 }
 
-/// Resizes the position tables of a checkpoint to those of the model, as open_clip does on load: antialiased
-/// bicubic for the grid of patches, linear for texts. Tables that fit, or cannot be a grid, stay as they are. A fixed
-/// table is computed for the new grid instead; configurations call it learned, so it is known by its values.
-pub(super) fn fit(dict: &mut StateDict, config: &ModelConfig) -> Positions {
+/// Resizes the position tables of a checkpoint to those of the model, as its source does on load: open_clip and timm by
+/// antialiased bicubic interpolation of the grid of patches, EVA-CLIP by PyTorch's plain one; linear for texts. Tables
+/// that fit, or cannot be a grid, stay as they are. A fixed table is computed for the new grid instead; configurations
+/// call it learned, so it is known by its values.
+pub(super) fn fit(dict: &mut StateDict, config: &ModelConfig, scheme: Scheme) -> Positions {
     let [height, width] = config.vision_cfg.image_size.sides();
     let patch = config.vision_cfg.patch_size;
     let prefix = usize::from(dict.get("visual.class_embedding").is_some());
@@ -31,7 +33,13 @@ pub(super) fn fit(dict: &mut StateDict, config: &ModelConfig) -> Positions {
             positions = Positions::Fixed;
         }
         let resized = match positions {
-            Positions::Learned => resize_grid(&table, prefix, grid),
+            Positions::Learned => {
+                let resize = match scheme {
+                    Scheme::EvaClip => bicubic,
+                    _ => resize_f32,
+                };
+                resize_grid(&table, prefix, grid, resize)
+            }
             Positions::Fixed => recomputed(&table, grid),
         };
         dict.insert(VISION, resized.unwrap_or(table));
@@ -70,8 +78,16 @@ fn recomputed(table: &HostTensor, grid: [usize; 2]) -> Option<HostTensor> {
     (grid != [side; 2]).then(|| HostTensor::from_values(moco_table(width, grid), [new, width]))
 }
 
+/// `[rows, columns, width]` values at another number of rows and columns.
+type Resize = fn(&[f32], [usize; 3], [usize; 2]) -> Vec<f32>;
+
 /// The class token's row where there is one, then a square grid.
-fn resize_grid(table: &HostTensor, prefix: usize, grid: [usize; 2]) -> Option<HostTensor> {
+fn resize_grid(
+    table: &HostTensor,
+    prefix: usize,
+    grid: [usize; 2],
+    resize: Resize,
+) -> Option<HostTensor> {
     let [rows, width] = *table.shape() else {
         return None;
     };
@@ -82,11 +98,50 @@ fn resize_grid(table: &HostTensor, prefix: usize, grid: [usize; 2]) -> Option<Ho
     let values = table.values();
     let (class, patches) = values.split_at(prefix * width);
     let mut resized = class.to_vec();
-    resized.extend(resize_f32(patches, [side, side, width], grid));
+    resized.extend(resize(patches, [side, side, width], grid));
     Some(HostTensor::from_values(
         resized,
         [prefix + grid[0] * grid[1], width],
     ))
+}
+
+/// PyTorch's `interpolate(mode="bicubic", align_corners=False)` of `[rows, columns, width]` values.
+fn bicubic(values: &[f32], [rows, columns, width]: [usize; 3], grid: [usize; 2]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(grid[0] * grid[1] * width);
+    for row in 0..grid[0] {
+        for column in 0..grid[1] {
+            let (y, x) = (taps(row, rows, grid[0]), taps(column, columns, grid[1]));
+            let start = out.len();
+            out.resize(start + width, 0.0);
+            for (row, a) in y {
+                for (column, b) in x {
+                    let from = &values[(row * columns + column) * width..][..width];
+                    let sum = out[start..].iter_mut().zip(from);
+                    sum.for_each(|(sum, value)| *sum += a * b * value);
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The four neighbours of a position and their weights: the cubic convolution of Keys (1981) with a = -0.75, values
+/// repeated at the border.
+fn taps(at: usize, old: usize, new: usize) -> [(usize, f32); 4] {
+    const A: f64 = -0.75;
+    let centre = (at as f64 + 0.5) * old as f64 / new as f64 - 0.5;
+    let low = centre.floor();
+    let near = |t: f64| ((A + 2.0) * t - (A + 3.0)) * t * t + 1.0;
+    let far = |t: f64| ((A * t - 5.0 * A) * t + 8.0 * A) * t - 4.0 * A;
+    let t = centre - low;
+    let weights = [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)];
+    [0, 1, 2, 3].map(|i| {
+        let neighbour = low as i64 + i as i64 - 1;
+        (
+            neighbour.clamp(0, old as i64 - 1) as usize,
+            weights[i] as f32,
+        )
+    })
 }
 
 /// PyTorch's `interpolate(mode="linear", align_corners=False)` over the whole table.
@@ -130,7 +185,7 @@ mod tests {
             HostTensor::from_values(vec![0.0; 16], [16]),
         );
         dict.insert(VISION, HostTensor::from_values(table, [rows, 16]));
-        let positions = fit(&mut dict, &config);
+        let positions = fit(&mut dict, &config, Scheme::OpenClip);
         (positions, dict.get(VISION).unwrap().values())
     }
 
@@ -154,6 +209,19 @@ mod tests {
         moved[37] += 1e-3;
         for table in [moved, sin_cos_2d(16, 4), vec![0.0; 17 * 16]] {
             assert_eq!(fitted(table.clone(), 64), (Positions::Learned, table));
+        }
+    }
+
+    /// torch.nn.functional.interpolate(torch.arange(1., 10).square().reshape(1, 1, 3, 3), (4, 2), mode="bicubic")
+    #[test]
+    fn plain_bicubic_resizing_is_pytorchs() {
+        let values: Vec<f32> = (1..10).map(|x| (x * x) as f32).collect();
+        let got = bicubic(&values, [3, 3, 1], [4, 2]);
+        let expected = [
+            0.34481, 6.1171, 8.08157, 19.69089, 31.7319, 52.46633, 54.25187, 80.82332,
+        ];
+        for (got, expected) in got.iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-4, "{got} for {expected}");
         }
     }
 }

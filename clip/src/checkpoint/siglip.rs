@@ -132,6 +132,8 @@ pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
         text_cfg: TextConfig {
             context_length: size(text, "max_position_embeddings", 64)?,
             vocab_size,
+            // Its files are read from the directory; CLIP's tokenizer would fit the larger vocabularies and be wrong.
+            hf_tokenizer_name: Some("siglip".into()),
             tokenizer_kwargs: json!({ "clean": clean }).as_object().cloned(),
             width: text_width,
             heads: size(text, "num_attention_heads", 12)?,

@@ -3,9 +3,10 @@
 use super::timm::TimmFamily;
 use super::{ModelConfig, PositionKind, ProjectionType, TextPoolType};
 use crate::error::{Error, Result};
+use crate::nn::TowerInit;
 
 impl ModelConfig {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let (vision, text) = (&self.vision_cfg, &self.text_cfg);
         // Far beyond any model: a larger number is a slip, and would end in a failed allocation.
         let [height, width] = vision.image_size.sides();
@@ -79,6 +80,17 @@ impl ModelConfig {
         {
             return Err(Error::Config(
                 "`vision_cfg.pos_embed_type` sin_cos_2d needs a square image and a width that is a multiple of 4".into(),
+            ));
+        }
+        let eva = vision
+            .timm()
+            .is_some_and(|timm| timm.family == TimmFamily::Eva02);
+        if vision
+            .init
+            .is_some_and(|init| eva != (init == TowerInit::Eva02))
+        {
+            return Err(Error::Config(
+                "`vision_cfg.init` eva02 is for EVA-02's towers, and they have no other".into(),
             ));
         }
         if let Some(timm) = vision.timm() {

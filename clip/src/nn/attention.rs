@@ -34,7 +34,7 @@ impl<B: Backend> Attention<B> {
         init: &Init,
         device: &Device<B>,
     ) -> Self {
-        let [_, width] = in_proj.weight.dims();
+        let width = in_proj.weight.lazy_shape()[1]; // `dims` would make the tensor of a skeleton
         let norm = || qk_norm_eps.map(|eps| LayerNorm::new(width / heads, eps, init, device));
         Self {
             in_proj_weight: in_proj.weight,

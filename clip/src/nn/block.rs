@@ -71,7 +71,8 @@ impl BlockConfig {
             BlockInit::PyTorch => {
                 let xavier = (6.0 / (4.0 * w)).sqrt();
                 let zero_bias = |mut linear: Linear<B>, init: &Init| {
-                    linear.bias = Some(init.constant([linear.weight.dims()[0]], 0.0, device));
+                    let outputs = linear.weight.lazy_shape()[0];
+                    linear.bias = Some(init.constant([outputs], 0.0, device));
                     linear
                 };
                 let mut in_proj = Linear::new(width, 3 * width, init, device);

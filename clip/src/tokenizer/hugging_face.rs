@@ -11,7 +11,7 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{AddedToken, PostProcessor, TruncationParams};
+use tokenizers::{AddedToken, PostProcessor, PostProcessorWrapper, TruncationParams};
 
 use super::error::{read_text, write_text};
 use super::special_tokens::SpecialTokens;
@@ -66,6 +66,7 @@ impl HuggingFace {
             .or(config.pad_id)
             .or(bert("[PAD]"))
             .unwrap_or(0);
+        let mut drop_framing = false;
         let layout = match config.tokenizer_mode {
             Some(TokenizerMode::Clips) => Layout::Clips {
                 bos: named.id("bos_token")?.or(config.bos_id).unwrap_or(1),
@@ -82,14 +83,29 @@ impl HuggingFace {
                     ),
                     false => None,
                 };
-                let append = match named.fields.get("add_eos_token") {
-                    Some(Value::Bool(true)) => named.id("eos_token")?.or(config.eos_id),
-                    _ => None,
+                let says =
+                    |field: &str, value: bool| named.fields.get(field) == Some(&Value::Bool(value));
+                let (bos, eos) = (named.id("bos_token")?, named.id("eos_token")?);
+                let framing = inner
+                    .encode_fast("", true)
+                    .map_err(|e| TokenizerError::malformed(&path, e))?;
+                let adds =
+                    |id: Option<i32>| id.is_some_and(|id| framing.get_ids().contains(&(id as u32)));
+                // The classes of Llama and Gemma make their post-processor anew of these two fields.
+                drop_framing = says("add_bos_token", false) && adds(bos);
+                let append = match says("add_eos_token", true)
+                    || drop_framing && adds(eos) && !says("add_eos_token", false)
+                {
+                    true => eos.or(config.eos_id),
+                    false => None,
                 };
                 Layout::Own { append, strip }
             }
         };
         inner.with_padding(None);
+        if drop_framing {
+            inner.with_post_processor(None::<PostProcessorWrapper>);
+        }
         let mut this = Self {
             inner,
             path,

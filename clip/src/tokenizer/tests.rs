@@ -188,6 +188,10 @@ fn family(case: &str) -> Tokenizer {
             "tokenizer_bert",
             r#"{"context_length": 20, "tokenizer_mode": "clips"}"#,
         ),
+        "siglip2" => (
+            "tokenizer_gemma",
+            r#"{"context_length": 24, "vocab_size": 600, "tokenizer_kwargs": {"clean": "canonicalize"}}"#,
+        ),
         _ => (
             "tokenizer_siglip",
             r#"{"context_length": 24, "tokenizer_kwargs": {"clean": "canonicalize"}}"#,
@@ -200,7 +204,7 @@ fn family(case: &str) -> Tokenizer {
 fn other_families_get_open_clips_rows() {
     let json = std::fs::read_to_string(fixture("tokenizer_hf.json")).unwrap();
     let rows: Vec<(String, String, usize, Vec<i32>)> = serde_json::from_str(&json).unwrap();
-    assert_eq!(rows.len(), 40);
+    assert_eq!(rows.len(), 50);
     for (case, text, context_length, expected) in rows {
         let tokenizer = family(&case);
         assert_eq!(tokenizer.context_length(), context_length);
@@ -216,6 +220,32 @@ fn siglip_rows_are_filled_by_the_named_token_and_end_in_it() {
     assert_eq!(tokenizer.encode("A photo!").unwrap().last(), Some(&1));
     let short = tokenizer.with_context_length(3);
     assert_eq!(short.encode("a photo of a cat").unwrap().len(), 3);
+}
+
+/// Gemma's released file opens every text; the file beside it says that SigLIP 2 does not.
+#[test]
+fn a_start_token_is_left_out_where_the_configuration_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |name: &str| std::fs::read_to_string(fixture("tokenizer_gemma").join(name)).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&read("tokenizer.json")).unwrap();
+    let bos = serde_json::json!({"SpecialToken": {"id": "<bos>", "type_id": 0}});
+    let post = &mut json["post_processor"];
+    post["single"].as_array_mut().unwrap().insert(0, bos);
+    post["special_tokens"]["<bos>"] =
+        serde_json::json!({"id": "<bos>", "ids": [2], "tokens": ["<bos>"]});
+    std::fs::write(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
+    let config = config(
+        r#"{"context_length": 24, "vocab_size": 600, "tokenizer_kwargs": {"clean": "canonicalize"}}"#,
+    );
+    let texts = ["a photo of a cat", "", &"two dogs ".repeat(30)];
+    let opened = Tokenizer::from_file(dir.path(), &config).unwrap();
+    assert_eq!(opened.encode("cat").unwrap()[0], 2);
+    let beside = dir.path().join("tokenizer_config.json");
+    std::fs::write(beside, read("tokenizer_config.json")).unwrap();
+    let closed = Tokenizer::from_file(dir.path(), &config).unwrap();
+    let expected = family("siglip2").batch(&texts).unwrap();
+    assert_eq!(closed.batch(&texts).unwrap(), expected);
+    assert!(closed.is_truncated(texts[2]).unwrap() && !closed.is_truncated("").unwrap());
 }
 
 #[test]
@@ -306,7 +336,7 @@ fn python_reads_a_written_clip_tokenizer() {
 
 #[test]
 fn other_tokenizers_survive_writing_and_reading() {
-    for case in ["bert", "clips", "siglip"] {
+    for case in ["bert", "clips", "siglip", "siglip2"] {
         let dir = tempfile::tempdir().unwrap();
         let tokenizer = family(case);
         tokenizer.save(dir.path()).unwrap();
@@ -417,7 +447,13 @@ fn throughput() {
 #[test]
 fn a_text_is_truncated_where_a_longer_context_gives_other_ids() {
     let texts = |n: usize| vec!["a"; n].join(" ");
-    for (case, specials) in [("bert", 2), ("clipa", 2), ("clips", 3), ("siglip", 1)] {
+    for (case, specials) in [
+        ("bert", 2),
+        ("clipa", 2),
+        ("clips", 3),
+        ("siglip", 1),
+        ("siglip2", 1),
+    ] {
         let tokenizer = family(case);
         let room = tokenizer.context_length() - specials;
         for (words, cut) in [

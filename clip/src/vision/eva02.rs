@@ -61,8 +61,7 @@ impl Eva02Config {
             ),
             transformer: Eva02Transformer { resblocks },
             ln_post: LayerNorm::new(width, self.norm_eps, init, device),
-            // Near zero: the direction of the embedding is learned within the first steps.
-            head: Linear::truncated_normal(width, self.embed_dim, TIMM_STD * 1e-3, init, device),
+            head: self.new_head(init, device),
             rope: RopeConfig {
                 grid: [rows, columns],
                 reference: self.rope_reference,
@@ -70,6 +69,11 @@ impl Eva02Config {
             },
             compute: self.compute,
         }
+    }
+
+    /// The initial head. Near zero: the direction of the embedding is learned within the first steps.
+    pub(crate) fn new_head<B: Backend>(&self, init: &mut Init, device: &Device<B>) -> Linear<B> {
+        Linear::truncated_normal(self.width, self.embed_dim, TIMM_STD * 1e-3, init, device)
     }
 
     /// Block `layer`, counted from 1: the last projections of its branches are smaller by the root of twice that.

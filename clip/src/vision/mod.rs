@@ -68,6 +68,20 @@ impl<B: Backend> VisionTower<B> {
         }
     }
 
+    /// The tower with its positions out of training.
+    pub(crate) fn with_fixed_positions(self) -> Self {
+        match self {
+            Self::Vit(mut vit) => {
+                vit.positional_embedding = vit.positional_embedding.set_require_grad(false);
+                Self::Vit(vit)
+            }
+            Self::Eva02(mut eva) => {
+                eva.positional_embedding = eva.positional_embedding.set_require_grad(false);
+                Self::Eva02(eva)
+            }
+        }
+    }
+
     /// Patches of an image.
     pub fn patches(&self) -> usize {
         match self {

@@ -97,17 +97,25 @@ impl VitConfig {
             ln_post: norm(init),
             attn_pool: (self.pool == VisionPool::Map)
                 .then(|| AttentionPool::new(block, init, device)),
-            proj: self.projection.then(|| {
-                let std = match self.init {
-                    TowerInit::Clips => TIMM_STD,
-                    _ => scale,
-                };
-                init.normal([width, self.embed_dim], std, device)
-            }),
+            proj: self.projection.then(|| self.new_projection(init, device)),
             pool: self.pool,
             final_ln_after_pool: self.final_ln_after_pool,
             compute: self.compute,
         }
+    }
+
+    /// The initial projection, `[width, embed_dim]`.
+    pub(crate) fn new_projection<B: Backend>(
+        &self,
+        init: &mut Init,
+        device: &Device<B>,
+    ) -> Param<Tensor<B, 2>> {
+        let width = self.transformer.block.width;
+        let std = match self.init {
+            TowerInit::Clips => TIMM_STD,
+            _ => (width as f64).powf(-0.5),
+        };
+        init.normal([width, self.embed_dim], std, device)
     }
 
     fn positions<B: Backend>(&self, init: &mut Init, device: &Device<B>) -> Param<Tensor<B, 2>> {

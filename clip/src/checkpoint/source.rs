@@ -1,0 +1,271 @@
+//! Where a model comes from: a directory, a file, a preset or the hub → its configuration and its tensors.
+
+use super::directory::LoadOptions;
+use super::naming::{Scheme, canonical};
+use super::state_dict::StateDict;
+use super::{hugging_face, read_state_dict, siglip};
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::infer::fitting_presets;
+use crate::preprocess::PreprocessConfig;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+pub(crate) const CONFIG: &str = "open_clip_config.json";
+pub(super) const WEIGHTS: &str = "open_clip_model.safetensors";
+
+/// In open_clip's order of preference.
+pub(crate) const WEIGHT_FILES: [&str; 9] = [
+    WEIGHTS,
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.pth",
+];
+
+/// The two halves of `open_clip_config.json`.
+type Configs = (ModelConfig, Option<PreprocessConfig>);
+
+/// What is known of a model before it is built.
+pub(super) struct Source {
+    pub config: ModelConfig,
+    pub preprocess: Option<PreprocessConfig>,
+    /// Absent for a preset.
+    pub weights: Option<Weights>,
+}
+
+/// Tensors under our names, and where they were found.
+pub(super) struct Weights {
+    pub dict: StateDict,
+    pub scheme: Scheme,
+    pub file: PathBuf,
+    /// The model directory, where the file is part of one.
+    pub directory: Option<PathBuf>,
+}
+
+impl Source {
+    /// A model directory (open_clip's or Hugging Face's), a checkpoint file, a preset, or `hf-hub:ORG/NAME`, at the
+    /// sizes that the options ask for.
+    pub fn find(model: &str, options: &LoadOptions) -> Result<Self> {
+        let mut source = Self::read(model, options)?;
+        source.config = resized(source.config, options)?;
+        Ok(source)
+    }
+
+    fn read(model: &str, options: &LoadOptions) -> Result<Self> {
+        if let Some(name) = model.strip_prefix("hf-hub:") {
+            return Self::directory(&crate::hub::download(name)?);
+        }
+        let path = Path::new(model.strip_prefix("local-dir:").unwrap_or(model));
+        if path.is_dir() {
+            Self::directory(path)
+        } else if path.is_file() {
+            Self::file(path, options)
+        } else if ModelConfig::preset_names().any(|name| name == model) {
+            let (config, preprocess) = read_preset(model)?;
+            Ok(Self {
+                config,
+                preprocess,
+                weights: None,
+            })
+        } else {
+            Err(Error::NotFound(format!(
+                "`{model}` is no directory, no file and no preset ({}); \
+                 for a model of the hub write hf-hub:ORG/NAME",
+                ModelConfig::preset_names().collect::<Vec<_>>().join(", ")
+            )))
+        }
+    }
+
+    fn directory(path: &Path) -> Result<Self> {
+        let (config, preprocess) = read_configs(path)?;
+        let file = WEIGHT_FILES
+            .iter()
+            .map(|name| path.join(name))
+            .find(|file| file.is_file());
+        let file = file.ok_or_else(|| {
+            Error::format(
+                path,
+                format!("no weights; looked for {}", WEIGHT_FILES.join(", ")),
+            )
+        })?;
+        let (scheme, dict) = canonical(read_state_dict(&file)?, &file)?;
+        let weights = Weights {
+            dict,
+            scheme,
+            file,
+            directory: Some(path.into()),
+        };
+        Ok(Self {
+            config,
+            preprocess,
+            weights: Some(weights),
+        })
+    }
+
+    fn file(path: &Path, options: &LoadOptions) -> Result<Self> {
+        let (scheme, dict) = canonical(read_state_dict(path)?, path)?;
+        let (config, preprocess) = match &options.config {
+            Some(config) => read_config_argument(config)?,
+            None => configs_of_bare(&dict, scheme, path)?,
+        };
+        if scheme == Scheme::Slip && !(config.vision_cfg.patch_bias && preprocess.is_some()) {
+            return Err(Error::format(
+                path,
+                "a SLIP or LaCLIP checkpoint: its config needs `patch_bias` and `preprocess_cfg`, as the presets \
+                 CLIP_VITS16, CLIP_VITB16 and CLIP_VITL16 have them",
+            ));
+        }
+        let weights = Weights {
+            dict,
+            scheme,
+            file: path.into(),
+            directory: None,
+        };
+        Ok(Self {
+            config,
+            preprocess,
+            weights: Some(weights),
+        })
+    }
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text).map_err(|error| Error::format(path, format!("not JSON: {error}")))
+}
+
+/// The configs of a model directory.
+fn read_configs(path: &Path) -> Result<Configs> {
+    let ours = path.join(CONFIG);
+    if ours.is_file() {
+        return read_open_clip_config(&ours);
+    }
+    let theirs = path.join("config.json");
+    if !theirs.is_file() {
+        return Err(Error::format(
+            path,
+            format!("neither {CONFIG} nor config.json: not a model directory"),
+        ));
+    }
+    let mut config = hugging_face::model_config(&read_json(&theirs)?, &theirs)?;
+    if path.join("tokenizer.json").is_file() {
+        // Cleans and pads a text in another way than CLIP's own, so it stays with the model when that is saved.
+        // Any name will do: the files are read from the model directory.
+        let name = path.file_name().unwrap_or("tokenizer.json".as_ref());
+        config.text_cfg.hf_tokenizer_name = Some(name.to_string_lossy().into_owned());
+    }
+    let siglip = config.vision_cfg.timm_model_name.is_some();
+    let preprocess = match read_processor(path)? {
+        Some(preprocess) => Some(preprocess),
+        None => siglip.then(siglip::preprocess_config),
+    };
+    Ok((config, preprocess))
+}
+
+/// transformers wrote `preprocessor_config.json` until version 5, which puts the same into `processor_config.json`.
+fn read_processor(folder: &Path) -> Result<Option<PreprocessConfig>> {
+    for (name, field) in [
+        ("preprocessor_config.json", None),
+        ("processor_config.json", Some("image_processor")),
+    ] {
+        let path = folder.join(name);
+        if !path.is_file() {
+            continue;
+        }
+        let json = read_json(&path)?;
+        match field.map_or(Some(&json), |field| json.get(field)) {
+            Some(json) => return hugging_face::preprocess_config(json, &path).map(Some),
+            None => continue,
+        }
+    }
+    Ok(None)
+}
+
+fn read_open_clip_config(path: &Path) -> Result<Configs> {
+    configs(&read_json(path)?).map_err(|error| Error::format(path, error.to_string()))
+}
+
+fn configs(json: &Value) -> Result<Configs> {
+    let preprocess = match json.get("preprocess_cfg") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(
+            serde_json::from_value(value.clone())
+                .map_err(|error| Error::Config(error.to_string()))?,
+        ),
+    };
+    Ok((ModelConfig::from_json(json)?, preprocess))
+}
+
+pub(super) fn read_preset(name: &str) -> Result<Configs> {
+    configs(&ModelConfig::preset_json(name)?)
+}
+
+/// The configs of a checkpoint file that nothing was said about, where its tensors leave no choice: LaCLIP's and
+/// EVA-CLIP's models.
+fn configs_of_bare(dict: &StateDict, scheme: Scheme, path: &Path) -> Result<Configs> {
+    let fitting = fitting_presets(dict);
+    if let (Scheme::Slip | Scheme::EvaClip, [preset]) = (scheme, fitting.as_slice()) {
+        return read_preset(preset);
+    }
+    let what = if scheme == Scheme::Slip {
+        "a SLIP checkpoint, or one like LaCLIP's with other shapes: write its config with --config FILE, beginning \
+         from that of a CLIP_VIT preset (without `qk_norm` if there is no norm of queries and keys)"
+            .to_string()
+    } else {
+        let choices = fitting.iter().map(|name| {
+            let activation = match ModelConfig::preset(name) {
+                Ok(config) if config.quick_gelu => "QuickGELU",
+                _ => "GELU",
+            };
+            format!("{name} ({activation})")
+        });
+        let choices = choices.collect::<Vec<_>>().join(" or ");
+        format!(
+            "a bare checkpoint says nothing of its activation and preprocessing: name them with --config (a JSON \
+             file or a preset){}",
+            match fitting.is_empty() {
+                true => String::new(),
+                false => format!("; its tensors have the shapes of {choices}"),
+            }
+        )
+    };
+    Err(Error::format(path, what))
+}
+
+/// A file, or the name of a preset.
+fn read_config_argument(argument: &str) -> Result<Configs> {
+    let path = Path::new(argument);
+    if path.is_file() {
+        return read_open_clip_config(path);
+    }
+    read_preset(argument)
+        .map_err(|error| Error::NotFound(format!("`{argument}` is no config file, and {error}")))
+}
+
+/// The configuration at the sizes that were asked for, which must fit together like any other's.
+pub(super) fn resized(mut config: ModelConfig, options: &LoadOptions) -> Result<ModelConfig> {
+    if let Some(sides) = options.image_size {
+        config.vision_cfg.set_image_size(sides);
+    }
+    if let Some(length) = options.context_length {
+        config.text_cfg.context_length = length;
+    }
+    config.check()?;
+    Ok(config)
+}
+
+/// What was given, or open_clip's defaults, at the model's image size.
+pub(super) fn fitted(
+    preprocess: Option<PreprocessConfig>,
+    config: &ModelConfig,
+) -> PreprocessConfig {
+    PreprocessConfig {
+        size: config.vision_cfg.image_size.sides(),
+        ..preprocess.unwrap_or_default()
+    }
+}

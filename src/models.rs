@@ -1,9 +1,8 @@
 //! The one door: whatever kind of model the files hold, it is loaded here and comes out as a [`DualEncoder`].
 
 use burn::prelude::*;
-use burn::tensor::activation::{sigmoid, softmax};
 use clip::preprocess::Preprocess;
-use clip::{LoadOptions, ModelConfig, Pretrained, loss};
+use clip::{LoadOptions, ModelConfig, Pretrained};
 use eval::{DualEncoder, EvalError};
 
 /// A model of any kind that puts images and texts into one space.
@@ -39,11 +38,7 @@ impl<B: Backend> Model<B> {
     /// - output: `[n, m]`
     pub fn probabilities(&self, image: Tensor<B, 2>, text: Tensor<B, 2>) -> Tensor<B, 2> {
         let Self::Clip(clip) = self;
-        let logits = loss::logits(image, text, clip.model.scale());
-        match &clip.model.logit_bias {
-            Some(bias) => sigmoid(logits + bias.val().unsqueeze()),
-            None => softmax(logits, 1),
-        }
+        clip.model.probabilities(image, text)
     }
 }
 

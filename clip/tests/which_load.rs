@@ -198,9 +198,11 @@ fn hugging_face(kind: &str) -> Outcome {
     load(folder.path(), LoadOptions::default())
 }
 
-fn checks() -> BTreeMap<&'static str, Box<dyn Fn() -> Outcome>> {
+type Check = Box<dyn Fn() -> Outcome>;
+
+fn checks() -> BTreeMap<&'static str, Check> {
     let models = |name: &str| root("tests/fixtures/models").join(name);
-    let checks: Vec<(&str, Box<dyn Fn() -> Outcome>)> = vec![
+    let checks: Vec<(&str, Check)> = vec![
         (
             "open_clip: its own vision transformers",
             Box::new(|| reference_directory("base")),

@@ -92,10 +92,16 @@ fn checkpoints(folder: &Folder, out: &str) -> Vec<u64> {
 
 /// Kills a run at a random step after its first checkpoint.
 fn kill_after(folder: &Folder, changes: &str, out: &str, steps: u64) {
+    let text = |name: &str| {
+        let text = std::fs::read_to_string(folder.path(out).join(name));
+        text.unwrap_or_default()
+    };
+    // What an earlier process logged says nothing of this one.
+    let starts = || text("log.txt").matches("lr scale").count();
+    let before = starts();
     folder.kill_when("train", &arguments(changes), || {
-        let log = std::fs::read_to_string(folder.path(out).join("metrics.jsonl"));
-        let entries = log.unwrap_or_default().lines().count() as u64;
-        entries >= steps && !checkpoints(folder, out).is_empty()
+        let entries = text("metrics.jsonl").lines().count() as u64;
+        starts() > before && entries >= steps && !checkpoints(folder, out).is_empty()
     });
     let entries = String::from_utf8(read(folder, &format!("{out}/metrics.jsonl"))).unwrap();
     println!(

@@ -126,19 +126,8 @@ fn an_encoder_is_read_back_with_its_options_and_half_the_bytes_in_bf16() {
     assert!(refused.unwrap_err().to_string().contains("merge"));
 }
 
-/// False where transformers or peft is not installed.
-fn reference(directory: &Path) -> bool {
+fn reference(directory: &Path) {
     let python = std::env::var("CLIP_BURN_PYTHON").unwrap_or("python3".into());
-    let importable = Command::new(&python)
-        .args(["-c", "import transformers, peft"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !importable {
-        println!(
-            "skipped: {python} has no transformers and peft; name another in CLIP_BURN_PYTHON"
-        );
-        return false;
-    }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/llm_read_back.py");
     let output = Command::new(&python)
         .arg(script)
@@ -151,10 +140,10 @@ fn reference(directory: &Path) -> bool {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    true
 }
 
 #[test]
+#[ignore = "needs a Python with transformers and peft, which CLIP_BURN_PYTHON names"]
 fn transformers_and_peft_read_what_is_written_and_give_the_same_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path();
@@ -196,9 +185,7 @@ fn transformers_and_peft_read_what_is_written_and_give_the_same_numbers() {
         serde_json::to_string(&TEXTS).unwrap(),
     )
     .unwrap();
-    if !reference(directory) {
-        return;
-    }
+    reference(directory);
     let text = std::fs::read_to_string(directory.join("ids.json")).unwrap();
     let ids: BTreeMap<String, Vec<Vec<u32>>> = serde_json::from_str(&text).unwrap();
     for (i, text) in TEXTS.iter().enumerate() {

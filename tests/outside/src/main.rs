@@ -1,7 +1,6 @@
 //! Which words does the caption of an image have? A network that is no CLIP, trained by clip-burn's engine.
 
 use burn::backend::{Autodiff, Flex};
-use burn::module::AutodiffModule;
 use burn::prelude::*;
 use burn::tensor::activation::{relu, sigmoid, softplus};
 use burn::tensor::backend::AutodiffBackend;

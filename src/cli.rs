@@ -78,6 +78,9 @@ pub struct ModelArgs {
     /// For a bare checkpoint file that is not LaCLIP's: its config (a JSON file in open_clip's schema, or a preset name)
     #[arg(long)]
     pub config: Option<String>,
+    /// A tokenizer in place of the model's own: tokenizer.json, vocab.txt, or a folder with one of them
+    #[arg(long)]
+    pub tokenizer: Option<PathBuf>,
     /// Seed of random weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -98,6 +101,7 @@ impl ModelArgs {
     pub fn options(&self, precision: Precision) -> LoadOptions {
         LoadOptions {
             config: self.config.clone(),
+            tokenizer: self.tokenizer.clone(),
             precision,
             seed: self.seed,
             ..LoadOptions::default()

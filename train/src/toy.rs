@@ -11,6 +11,7 @@ use burn::prelude::*;
 use burn::tensor::Distribution;
 use burn::tensor::activation::{gelu, log_softmax};
 use burn::tensor::backend::AutodiffBackend;
+use clip::loss::by_rows;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
@@ -200,6 +201,8 @@ pub struct ToyTask {
     reader: bool,
     dropout: bool,
     texts: i32,
+    /// Rows in a chunk of the loss.
+    pub chunk: Option<usize>,
 }
 
 impl Default for ToyTask {
@@ -209,6 +212,7 @@ impl Default for ToyTask {
             reader: false,
             dropout: false,
             texts: 1,
+            chunk: None,
         }
     }
 }
@@ -237,6 +241,7 @@ impl ToyTask {
                 dropout: true,
                 caption_loss: true,
                 texts: 2,
+                chunk: None,
             },
         ]
     }
@@ -361,6 +366,10 @@ impl<B: AutodiffBackend> Task<B> for ToyTask {
     ) -> Result<Losses<B>, BoxError> {
         let (image, texts) = (embeddings.one("image")?, embeddings.all("text"));
         let text = Tensor::stack::<3>(texts, 0).mean_dim(0).squeeze_dim(0);
+        if let Some(chunk) = self.chunk {
+            let scale = model.logit_scale.val().exp();
+            return Ok(by_rows::contrastive_in(chunk, image, text, scale).into());
+        }
         let scale = model.logit_scale.val().exp().unsqueeze();
         let logits = image.matmul(text.transpose()) * scale;
         let nll = |logits: Tensor<B, 2>| {

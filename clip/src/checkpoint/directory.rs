@@ -2,13 +2,12 @@
 
 use super::naming::{open_clip_name, to_open_clip};
 use super::position::Positions;
-use super::source::{CONFIG, Source, WEIGHTS, Weights, fitted, resized};
+use super::source::{CONFIG, LoadOptions, Source, WEIGHTS, Weights, fitted, resized};
 use super::{HostTensor, WeightType, apply, collect, file, position, write_safetensors_as};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::model::Clip;
 use crate::nn::init::Init;
-use crate::precision::Precision;
 use crate::preprocess::{Preprocess, PreprocessConfig};
 use crate::tokenizer::{Tokenizer, TokenizerConfig, TokenizerError};
 use burn::prelude::*;
@@ -26,24 +25,6 @@ pub struct Pretrained<B: Backend> {
     pub tokenizer: Tokenizer,
     /// Architecture.
     pub config: ModelConfig,
-}
-
-/// What may be said when a model is loaded.
-#[derive(Debug, Clone, Default)]
-pub struct LoadOptions {
-    /// For a bare checkpoint file: a config file, or the name of a preset. LaCLIP's need none.
-    pub config: Option<String>,
-    /// Dtype of the activations.
-    pub precision: Precision,
-    /// Seed of a model with random weights.
-    pub seed: u64,
-    /// Another image size than the checkpoint's; position embeddings are resized.
-    pub image_size: Option<[usize; 2]>,
-    /// Another context length than the checkpoint's; position embeddings are resized.
-    pub context_length: Option<usize>,
-    /// A tokenizer in place of the model's own: `tokenizer.json`, `vocab.txt`, or a folder with one of them. An
-    /// architecture without weights whose tokenizer is not CLIP's needs it.
-    pub tokenizer: Option<PathBuf>,
 }
 
 impl<B: Backend> Pretrained<B> {

@@ -14,11 +14,12 @@ mod timm;
 mod tower;
 
 pub use apply::{ParamPath, apply, apply_as, collect};
-pub use directory::{LoadOptions, Pretrained};
+pub use directory::Pretrained;
 #[cfg(feature = "hub")]
 pub(crate) use file::read_shard_index;
 pub use file::{WeightType, read_state_dict, write_safetensors, write_safetensors_as, write_whole};
 pub use naming::{Scheme, canonical, to_open_clip};
+pub use source::LoadOptions;
 #[cfg(feature = "hub")]
 pub(crate) use source::{CONFIG, WEIGHT_FILES};
 pub use state_dict::{HostTensor, SharedBytes, StateDict, StoredType};

@@ -1,15 +1,33 @@
 //! Where a model comes from: a directory, a file, a preset or the hub → its configuration and its tensors.
 
-use super::directory::LoadOptions;
 use super::naming::{Scheme, canonical};
 use super::state_dict::StateDict;
 use super::{hugging_face, read_state_dict, siglip};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::infer::fitting_presets;
+use crate::precision::Precision;
 use crate::preprocess::PreprocessConfig;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+
+/// What may be said when a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// For a bare checkpoint file: a config file, or the name of a preset. LaCLIP's need none.
+    pub config: Option<String>,
+    /// Dtype of the activations.
+    pub precision: Precision,
+    /// Seed of a model with random weights.
+    pub seed: u64,
+    /// Another image size than the checkpoint's; position embeddings are resized.
+    pub image_size: Option<[usize; 2]>,
+    /// Another context length than the checkpoint's; position embeddings are resized.
+    pub context_length: Option<usize>,
+    /// A tokenizer in place of the model's own: `tokenizer.json`, `vocab.txt`, or a folder with one of them. An
+    /// architecture without weights whose tokenizer is not CLIP's needs it.
+    pub tokenizer: Option<PathBuf>,
+}
 
 pub(crate) const CONFIG: &str = "open_clip_config.json";
 pub(super) const WEIGHTS: &str = "open_clip_model.safetensors";

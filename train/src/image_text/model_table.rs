@@ -16,7 +16,7 @@ use burn::tensor::backend::AutodiffBackend;
 use clip::preprocess::Augment;
 use clip::{Clip, LoadOptions, ModelConfig, Precision, Pretrained};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The `[model]` table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct ModelTable {
     pub name: String,
     /// Config of a bare checkpoint file: a JSON file or the name of a preset.
     pub config: Option<String>,
+    /// A tokenizer in place of the model's own: a file or a folder with one. Architectures without weights whose tokenizer
+    /// is not CLIP's need it.
+    pub tokenizer: Option<PathBuf>,
     /// Side of the images in pixels, if not the model's own; position embeddings are resized.
     pub image_size: Option<usize>,
     /// Length of a text in tokens, if not the model's own; position embeddings are resized.
@@ -59,6 +62,9 @@ impl Section for ModelTable {
                 *name = beside.display().to_string();
             }
         }
+        if let Some(tokenizer) = &mut self.tokenizer {
+            *tokenizer = folder.join(&*tokenizer);
+        }
     }
 }
 
@@ -86,7 +92,7 @@ impl ModelTable {
             seed,
             image_size: self.image_size.map(|side| [side, side]),
             context_length: self.context_length,
-            ..LoadOptions::default()
+            tokenizer: self.tokenizer.clone(),
         };
         let loaded = Pretrained::load(&self.name, &options, device);
         let mut loaded = loaded.map_err(|source| TrainError::Task {

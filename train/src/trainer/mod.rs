@@ -163,14 +163,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let (recipe, run) = (self.recipe, &self.recipe.run);
         let index = self.progress.step;
         let lr = self.schedule.lr_at(index);
-        let group = self.batches_of_step();
-        let group = match group {
-            Ok(group) => together(Ok(group), "reading a batch", self.collective)?,
-            Err(error) => {
-                let told = together::<_, ()>(Err("".into()), "", self.collective);
-                return Err(told.map_or(error, |()| unreachable!("an error was told")));
-            }
-        };
+        let group = together(self.batches_of_step(), self.collective)?;
         let samples: usize = group.iter().map(|batch| self.task.samples(batch)).sum();
 
         let options = StepOptions {

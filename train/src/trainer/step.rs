@@ -92,7 +92,7 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
         }
         Ok((kept, values))
     };
-    let (mut kept, values) = together(embed(), "embedding a batch", collective)?;
+    let (mut kept, values) = together(embed().map_err(failed("embedding a batch")), collective)?;
 
     // 2. Loss of all embeddings, and of the means.
     let mut whole = WholeBatch::new(task, model, values, collective, device)?;
@@ -121,15 +121,14 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
 
 /// What a replica has made, if no other one failed.
 pub(crate) fn together<B: Backend, V>(
-    made: Result<V, BoxError>,
-    what: &'static str,
+    made: Result<V>,
     collective: &dyn Collective<B>,
 ) -> Result<V> {
     let agreed = collective.agree(Flags {
         failed: made.is_err(),
         stop: false,
     });
-    let made = made.map_err(failed(what))?;
+    let made = made?;
     match agreed?.failed {
         true => Err(TrainError::OtherReplica),
         false => Ok(made),
@@ -385,6 +384,16 @@ mod tests {
 
     type Measured = (f32, Vec<(String, Vec<f32>)>);
 
+    /// Every kind of task, with the loss of all rows at once and in chunks of three.
+    fn tasks() -> Vec<ToyTask> {
+        let whole = ToyTask::all();
+        let chunked = whole.clone().into_iter().map(|task| ToyTask {
+            chunk: Some(3),
+            ..task
+        });
+        whole.iter().cloned().chain(chunked).collect()
+    }
+
     fn model(task: &ToyTask) -> Towers<TrainBackend> {
         with_stable_ids(task.model(3, &Default::default())).unwrap()
     }
@@ -419,7 +428,11 @@ mod tests {
         for (name, parts) in named {
             embeddings.push(name, Tensor::cat(parts, 0));
         }
-        let mut loss = task.loss(&model, embeddings).unwrap().total;
+        let plain = ToyTask {
+            chunk: None,
+            ..task.clone()
+        };
+        let mut loss = plain.loss(&model, embeddings).unwrap().total;
         for mean in means {
             loss = loss + mean.sum * mean.weight / mean.count as f64;
         }
@@ -456,7 +469,7 @@ mod tests {
 
     #[test]
     fn one_batch_gives_the_textbook_gradient_replayed_or_not() {
-        for task in ToyTask::all() {
+        for task in tasks() {
             let batch = ToyBatch::random(8, 5);
             let want = textbook(&task, &[(0, &batch)]);
             for options in [OPTIONS, REPLAY] {
@@ -468,7 +481,7 @@ mod tests {
 
     #[test]
     fn the_gradient_cache_equals_one_graph_of_all_replayed_or_not() {
-        for task in ToyTask::all() {
+        for task in tasks() {
             let parts = ToyBatch::random(8, 5).split(&[2, 1, 5]);
             let numbered: Vec<_> = (0..).zip(&parts).collect();
             let want = textbook(&task, &numbered);
@@ -481,7 +494,7 @@ mod tests {
 
     #[test]
     fn two_replicas_give_the_gradient_of_one_device_with_the_whole_batch() {
-        for task in ToyTask::all() {
+        for task in tasks() {
             for options in [OPTIONS, REPLAY] {
                 let halves = ToyBatch::random(8, 5).split(&[4, 4]);
                 let parts: Vec<_> = halves.iter().map(|half| half.split(&[3, 1])).collect();

@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(clip.truncated(&texts), Some(1));
     }
 
-    /// Of eight tokens CLIPS keeps two free: the last one for the class token, and padding before it.
+    /// Of eight tokens, CLIPS leaves five to the words; a cut row does not fill the context.
     #[test]
     fn cut_texts_are_counted_whatever_a_framing_keeps_free() {
         let device = Default::default();

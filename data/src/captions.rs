@@ -11,7 +11,8 @@ use crate::sample::{CaptionKind, Captions};
 pub struct CaptionField {
     /// Name of the JSON field or of the column.
     pub field: String,
-    /// What kind of caption it holds.
+    /// What kind of caption it holds; web captions if absent.
+    #[serde(default)]
     pub kind: CaptionKind,
     /// How often the field is drawn among the fields of its kind that are not empty; its captions
     /// share that alike, as with open_clip's `--json-text-key-probs`. If absent, every caption of
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn the_captions_of_a_field_share_its_weight() {
         let fields: Vec<CaptionField> = serde_json::from_str(
-            r#"[{"field": "a", "kind": "web", "weight": 3},
+            r#"[{"field": "a", "weight": 3},
                 {"field": "b", "kind": "synthetic"},
                 {"field": "c", "kind": "synthetic", "weight": 0.5}]"#,
         )

@@ -76,7 +76,8 @@ pub enum DataError {
     /// The loader met too many unreadable samples.
     #[error(
         "{name}: {bad} of the first {seen} samples of this run were unreadable, more than \
-         max_bad = {max_bad} allows; the latest: {latest}. Mend the data or raise max_bad"
+         max_bad = {max_bad} allows; the latest: {latest}. {}",
+        if bad == seen { "None could be read: is the `root` of the source right?" } else { "Mend the data or raise max_bad" }
     )]
     TooManyUnreadable {
         /// Name of the source.

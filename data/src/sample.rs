@@ -46,10 +46,11 @@ pub struct Captions {
 }
 
 /// The kinds of captions, see [`Captions`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CaptionKind {
     /// [`Captions::web`].
+    #[default]
     Web,
     /// [`Captions::rewrites`].
     Rewrite,

@@ -664,6 +664,16 @@ mod tests {
     }
 
     #[test]
+    fn draws_are_named_in_recipes() {
+        let read = |json: &str| serde_json::from_str::<Draw>(json).unwrap();
+        assert_eq!(
+            read(r#"{"kind": "grouped", "batch": 8}"#),
+            Draw::Grouped { batch: 8 }
+        );
+        assert_eq!(read(r#"{"kind": "once"}"#), Draw::Once);
+    }
+
+    #[test]
     fn a_sampler_saved_before_epochs_could_be_cut_is_read() {
         let sampler = Sampler::shuffled(10, 7).at(2, 4);
         let mut saved = serde_json::to_value(&sampler).unwrap();

@@ -102,7 +102,7 @@ fn the_same_data() -> (tempfile::TempDir, Vec<Box<dyn Source>>) {
     let csv: Map<String, Value> = serde_json::from_value(serde_json::json!({
         "path": root.join("a.tsv"),
         "root": images,
-        "captions": [{"column": "title", "kind": "web"}, {"column": 2, "kind": "synthetic"}],
+        "captions": [{"column": "title"}, {"column": 2, "kind": "synthetic"}],
         "label": "class",
     }))
     .unwrap();

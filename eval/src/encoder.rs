@@ -111,6 +111,8 @@ mod tests {
     use super::*;
     use burn::backend::Flex;
     use clip::LoadOptions;
+    use clip::tokenizer::{TokenizerConfig, TokenizerMode};
+    use std::path::Path;
 
     #[test]
     fn a_clip_gives_its_scale_and_rows_of_any_length() {
@@ -138,5 +140,27 @@ mod tests {
             "{free:?}"
         );
         assert_eq!(clip.truncated(&texts), Some(1));
+    }
+
+    /// Of eight tokens, CLIPS leaves five to the words; a cut row does not fill the context.
+    #[test]
+    fn cut_texts_are_counted_whatever_a_framing_keeps_free() {
+        let device = Default::default();
+        let mut clip = Pretrained::<Flex>::load("tiny", &LoadOptions::default(), &device).unwrap();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tokenizer_bert");
+        let config = TokenizerConfig {
+            hf_tokenizer_name: Some("bert".into()),
+            tokenizer_mode: Some(TokenizerMode::Clips),
+            context_length: 8,
+            ..TokenizerConfig::default()
+        };
+        clip.tokenizer = Tokenizer::from_config(&config, &folder).unwrap();
+        let texts = [
+            "a",
+            "a a",
+            "a a a a a a a a a a",
+            "a a a a a a a a a a a a a a a a a a a a a",
+        ];
+        assert_eq!(clip.truncated(&texts.map(str::to_owned)), Some(2));
     }
 }

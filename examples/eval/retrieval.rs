@@ -20,7 +20,7 @@ pub struct Retrieval {
     /// Model directories, checkpoint files (with --config), presets (random weights) or hf-hub:ORG/NAME
     #[arg(long, required_unless_present = "image_features")]
     model: Vec<String>,
-    /// karpathy, coco, flickr, blip, urban1k, docci, sharegpt4v, xm3600, xtd, chinese-clip, wds or jsonl
+    /// karpathy, coco, flickr, blip, urban1k, docci, sharegpt4v, xm3600, xtd, chinese-clip, wds, jsonl or csv
     #[arg(long)]
     format: String,
     /// Annotation file (a folder for urban1k, xtd and wds)

@@ -25,7 +25,8 @@ pub enum Column {
 pub struct CaptionColumn {
     /// The column.
     pub column: Column,
-    /// What kind of captions it holds.
+    /// What kind of captions it holds; web captions if absent.
+    #[serde(default)]
     pub kind: CaptionKind,
     /// How often the column is drawn among those of its kind; 1 if absent.
     #[serde(default, deserialize_with = "weight")]

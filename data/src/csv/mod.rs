@@ -315,6 +315,13 @@ impl Scan {
                 self.problem(&config.path, line, what);
                 self.unusable.push(self.counted);
                 self.skipped += 1;
+                if record.as_slice().len() > MAX_ROW {
+                    // Most likely every line in it was a row.
+                    let lines = record.as_slice().iter().filter(|byte| **byte == b'\n');
+                    let lines = lines.count();
+                    self.skipped += lines;
+                    self.lost += lines;
+                }
             }
         }
         self.counted += 1;
@@ -354,7 +361,7 @@ fn check(config: &CsvConfig, columns: &Columns, record: &ByteRecord) -> Verdict 
     }
     if record.as_slice().len() > MAX_ROW {
         return Verdict::Unusable(
-            "a row of more than a megabyte; probably a quote that is never closed".into(),
+            "a row of more than a megabyte; probably a quote that is closed far too late".into(),
         );
     }
     let field = |column: usize| record.get(column).unwrap_or_default();

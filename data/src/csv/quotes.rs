@@ -4,8 +4,9 @@
 /// all quotes are closed.
 pub(super) fn swallowed(row: &[u8], separator: char) -> Option<usize> {
     let mut state = State::Start;
-    // What stands before the first field begins a row too: line ends of the row before.
-    let row = row.trim_ascii_start();
+    // The line end of the row before may stand at the beginning.
+    let begin = row.iter().position(|byte| !matches!(byte, b'\n' | b'\r'));
+    let row = &row[begin.unwrap_or(row.len())..];
     for &byte in row {
         state = match (state, byte) {
             (State::Start, b'"') => State::Quoted,
@@ -44,6 +45,9 @@ mod tests {
             ("\n0.jpg\t\"a cat\n1.jpg\tx\n2.jpg\ty\n", Some(2)),
             ("0.jpg\t\"a \"\"cat\"\"\n1.jpg", Some(1)),
             ("\"0.jpg", Some(0)),
+            (" \"0.jpg", None),
+            ("\t\"a", Some(0)),
+            ("\n", None),
         ] {
             assert_eq!(swallowed(row.as_bytes(), '\t'), expected, "{row}");
         }

@@ -124,8 +124,20 @@ fn an_unclosed_quote_is_not_taken_for_a_caption() {
         let share = format!("{} of {} rows", rows + 1, rows + 2);
         assert!(error.contains(&share), "{error}");
     }
+    // A quote that a later row closes swallows as many rows.
+    let table = "filepath\ttitle\n0.jpg\tgood\n1.jpg\t\"open".to_string();
+    let folder = self::folder(table + &"\n2.jpg\tx".repeat(200_000) + "\n2.jpg\t\"x\"\n3.jpg\ty");
+    let source = CsvSource::open(open_clip(&folder)).unwrap();
+    assert_eq!(captions(&source), ["good", "y"]);
+    assert!(told(&source)[0].contains("closed far too late"));
+    let strict = CsvConfig {
+        max_bad: 0.5,
+        ..open_clip(&folder)
+    };
+    let error = CsvSource::open(strict).unwrap_err().to_string();
+    assert!(error.contains("200002 of 200004 rows"), "{error}");
     // Quotes inside of a caption are no quotes of the table.
-    let folder = folder("filepath\ttitle\n0.jpg\ta 5\" pipe\n1.jpg\ta \"cat\n");
+    let folder = self::folder("filepath\ttitle\n0.jpg\ta 5\" pipe\n1.jpg\ta \"cat\n");
     let source = CsvSource::open(open_clip(&folder)).unwrap();
     assert_eq!(captions(&source), ["a 5\" pipe", "a \"cat"]);
 }

@@ -125,6 +125,21 @@ fn an_epoch_is_visited_in_the_samplers_order() {
 }
 
 #[test]
+fn a_loader_of_whole_steps_goes_on_from_epoch_to_epoch() {
+    // Two batches of two to a step; eleven samples are two steps and three samples.
+    let sampler = Sampler::shuffled(11, 1).whole(4);
+    let options = LoaderOptions {
+        epochs: Some(3),
+        ..LoaderOptions::new(2, 2)
+    };
+    let mut loader = loader(numbers(11), sampler.clone(), options);
+    assert_eq!(loader.batches_per_epoch(), 4);
+    let got = indices(&batches(&mut loader));
+    let epochs = (0..3).flat_map(|epoch| sampler.clone().at(epoch, 0).take(8));
+    assert_eq!(got, epochs.collect::<Vec<_>>());
+}
+
+#[test]
 fn evaluation_keeps_the_last_partial_batch() {
     let mut loader = loader(
         numbers(10),
@@ -220,7 +235,11 @@ fn too_many_unreadable_samples_stop_the_run() {
         ..LoaderOptions::new(10, 2)
     };
     let mut loader = self::loader(broken(100, 0..100), Sampler::shuffled(100, 3), all_bad);
-    assert!(loader.next().unwrap().is_err());
+    let error = loader.next().unwrap().unwrap_err().to_string();
+    assert!(
+        error.contains("None could be read") && !error.contains("raise"),
+        "{error}"
+    );
 }
 
 /// `Loader::new` with a `collate` that refuses multiples of `refused`.

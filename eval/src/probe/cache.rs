@@ -1,7 +1,7 @@
 //! Embeddings of a split, computed once and kept on disk.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
@@ -178,21 +178,6 @@ pub fn check_disjoint(train: &ClassificationData, test: &ClassificationData) -> 
         first.name()
     );
     Err(EvalError::dataset(&test.name, reason))
-}
-
-/// A digest of a checkpoint's content, for [`FeatureCache::model`]: of a file, or of all files of a model directory.
-pub fn weights_digest(path: &Path) -> Result<String> {
-    let files = if path.is_dir() {
-        files::sorted_entries(path)?
-    } else {
-        vec![path.to_owned()]
-    };
-    let mut hash = Sha256::new();
-    for path in files.iter().filter(|path| path.is_file()) {
-        let mut file = std::fs::File::open(path).map_err(EvalError::io(path))?;
-        std::io::copy(&mut file, &mut hash).map_err(EvalError::io(path))?;
-    }
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-pub use cache::{FeatureCache, Labelled, check_disjoint, weights_digest};
+pub use cache::{FeatureCache, Labelled, check_disjoint};
 pub use fewshot::few_per_class;
 pub use linear::{Linear, LinearTraining};
 pub use nearest::{NearestOptions, nearest_probe};

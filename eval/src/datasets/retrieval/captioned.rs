@@ -28,18 +28,33 @@ pub(super) fn read_list(path: &Path, dir: &Path, builder: &mut RetrievalBuilder)
     add(read_json(path, what)?, dir, builder)
 }
 
-/// The same, one object per line.
+/// The same, one object per line. An image may stand in several lines: with a caption each, as pairs are written.
 pub(super) fn read_lines(path: &Path, dir: &Path, builder: &mut RetrievalBuilder) -> Result<()> {
-    add(read_jsonl(path)?, dir, builder)
+    for Entry { image, caption } in read_jsonl::<Entry>(path)? {
+        let index = match builder.index_of(&image) {
+            Some(index) => index,
+            None => builder.image(&image, file(dir, &image))?,
+        };
+        caption
+            .into_list()
+            .iter()
+            .try_for_each(|caption| builder.caption(caption, &[index]))?;
+    }
+    Ok(())
+}
+
+impl Captions {
+    fn into_list(self) -> Vec<String> {
+        match self {
+            Self::One(caption) => vec![caption],
+            Self::Many(captions) => captions,
+        }
+    }
 }
 
 fn add(entries: Vec<Entry>, dir: &Path, builder: &mut RetrievalBuilder) -> Result<()> {
     for Entry { image, caption } in entries {
-        let captions = match caption {
-            Captions::One(caption) => vec![caption],
-            Captions::Many(captions) => captions,
-        };
-        builder.image_with_captions(&image, file(dir, &image), captions)?;
+        builder.image_with_captions(&image, file(dir, &image), caption.into_list())?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod coco;
 mod flickr;
 mod karpathy;
 mod long_text;
+mod table;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -59,7 +60,7 @@ impl RetrievalData {
 }
 
 /// Formats that [`retrieval`] reads.
-pub const FORMATS: [&str; 12] = [
+pub const FORMATS: [&str; 13] = [
     "karpathy",
     "coco",
     "flickr",
@@ -72,6 +73,7 @@ pub const FORMATS: [&str; 12] = [
     "chinese-clip",
     "wds",
     "jsonl",
+    "csv",
 ];
 
 /// What to read of an annotation file.
@@ -113,6 +115,7 @@ pub fn retrieval(
         "flickr" => flickr::read(annotations, images, &mut builder)?,
         "blip" => captioned::read_list(annotations, images, &mut builder)?,
         "jsonl" => captioned::read_lines(annotations, images, &mut builder)?,
+        "csv" => table::read(annotations, images, &mut builder)?,
         "urban1k" => long_text::urban1k(annotations, images, &mut builder)?,
         "docci" => long_text::docci(annotations, images, &options.split, &mut builder)?,
         "sharegpt4v" => long_text::sharegpt4v(annotations, images, &mut builder)?,

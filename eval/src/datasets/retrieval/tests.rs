@@ -140,14 +140,14 @@ fn lists_and_lines_hold_one_caption_or_many() {
         )
         .unwrap_err();
     assert!(error.to_string().contains("line 2"), "{error}");
-    let twice = lines.replace("b.jpg", "a.jpg");
-    assert!(
-        Set::new()
-            .read("jsonl", &twice)
-            .unwrap_err()
-            .to_string()
-            .contains("listed twice")
-    );
+    // A list has every image once; lines may be pairs.
+    let twice = list.replace("b.jpg", "a.jpg");
+    let error = Set::new().read("blip", &twice).unwrap_err().to_string();
+    assert!(error.contains("listed twice"), "{error}");
+    let pairs = Set::new()
+        .read("jsonl", &lines.replace("b.jpg", "a.jpg"))
+        .unwrap();
+    assert_eq!((names(&pairs).len(), owners(&pairs)), (1, vec![vec![0]; 3]));
     let empty = lines.replace("\"z\"", "\" \"");
     assert!(
         Set::new()
@@ -156,6 +156,27 @@ fn lists_and_lines_hold_one_caption_or_many() {
             .to_string()
             .contains("empty caption")
     );
+}
+
+#[test]
+fn tables_are_read_by_the_names_of_their_columns() {
+    let tabs = "id\tfilepath\ttitle\n1\ta.jpg\tA cat, sitting\n2\tb.jpg\tx\n3\ta.jpg\t\"two \"\"cats\"\"\"\n";
+    let data = Set::new().read("csv", tabs).unwrap();
+    assert_eq!(data.texts, ["A cat, sitting", "x", "two \"cats\""]);
+    assert_eq!(owners(&data), [[0], [1], [0]]);
+    assert_eq!(names(&data), ["images/a.jpg", "images/b.jpg"]);
+    let commas = Set::new()
+        .read("csv", "Image,Caption\na.jpg,\"A cat, sitting\"\n")
+        .unwrap();
+    assert_eq!(commas.texts, ["A cat, sitting"]);
+    let refused = |text: &str| Set::new().read("csv", text).unwrap_err().to_string();
+    let said = refused("url,caption\nx,y\n");
+    assert!(
+        said.contains("no column of image paths") && said.contains("url, caption"),
+        "{said}"
+    );
+    assert!(refused("image,caption\na.jpg\n").contains("annotations"));
+    assert!(refused("image,caption\na.jpg,\n").contains("empty caption"));
 }
 
 #[test]

@@ -185,6 +185,39 @@ fn preprocessing_is_read_from_the_processors_file_too() {
 }
 
 #[test]
+fn steps_of_preprocessing_that_are_not_built_are_refused_by_name() {
+    for (field, value) in [
+        ("do_resize", json!(false)),
+        ("do_normalize", json!(false)),
+        ("rescale_factor", json!(1.0)),
+        ("crop_size", json!({"height": 14, "width": 14})),
+    ] {
+        let copy = with_fields(
+            "siglip_hugging_face",
+            "preprocessor_config.json",
+            |config| {
+                config[field] = value;
+            },
+        );
+        let message = load(copy.path()).unwrap_err();
+        assert!(
+            message.contains(field) && message.contains("preprocessor_config.json"),
+            "{message}"
+        );
+    }
+}
+
+/// transformers' `center_crop` takes `(side - crop) // 2`.
+#[test]
+fn a_crop_of_hugging_face_begins_where_transformers_begins() {
+    use clip::preprocess::CropRounding;
+    let model = load(&fixture("siglip_hugging_face")).unwrap();
+    assert_eq!(model.preprocess.config().crop_rounding, CropRounding::Down);
+    let model = load(&fixture("siglip_open_clip")).unwrap();
+    assert_eq!(model.preprocess.config().crop_rounding, CropRounding::Even);
+}
+
+#[test]
 fn an_image_size_that_does_not_fit_is_refused() {
     let fixture =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/commands/hugging_face");

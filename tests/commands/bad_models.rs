@@ -194,7 +194,8 @@ fn a_hugging_face_config_that_is_not_built() {
     let folder = Folder::new();
     let original = std::fs::read_to_string(fixture("hugging_face/config.json")).unwrap();
     for (change, said) in [
-        (json!({"model_type": "blip"}), "blip"),
+        (json!({"model_type": "siglip2"}), "NaFlex"),
+        (json!({"model_type": "align"}), "align"),
         (json!({"vision_config": {"hidden_act": "relu"}}), "relu"),
         (json!({"vision_config": {"patch_size": 7}}), "patch_size"),
     ] {

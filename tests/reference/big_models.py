@@ -81,6 +81,17 @@ def open_clip_model(name, directory):
     return model.encode_image, model.encode_text, transform, tokenize
 
 
+def cropped_down(transform):
+    """transformers begins a centre crop at `(side - crop) // 2`, torchvision rounds halves to even."""
+
+    def crop(image, size=224):
+        left, top = (image.width - size) // 2, (image.height - size) // 2
+        return image.crop((left, top, left + size, top + size))
+
+    steps = [crop if type(step).__name__ == "CenterCrop" else step for step in transform.transforms]
+    return type(transform)(steps)
+
+
 def hugging_face_model(directory, embed):
     """The shape of openai/clip-vit-base-patch32, with the tokenizer's files that `convert` writes beside any model."""
     config = CLIPConfig(text_config=dict(bos_token_id=49406, eos_token_id=49407, pad_token_id=49407))
@@ -103,7 +114,7 @@ def hugging_face_model(directory, embed):
     return (
         lambda pixels: vector(model.get_image_features(pixel_values=pixels)),
         lambda ids: vector(model.get_text_features(input_ids=ids)),
-        open_clip.image_transform(224, is_train=False),
+        cropped_down(open_clip.image_transform(224, is_train=False)),
         lambda texts: words(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids,
     )
 

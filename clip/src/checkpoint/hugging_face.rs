@@ -7,7 +7,7 @@ use crate::config::{
     VisionConfig,
 };
 use crate::error::{Error, Result};
-use crate::preprocess::{Interpolation, PreprocessConfig, ResizeMode};
+use crate::preprocess::{CropRounding, Interpolation, PreprocessConfig, ResizeMode};
 use serde_json::Value;
 use std::path::Path;
 
@@ -202,7 +202,25 @@ pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
 
 /// `preprocessor_config.json` of a `CLIPImageProcessor`.
 pub(super) fn preprocess_config(config: &Value, path: &Path) -> Result<PreprocessConfig> {
-    let mut preprocess = PreprocessConfig::default();
+    let mut preprocess = PreprocessConfig {
+        crop_rounding: CropRounding::Down,
+        ..PreprocessConfig::default()
+    };
+    for step in ["do_resize", "do_rescale", "do_normalize"] {
+        if config[step] == Value::Bool(false) {
+            return Err(Error::format(
+                path,
+                format!("`{step}` is false, which is not supported"),
+            ));
+        }
+    }
+    let factor = config["rescale_factor"].as_f64().unwrap_or(1.0 / 255.0);
+    if (factor * 255.0 - 1.0).abs() > 1e-6 {
+        return Err(Error::format(
+            path,
+            format!("`rescale_factor` {factor} is not supported, only 1/255"),
+        ));
+    }
     let side = |value: &Value| match value {
         Value::Number(side) => side.as_u64(),
         other => other["shortest_edge"].as_u64().or(other["height"].as_u64()),
@@ -213,10 +231,26 @@ pub(super) fn preprocess_config(config: &Value, path: &Path) -> Result<Preproces
         preprocess.size = [side as usize; 2];
     }
     let squash = config["size"]["height"].is_u64();
-    preprocess.resize_mode = if squash {
-        ResizeMode::Squash
-    } else {
-        ResizeMode::Shortest
+    let crops = config["do_center_crop"] != Value::Bool(false) && !crop.is_null();
+    if let (true, Some(resized), Some(cropped)) = (crops, side(&config["size"]), side(crop))
+        && resized != cropped
+    {
+        return Err(Error::format(
+            path,
+            format!(
+                "images are resized to `size` {resized} and cropped to `crop_size` {cropped}; only equal ones are supported"
+            ),
+        ));
+    }
+    if !squash && config["do_center_crop"] == Value::Bool(false) {
+        return Err(Error::format(
+            path,
+            "`do_center_crop` is false: images would keep their aspect ratio, and the tower sees only one shape",
+        ));
+    }
+    preprocess.resize_mode = match squash {
+        true => ResizeMode::Squash,
+        false => ResizeMode::Shortest,
     };
     preprocess.interpolation = match config["resample"].as_u64() {
         None | Some(3) => Interpolation::Bicubic,

@@ -35,6 +35,18 @@ pub enum ResizeMode {
     Squash,
 }
 
+/// Where a centre crop begins when an odd number of pixels is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum CropRounding {
+    /// Halves go to the even neighbour, as in torchvision and open_clip.
+    #[default]
+    Even,
+    /// Halves are cut off, as in transformers: one pixel off for every other odd number.
+    Down,
+}
+
 /// Evaluation preprocessing of a checkpoint, in the JSON schema of open_clip's `preprocess_cfg`.
 ///
 /// Reading is as lenient as open_clip's: unknown keys and nulls are ignored and what is absent
@@ -57,6 +69,13 @@ pub struct PreprocessConfig {
     pub resize_mode: ResizeMode,
     /// Gray level of the padding of [`ResizeMode::Longest`].
     pub fill_color: u8,
+    /// Start of a centre crop. JSON: `crop_rounding`, which is ours; open_clip passes over it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub crop_rounding: CropRounding,
+}
+
+fn is_default(rounding: &CropRounding) -> bool {
+    *rounding == CropRounding::default()
 }
 
 impl Default for PreprocessConfig {
@@ -69,6 +88,7 @@ impl Default for PreprocessConfig {
             interpolation: Interpolation::Bicubic,
             resize_mode: ResizeMode::Shortest,
             fill_color: 0,
+            crop_rounding: CropRounding::Even,
         }
     }
 }
@@ -93,6 +113,10 @@ impl PreprocessConfig {
                 "interpolation" => self.interpolation = read_interpolation(value)?,
                 "resize_mode" => self.resize_mode = read_resize_mode(value)?,
                 "fill_color" => self.fill_color = read_fill_color(value)?,
+                "crop_rounding" => {
+                    self.crop_rounding = read(value)
+                        .ok_or_else(|| refuse("crop_rounding", value, "\"even\" or \"down\""))?;
+                }
                 _ => {}
             }
         }
@@ -255,6 +279,7 @@ mod tests {
             mean: IMAGENET_MEAN,
             std: IMAGENET_STD,
             fill_color: 127,
+            crop_rounding: CropRounding::Down,
             ..Default::default()
         };
         assert_eq!(
@@ -278,6 +303,7 @@ mod tests {
             ("interpolation", json!("nearest")),
             ("resize_mode", json!("crop")),
             ("fill_color", json!(256)),
+            ("crop_rounding", json!("up")),
             ("fill_color", json!([1, 2, 3])),
         ] {
             let error = parse(json!({field: value.clone()})).unwrap_err();

@@ -21,8 +21,8 @@ pub use augment::{Augment, AugmentConfig};
 pub use batch::PixelBatch;
 pub use color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale};
 pub use config::{
-    IMAGENET_MEAN, IMAGENET_STD, INCEPTION_MEAN, INCEPTION_STD, OPENAI_MEAN, OPENAI_STD,
-    PreprocessConfig, ResizeMode,
+    CropRounding, IMAGENET_MEAN, IMAGENET_STD, INCEPTION_MEAN, INCEPTION_STD, OPENAI_MEAN,
+    OPENAI_STD, PreprocessConfig, ResizeMode,
 };
 pub use decode::{MAX_PIXELS, MAX_SIDE, decode, decode_with_limit, open};
 pub use error::{ImageError, PreprocessConfigError};

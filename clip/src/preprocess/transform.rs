@@ -6,7 +6,7 @@ use std::ops::Range;
 use image::RgbImage;
 
 use super::resize::View;
-use super::{Interpolation, PreprocessConfig, ResizeMode};
+use super::{CropRounding, Interpolation, PreprocessConfig, ResizeMode};
 
 /// Prepares images for a checkpoint's vision tower.
 #[derive(Debug, Clone)]
@@ -42,8 +42,8 @@ impl Preprocess {
         let [height, width] = self.config.size;
         let view = View::of(image);
         let resized = self.resized([view.height, view.width]);
-        let rows = Placement::new(resized[0], height);
-        let columns = Placement::new(resized[1], width);
+        let rows = Placement::new(resized[0], height, self.config.crop_rounding);
+        let columns = Placement::new(resized[1], width, self.config.crop_rounding);
         if rows.is_padded() || columns.is_padded() {
             out.fill(self.config.fill_color);
         }
@@ -101,7 +101,7 @@ struct Placement {
 }
 
 impl Placement {
-    fn new(resized: usize, target: usize) -> Self {
+    fn new(resized: usize, target: usize, rounding: CropRounding) -> Self {
         if resized < target {
             return Self {
                 kept: 0..resized,
@@ -109,8 +109,11 @@ impl Placement {
                 target,
             };
         }
-        // Python's `round`: halves go to the even neighbour.
-        let start = ((resized - target) as f64 / 2.0).round_ties_even() as usize;
+        let start = match rounding {
+            // Python's `round`.
+            CropRounding::Even => ((resized - target) as f64 / 2.0).round_ties_even() as usize,
+            CropRounding::Down => (resized - target) / 2,
+        };
         Self {
             kept: start..start + target,
             at: 0,
@@ -129,14 +132,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crop_offsets_round_half_to_even() {
-        let offsets = (0..8).map(|d| Placement::new(224 + d, 224).kept.start);
-        assert_eq!(offsets.collect::<Vec<_>>(), [0, 0, 1, 2, 2, 2, 3, 4]);
+    fn crop_offsets_round_half_to_even_or_down() {
+        let offsets = |rounding| -> Vec<usize> {
+            let start = |d| Placement::new(224 + d, 224, rounding).kept.start;
+            (0..8).map(start).collect()
+        };
+        assert_eq!(offsets(CropRounding::Even), [0, 0, 1, 2, 2, 2, 3, 4]);
+        assert_eq!(offsets(CropRounding::Down), [0, 0, 1, 1, 2, 2, 3, 3]);
     }
 
     #[test]
     fn padding_puts_the_odd_pixel_at_the_end() {
-        let placement = Placement::new(5, 8);
+        let placement = Placement::new(5, 8, CropRounding::Even);
         assert_eq!((placement.at, placement.kept), (1, 0..5));
     }
 

@@ -202,7 +202,7 @@ pub struct ToyTask {
     dropout: bool,
     texts: i32,
     /// Rows in a chunk of the loss.
-    pub chunk: Option<usize>,
+    chunk: Option<usize>,
 }
 
 impl Default for ToyTask {
@@ -251,6 +251,11 @@ impl ToyTask {
             caption_loss: true,
             ..Self::default()
         }
+    }
+
+    /// The same task with a loss in chunks of so many rows, or of all at once.
+    pub fn in_chunks(self, chunk: Option<usize>) -> Self {
+        Self { chunk, ..self }
     }
 
     /// The model of this task.

@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn crop_offsets_round_half_to_even_or_down() {
         let offsets = |rounding| -> Vec<usize> {
-            let start = |d| Placement::new(224 + d, 224, rounding).kept.start;
+            let start = |d: usize| Placement::new(224 + d, 224, rounding).kept.start;
             (0..8).map(start).collect()
         };
         assert_eq!(offsets(CropRounding::Even), [0, 0, 1, 2, 2, 2, 3, 4]);

@@ -387,10 +387,10 @@ mod tests {
     /// Every kind of task, with the loss of all rows at once and in chunks of three.
     fn tasks() -> Vec<ToyTask> {
         let whole = ToyTask::all();
-        let chunked = whole.clone().into_iter().map(|task| ToyTask {
-            chunk: Some(3),
-            ..task
-        });
+        let chunked = whole
+            .clone()
+            .into_iter()
+            .map(|task| task.in_chunks(Some(3)));
         whole.iter().cloned().chain(chunked).collect()
     }
 
@@ -428,10 +428,7 @@ mod tests {
         for (name, parts) in named {
             embeddings.push(name, Tensor::cat(parts, 0));
         }
-        let plain = ToyTask {
-            chunk: None,
-            ..task.clone()
-        };
+        let plain = task.clone().in_chunks(None);
         let mut loss = plain.loss(&model, embeddings).unwrap().total;
         for mean in means {
             loss = loss + mean.sum * mean.weight / mean.count as f64;

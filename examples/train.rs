@@ -36,7 +36,7 @@ struct Arguments {
     /// With --resume: goes on though the recipe differs from the checkpoint's; the log says in what
     #[arg(long, requires = "resume")]
     accept_changes: bool,
-    /// flex, ndarray, wgpu, cuda[:N], tch, tch:cuda[:N] or tch:mps, as far as compiled in
+    /// flex, ndarray, wgpu, cuda, cuda:N, tch, tch:cuda, tch:cuda:N or tch:mps, as far as compiled in
     #[arg(long, default_value_t)]
     backend: BackendArg,
     /// f32 or bf16: dtype of the activations [default: the recipe's]

@@ -42,7 +42,7 @@ fn message(error: &anyhow::Error) -> String {
 /// Where to compute.
 #[derive(Debug, Clone, Args)]
 pub struct ComputeArgs {
-    /// flex, ndarray, wgpu, cuda[:N], tch, tch:cuda[:N] or tch:mps, as far as compiled in
+    /// flex, ndarray, wgpu, cuda, cuda:N, tch, tch:cuda, tch:cuda:N or tch:mps, as far as compiled in
     #[arg(long, default_value_t)]
     pub backend: BackendArg,
     /// f32 or bf16: dtype of the activations

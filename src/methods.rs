@@ -14,7 +14,7 @@ macro_rules! methods {
         ///
         /// # Errors
         ///
-        /// Those of [`train::run`], and when the tables of the recipe do not go together.
+        /// Those of [`train::run()`], and when the tables of the recipe do not go together.
         pub fn train<B: AutodiffBackend>(
             recipe: Recipe,
             launch: &Launch,

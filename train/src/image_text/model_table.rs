@@ -116,7 +116,7 @@ impl ModelTable {
 ///
 /// # Errors
 ///
-/// Those of [`run`], and when data or validation sets cannot be opened.
+/// Those of [`run()`], and when data or validation sets cannot be opened.
 pub fn train_clip<B, T, C>(
     mut recipe: Recipe,
     start: Pretrained<B>,

@@ -2,7 +2,7 @@
 //!
 //! * [`rewrite`]: every caption of a file, said in other words by a language model that sees three examples
 //! * [`texts`]: one of an image's texts per visit, or all of them
-//! * [`multi_text`]: the loss when all texts of an image take part in a step
+//! * [`mod@multi_text`]: the loss when all texts of an image take part in a step
 
 mod error;
 mod method;

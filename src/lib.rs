@@ -34,6 +34,7 @@ pub mod methods;
 pub mod models;
 
 pub use clip;
+pub use clips;
 pub use data;
 pub use eval;
 pub use laclip;

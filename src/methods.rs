@@ -42,6 +42,7 @@ macro_rules! methods {
 
 methods! {
     "clip" => train::image_text::clip,
+    "clips" => clips,
     "laclip" => laclip,
 }
 
@@ -71,7 +72,7 @@ mod tests {
     fn every_table_of_the_recipes_in_this_repository_is_understood() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut read = 0;
-        for folder in ["recipes", "laclip/recipes"] {
+        for folder in ["recipes", "clips/recipes", "laclip/recipes"] {
             for entry in root.join(folder).read_dir().unwrap() {
                 let path = entry.unwrap().path();
                 let understood = || -> Result<()> {
@@ -97,7 +98,10 @@ mod tests {
     fn an_unknown_method_is_refused_with_those_there_are() {
         let recipe = |method: &str| Recipe::parse(&format!("[run]\nsteps = 1\n{method}")).unwrap();
         let message = check(&mut recipe("[method]\nname = \"clop\"")).unwrap_err();
-        assert!(message.to_string().contains("clip, laclip"), "{message}");
+        assert!(
+            message.to_string().contains("clip, clips, laclip"),
+            "{message}"
+        );
         let message = check(&mut recipe("")).unwrap_err();
         assert!(message.to_string().contains("[method]"), "{message}");
     }

@@ -6,6 +6,7 @@
 //! * [`data`]: images and captions on disk, and the built-in captioned world
 //! * [`train`]: the training engine
 //! * [`llm`]: a Llama decoder that generates text
+//! * [`clips`]: partial synthetic captions and a captioner (CLIPS)
 //! * [`laclip`]: rewriting of captions, and training on them (LaCLIP)
 //! * [`methods`]: the training methods by the name that a recipe gives
 //! * [`models`]: the one door through which the commands load models of any kind
@@ -30,6 +31,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod memory;
 pub mod methods;
 pub mod models;
 

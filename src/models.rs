@@ -3,6 +3,7 @@
 use burn::prelude::*;
 use clip::preprocess::Preprocess;
 use clip::{LoadOptions, ModelConfig, Pretrained};
+use clips::Clips;
 use eval::{DualEncoder, EvalError};
 
 /// A model of any kind that puts images and texts into one space.
@@ -12,6 +13,8 @@ use eval::{DualEncoder, EvalError};
 pub enum Model<B: Backend> {
     /// CLIP and its kin: two towers.
     Clip(Pretrained<B>),
+    /// Two towers and a captioner.
+    Clips(Clips<B>),
 }
 
 /// Where the weights of a model come from.
@@ -25,8 +28,28 @@ impl<B: Backend> Model<B> {
     /// # Errors
     ///
     /// Says what `model` was taken for, and what is missing or does not fit.
-    pub fn load(model: &str, options: &LoadOptions, device: &Device<B>) -> clip::Result<Self> {
-        Pretrained::load(model, options, device).map(Self::Clip)
+    pub fn load(model: &str, options: &LoadOptions, device: &Device<B>) -> clips::Result<Self> {
+        let clips = Clips::load(model, options, device)?;
+        Ok(match clips.captioner {
+            None => Self::Clip(clips.encoders),
+            Some(_) => Self::Clips(clips),
+        })
+    }
+
+    /// The model as one that writes captions, if it has a captioner.
+    pub fn captioner(&self) -> Option<&Clips<B>> {
+        match self {
+            Self::Clips(clips) => Some(clips),
+            Self::Clip(_) => None,
+        }
+    }
+
+    /// The two towers with preprocessing and tokenizer.
+    fn encoders(&self) -> &Pretrained<B> {
+        match self {
+            Self::Clip(clip) => clip,
+            Self::Clips(clips) => &clips.encoders,
+        }
     }
 
     /// How well each text fits each image: the share among the texts where the model was trained to tell texts apart
@@ -37,44 +60,36 @@ impl<B: Backend> Model<B> {
     /// - image: `[n, embed_dim]`, text: `[m, embed_dim]`, unit rows
     /// - output: `[n, m]`
     pub fn probabilities(&self, image: Tensor<B, 2>, text: Tensor<B, 2>) -> Tensor<B, 2> {
-        let Self::Clip(clip) = self;
-        clip.model.probabilities(image, text)
+        self.encoders().model.probabilities(image, text)
     }
 }
 
 impl<B: Backend> DualEncoder<B> for Model<B> {
     fn embed_dim(&self) -> usize {
-        let Self::Clip(clip) = self;
-        DualEncoder::<B>::embed_dim(clip)
+        DualEncoder::<B>::embed_dim(self.encoders())
     }
 
     fn preprocess(&self) -> &Preprocess {
-        let Self::Clip(clip) = self;
-        &clip.preprocess
+        &self.encoders().preprocess
     }
 
     fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        let Self::Clip(clip) = self;
-        clip.image_embeddings(images)
+        self.encoders().image_embeddings(images)
     }
 
     fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<B, 2>, EvalError> {
-        let Self::Clip(clip) = self;
-        clip.text_embeddings(texts)
+        self.encoders().text_embeddings(texts)
     }
 
     fn scale(&self) -> Option<f32> {
-        let Self::Clip(clip) = self;
-        DualEncoder::<B>::scale(clip)
+        DualEncoder::<B>::scale(self.encoders())
     }
 
     fn identity(&self) -> Result<Option<String>, EvalError> {
-        let Self::Clip(clip) = self;
-        DualEncoder::<B>::identity(clip)
+        DualEncoder::<B>::identity(self.encoders())
     }
 
     fn truncated(&self, texts: &[String]) -> Option<usize> {
-        let Self::Clip(clip) = self;
-        DualEncoder::<B>::truncated(clip, texts)
+        DualEncoder::<B>::truncated(self.encoders(), texts)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::captioner::{Captioner, CaptionerConfig, Limits};
 use crate::error::{Error, Result};
-use crate::texts::NO_FRAME;
+use crate::texts::{NO_FRAME, previous, target};
 use burn::module::Param;
 use burn::prelude::*;
 use clip::checkpoint::{apply, collect, read_state_dict, write_safetensors, write_whole};
@@ -11,6 +11,7 @@ use clip::preprocess::Preprocess;
 use clip::text::TextTower;
 use clip::vision::VisionTower;
 use clip::{Clip, LoadOptions, Pretrained};
+use eval::tasks::caption::ImageCaptioner;
 use eval::{DualEncoder, EvalError};
 use llm::Sampling;
 use std::path::Path;
@@ -201,10 +202,81 @@ impl<B: Backend> Clips<B> {
         seed: u64,
     ) -> Result<Vec<String>> {
         sampling.check()?;
-        let (captioner, _) = self
-            .captioner
-            .as_ref()
-            .ok_or_else(|| Error::Config(NO_CAPTIONER.into()))?;
+        let reading = self.read(images, web)?;
+        let tokenizer = &self.encoders.tokenizer;
+        let seeds: Vec<u64> = (0..web.len() as u64)
+            .map(|image| seed.wrapping_add(image))
+            .collect();
+        let tokens =
+            reading
+                .captioner
+                .generate(reading.prefix, reading.limits, sampling, &seeds)?;
+        Ok(tokens
+            .iter()
+            .map(|ids| tokenizer.decode(ids).trim().to_string())
+            .collect())
+    }
+
+    /// How many tokens of given captions the captioner predicts right, each at its place, and how many there are. A captioner
+    /// that reads previous tokens gets the right ones.
+    ///
+    /// # Shapes
+    ///
+    /// - images: `[batch, 3, height, width]`, preprocessed
+    ///
+    /// # Errors
+    ///
+    /// As [`captions`](Self::captions).
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is not one web caption and one caption per image.
+    pub fn token_hits(
+        &self,
+        images: Tensor<B, 4>,
+        web: &[String],
+        captions: &[String],
+    ) -> Result<[usize; 2]> {
+        assert_eq!(web.len(), captions.len(), "a caption for each image");
+        let Reading {
+            captioner,
+            prefix,
+            limits,
+        } = self.read(images, web)?;
+        let device = prefix.device();
+        let queries = captioner.queries();
+        let targets = captions
+            .iter()
+            .map(|caption| target(&self.encoders.tokenizer, caption, queries));
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        let count = targets.iter().map(Vec::len).max().unwrap_or(0);
+        let previous = previous(&targets, limits.start, count);
+        let previous =
+            Tensor::from_data(TensorData::new(previous, [targets.len(), count]), &device);
+        let logits = captioner.forward(prefix, count, Some(previous));
+        let known = logits.dims()[2].min(limits.vocab_size);
+        let best = logits
+            .narrow(2, 0, known)
+            .argmax(2)
+            .into_data()
+            .convert::<i32>();
+        let best = best.as_slice::<i32>().expect("converted to i32");
+        let mut hits = [0, 0];
+        for (target, best) in targets.iter().zip(best.chunks_exact(count.max(1))) {
+            hits[0] += target
+                .iter()
+                .zip(best)
+                .filter(|(right, best)| right == best)
+                .count();
+            hits[1] += target.len();
+        }
+        Ok(hits)
+    }
+
+    /// What the captioner reads of images and the captions beside them.
+    fn read(&self, images: Tensor<B, 4>, web: &[String]) -> Result<Reading<'_, B>> {
+        let captioner = self.captioner.as_ref();
+        let (captioner, _) = captioner.ok_or_else(|| Error::Config(NO_CAPTIONER.into()))?;
         let (clip, tokenizer) = (&self.encoders.model, &self.encoders.tokenizer);
         let frame = tokenizer
             .frame_ids()
@@ -214,21 +286,22 @@ impl<B: Backend> Clips<B> {
         let patches = clip.visual.raw_patch_tokens(clip.visual.tokens(images));
         let ids = tokenizer.batch(web)?.to_tensor(&device);
         let words = read_tokens(&clip.text, clip.text.tokens(ids));
-        let limits = Limits {
-            start: frame.start,
-            end: frame.end,
-            vocab_size: tokenizer.vocab_size(),
-        };
-        let seeds: Vec<u64> = (0..web.len() as u64)
-            .map(|image| seed.wrapping_add(image))
-            .collect();
-        let tokens =
-            captioner.generate(captioner.prefix(patches, words), limits, sampling, &seeds)?;
-        Ok(tokens
-            .iter()
-            .map(|ids| tokenizer.decode(ids).trim().to_string())
-            .collect())
+        Ok(Reading {
+            captioner,
+            prefix: captioner.prefix(patches, words),
+            limits: Limits {
+                start: frame.start,
+                end: frame.end,
+                vocab_size: tokenizer.vocab_size(),
+            },
+        })
     }
+}
+
+struct Reading<'a, B: Backend> {
+    captioner: &'a Captioner<B>,
+    prefix: Tensor<B, 3>,
+    limits: Limits,
 }
 
 const NO_CAPTIONER: &str = "the model has no captioner (captioner.json and captioner.safetensors in its directory); the released \
@@ -263,6 +336,28 @@ impl<B: Backend> Trained for Clips<B> {
         }
         let (file, tensor) = self.encoders.exported_name(path)?;
         Some(Stored { file, tensor })
+    }
+}
+
+impl<B: Backend> ImageCaptioner<B> for Clips<B> {
+    fn preprocess(&self) -> &Preprocess {
+        &self.encoders.preprocess
+    }
+
+    /// The most likely words.
+    fn captions(&self, images: Tensor<B, 4>, web: &[String]) -> Result<Vec<String>, EvalError> {
+        let said = Clips::captions(self, images, web, Sampling::GREEDY, 0);
+        said.map_err(|error| EvalError::Encoder(error.to_string()))
+    }
+
+    fn token_hits(
+        &self,
+        images: Tensor<B, 4>,
+        web: &[String],
+        captions: &[String],
+    ) -> Result<[usize; 2], EvalError> {
+        let hits = Clips::token_hits(self, images, web, captions);
+        hits.map_err(|error| EvalError::Encoder(error.to_string()))
     }
 }
 

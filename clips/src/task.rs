@@ -2,7 +2,7 @@
 
 use crate::captioner::{Captioner, CaptionerConfig};
 use crate::model::{Clips, ClipsModel, read_tokens};
-use crate::texts::{Caption, ClipsBatch};
+use crate::texts::{Caption, ClipsBatch, previous};
 use burn::prelude::*;
 use burn::tensor::DType;
 use burn::tensor::backend::AutodiffBackend;
@@ -73,13 +73,7 @@ impl ClipsTask {
         let longest = targets.iter().map(Vec::len).max().unwrap_or(0);
         let count = longest.next_multiple_of(16).min(captioner.queries());
         let previous = captioner.is_autoregressive().then(|| {
-            let row = |target: &Vec<i32>| {
-                let mut row = vec![frame.start];
-                row.extend(target);
-                row.resize(count, 0);
-                row
-            };
-            let ids: Vec<i32> = targets.iter().flat_map(row).collect();
+            let ids = previous(targets, frame.start, count);
             Tensor::from_data(TensorData::new(ids, [batch, count]), pass.device())
         });
         let inputs = captioner.inputs(batch, count, previous).cast(dtype);

@@ -1,5 +1,6 @@
 //! The texts of an image and the tokens that its captioner shall say (section 3 of the paper; OpenVision's `bert_ops.py`).
 
+use crate::error::Error;
 use crate::reduce::{Reduction, truncation};
 use crate::sentences::sentences;
 use clip::preprocess::{Augment, PixelBatch, RgbImage, decode};
@@ -95,7 +96,7 @@ impl Texts {
             });
         }
         let target = match self.queries {
-            Some(queries) => self.target(some_full()?, queries)?,
+            Some(queries) => target(&self.tokenizer, some_full()?, queries)?,
             None => Vec::new(),
         };
         Ok((rows, target))
@@ -113,15 +114,32 @@ impl Texts {
             .map_or(0, |frame| 2 + usize::from(frame.class.is_some()));
         self.tokenizer.context_length().saturating_sub(special)
     }
+}
 
-    /// The tokens of a caption without the one that opens it, and with the one that closes it. As in OpenVision at most one
-    /// less than there are queries: there the first of so many ids is taken away.
-    fn target(&self, text: &str, queries: usize) -> Result<Vec<i32>, BoxError> {
-        let frame = self.tokenizer.frame_ids().ok_or(NO_FRAME)?;
-        let mut ids = truncation(self.tokenizer.pieces(text)?, queries.saturating_sub(2));
-        ids.push(frame.end);
-        Ok(ids)
-    }
+/// The tokens of a caption without the one that opens it, and with the one that closes it. As in OpenVision at most one less
+/// than there are queries: there the first of so many ids is taken away.
+///
+/// # Errors
+///
+/// If the tokenizer cannot read the caption, or knows no token that closes it.
+pub fn target(tokenizer: &Tokenizer, text: &str, queries: usize) -> Result<Vec<i32>, Error> {
+    let frame = tokenizer
+        .frame_ids()
+        .ok_or_else(|| Error::Config(NO_FRAME.into()))?;
+    let mut ids = truncation(tokenizer.pieces(text)?, queries.saturating_sub(2));
+    ids.push(frame.end);
+    Ok(ids)
+}
+
+/// For each of the first `count` tokens of captions the one before it, row by row; behind the end of a caption anything.
+pub fn previous(targets: &[Vec<i32>], start: i32, count: usize) -> Vec<i32> {
+    let before = |target: &Vec<i32>, place: usize| match place {
+        0 => start,
+        place => target.get(place - 1).copied().unwrap_or(0),
+    };
+    let rows = targets.iter();
+    rows.flat_map(|target| (0..count).map(move |place| before(target, place)))
+        .collect()
 }
 
 /// Why a model can have no captioner.

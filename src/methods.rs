@@ -82,7 +82,12 @@ mod tests {
                     recipe.section::<ValidationTable>()?;
                     let model: ModelTable = recipe.section()?;
                     model.precision()?;
-                    assert!(clip::ModelConfig::preset(&model.name).is_ok(), "{path:?}");
+                    // A later stage begins with the model of an earlier one, which is not there yet.
+                    let stage = model.name.ends_with("/model");
+                    assert!(
+                        stage || clip::ModelConfig::preset(&model.name).is_ok(),
+                        "{path:?}"
+                    );
                     // What a run leaves beside its model must be a recipe as well.
                     Recipe::parse(&recipe.to_toml())?;
                     Ok(())

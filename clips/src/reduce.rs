@@ -236,7 +236,13 @@ mod tests {
         .map(kept);
         assert_eq!(
             kept,
-            ["one two three four", "three four eight nine", "G", "G", "G"]
+            [
+                "one two three four",
+                "three four eight nine",
+                "three four . five",
+                "one two three four",
+                "one two three four"
+            ]
         );
     }
 

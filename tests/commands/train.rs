@@ -131,14 +131,20 @@ fn assert_killed_equals_whole(more: &str) {
         .said(&["resumed from", "at step"]);
 
     assert_eq!(log(&folder, "killed"), whole);
-    for file in [
+    let captioner = "model/captioner.safetensors";
+    let captioner = folder
+        .path("whole")
+        .join(captioner)
+        .exists()
+        .then_some(captioner);
+    for file in captioner.into_iter().chain([
         "model/open_clip_model.safetensors",
         "model_ema/open_clip_model.safetensors",
         "checkpoints/step_00000016/model/open_clip_model.safetensors",
         "checkpoints/step_00000016/optimizer.safetensors",
         "checkpoints/step_00000016/ema.safetensors",
         "checkpoints/step_00000016/state.json",
-    ] {
+    ]) {
         let of = |out: &str| read(&folder, &format!("{out}/{file}"));
         assert!(of("killed") == of("whole"), "{file} differs");
     }
@@ -161,6 +167,13 @@ fn plain_clip_without_cache_and_replay_resumes_alike() {
 #[test]
 fn all_texts_at_every_visit_resume_alike() {
     assert_killed_equals_whole("method.multi_text=\"per-slot\"");
+}
+
+#[test]
+fn a_captioner_resumes_alike() {
+    assert_killed_equals_whole(
+        "method={name=\"clips\",captioner={width=16,layers=1,heads=2,queries=12,decoder=\"autoregressive\"}}",
+    );
 }
 
 #[test]

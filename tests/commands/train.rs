@@ -417,6 +417,25 @@ fn sigterm_in_mid_epoch_leaves_a_checkpoint_and_exits_with_zero() {
     assert_eq!(weights("stopped"), weights("whole"));
 }
 
+/// A step takes long enough for the second signal to come before its end.
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    let folder = with_recipe();
+    let changes = "run.out=stopped data.loader.batch_size=20 run.accumulate=2";
+    let said = folder.terminate_twice_when("train", &arguments(changes), || {
+        let log = std::fs::read_to_string(folder.path("stopped/metrics.jsonl"));
+        log.unwrap_or_default().lines().count() >= 1
+    });
+    assert_eq!(said.code, Some(128 + 15), "{}", said.stderr);
+    assert!(
+        !said.stderr.contains("stopped after step"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(checkpoints(&folder, "stopped"), [0u64; 0]);
+}
+
 #[test]
 fn an_error_is_one_message_without_a_backtrace() {
     let folder = with_recipe();

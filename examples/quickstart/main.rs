@@ -224,15 +224,18 @@ fn train_all(arguments: &Arguments, recipes: &[Recipe]) -> Result<()> {
         }
         running.push((out, child));
     }
-    for (out, mut child) in running {
-        let status = child.wait()?;
-        let log = out.with_extension("log");
-        let said = std::fs::read_to_string(log).unwrap_or_default();
-        anyhow::ensure!(
-            status.success(),
-            "{} was not trained\n{said}",
-            out.display()
-        );
+    let mut failed = None;
+    for (out, child) in &mut running {
+        if failed.is_some() {
+            let _ = child.kill(); // nobody waits for it any more
+        }
+        if !child.wait()?.success() && failed.is_none() {
+            failed = Some(out.clone());
+        }
+    }
+    if let Some(out) = failed {
+        let said = std::fs::read_to_string(out.with_extension("log")).unwrap_or_default();
+        anyhow::bail!("{} was not trained\n{said}", out.display());
     }
     Ok(())
 }

@@ -422,3 +422,17 @@ fn crc32(bytes: &[u8]) -> u32 {
         .iter()
         .fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }
+
+/// What a name means does not depend on what lies in the working directory.
+#[test]
+fn a_file_that_is_called_like_an_architecture_is_named_by_its_path() {
+    let folder = Folder::new();
+    folder.write("tiny", "no model");
+    folder.image("a.png", [20, 20], 1);
+    let embed = |model: &str| {
+        let line = format!("--model {model} --images a.png --out {}", model.len());
+        folder.run("embed", &words(&line))
+    };
+    embed("tiny").succeeded().said(&["RANDOM"]);
+    embed("./tiny").refused(&["./tiny", "neither a safetensors file"]);
+}

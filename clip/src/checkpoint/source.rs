@@ -78,18 +78,20 @@ impl Source {
         if let Some(name) = model.strip_prefix("hf-hub:") {
             return Self::directory(&crate::hub::download(name)?);
         }
+        // Before files: what a name means must not depend on what lies in the working directory.
+        if ModelConfig::preset_names().any(|name| name == model) {
+            let (config, preprocess) = read_preset(model)?;
+            return Ok(Self {
+                config,
+                preprocess,
+                weights: None,
+            });
+        }
         let path = Path::new(model.strip_prefix("local-dir:").unwrap_or(model));
         if path.is_dir() {
             Self::directory(path)
         } else if path.is_file() {
             Self::file(path, options)
-        } else if ModelConfig::preset_names().any(|name| name == model) {
-            let (config, preprocess) = read_preset(model)?;
-            Ok(Self {
-                config,
-                preprocess,
-                weights: None,
-            })
         } else {
             Err(Error::NotFound(format!(
                 "`{model}` is no directory, no file and no preset ({}); \

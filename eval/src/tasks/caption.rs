@@ -118,11 +118,17 @@ pub fn caption<B: Backend, C: ImageCaptioner<B>>(
         bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
+    let mut notes = data.notes.clone();
+    match shown {
+        Shown::Own => {}
+        Shown::Another => notes.push("the model was shown another sample's image".into()),
+        Shown::Nothing => notes.push("the model was shown no image, only the mean colour".into()),
+    }
     let details = Details {
         images: kept.len(),
         texts: kept.iter().map(|index| data.references[*index].len()).sum(),
         bad_images: bad,
-        notes: data.notes.clone(),
+        notes,
         captions: examples(data, &kept, &said),
         ..Details::default()
     };

@@ -43,6 +43,7 @@ macro_rules! methods {
 methods! {
     "clip" => train::image_text::clip,
     "laclip" => laclip,
+    "llm2clip" => llm2clip,
 }
 
 fn name(recipe: &Recipe) -> Result<&str> {

@@ -1,9 +1,13 @@
 //! The one door: whatever kind of model the files hold, it is loaded here and comes out as a [`DualEncoder`].
 
+use anyhow::{Result, bail};
 use burn::prelude::*;
+use burn::tensor::activation::softmax;
 use clip::preprocess::Preprocess;
 use clip::{LoadOptions, ModelConfig, Pretrained};
 use eval::{DualEncoder, EvalError};
+use llm2clip::{Llm2Clip, Llm2ClipOptions, is_llm2clip};
+use std::path::Path;
 
 /// A model of any kind that puts images and texts into one space.
 #[derive(Debug, Clone)]
@@ -12,6 +16,8 @@ use eval::{DualEncoder, EvalError};
 pub enum Model<B: Backend> {
     /// CLIP and its kin: two towers.
     Clip(Pretrained<B>),
+    /// A vision tower and a language model with an adapter.
+    Llm2Clip(Llm2Clip<B>),
 }
 
 /// Where the weights of a model come from.
@@ -25,8 +31,36 @@ impl<B: Backend> Model<B> {
     /// # Errors
     ///
     /// Says what `model` was taken for, and what is missing or does not fit.
-    pub fn load(model: &str, options: &LoadOptions, device: &Device<B>) -> clip::Result<Self> {
-        Pretrained::load(model, options, device).map(Self::Clip)
+    pub fn load(model: &str, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        Self::load_with_llm(model, options, None, device)
+    }
+
+    /// [`Model::load`] with the directory of LLM2CLIP's language model, in place of the one that the model names.
+    ///
+    /// # Errors
+    ///
+    /// As there; and for a language model beside a model that needs none.
+    pub fn load_with_llm(
+        model: &str,
+        options: &LoadOptions,
+        llm: Option<&Path>,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        if is_llm2clip(model) {
+            let options = Llm2ClipOptions {
+                clip: options.clone(),
+                llm: llm.map(Into::into),
+                ..Llm2ClipOptions::default()
+            };
+            return Ok(Self::Llm2Clip(Llm2Clip::load(model, &options, device)?));
+        }
+        if let Some(llm) = llm {
+            bail!(
+                "--llm {}: `{model}` is no LLM2CLIP model, its texts need no language model",
+                llm.display()
+            );
+        }
+        Ok(Self::Clip(Pretrained::load(model, options, device)?))
     }
 
     /// How well each text fits each image: the share among the texts where the model was trained to tell texts apart
@@ -37,44 +71,48 @@ impl<B: Backend> Model<B> {
     /// - image: `[n, embed_dim]`, text: `[m, embed_dim]`, unit rows
     /// - output: `[n, m]`
     pub fn probabilities(&self, image: Tensor<B, 2>, text: Tensor<B, 2>) -> Tensor<B, 2> {
-        let Self::Clip(clip) = self;
-        clip.model.probabilities(image, text)
+        match self {
+            Self::Clip(clip) => clip.model.probabilities(image, text),
+            Self::Llm2Clip(model) => {
+                softmax(clip::loss::logits(image, text, model.network.scale()), 1)
+            }
+        }
+    }
+
+    fn encoder(&self) -> &dyn DualEncoder<B> {
+        match self {
+            Self::Clip(clip) => clip,
+            Self::Llm2Clip(model) => model,
+        }
     }
 }
 
 impl<B: Backend> DualEncoder<B> for Model<B> {
     fn embed_dim(&self) -> usize {
-        let Self::Clip(clip) = self;
-        DualEncoder::<B>::embed_dim(clip)
+        self.encoder().embed_dim()
     }
 
     fn preprocess(&self) -> &Preprocess {
-        let Self::Clip(clip) = self;
-        &clip.preprocess
+        self.encoder().preprocess()
     }
 
     fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        let Self::Clip(clip) = self;
-        clip.image_embeddings(images)
+        self.encoder().image_embeddings(images)
     }
 
     fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<B, 2>, EvalError> {
-        let Self::Clip(clip) = self;
-        clip.text_embeddings(texts)
+        self.encoder().text_embeddings(texts)
     }
 
     fn scale(&self) -> Option<f32> {
-        let Self::Clip(clip) = self;
-        DualEncoder::<B>::scale(clip)
+        self.encoder().scale()
     }
 
     fn identity(&self) -> Result<Option<String>, EvalError> {
-        let Self::Clip(clip) = self;
-        DualEncoder::<B>::identity(clip)
+        self.encoder().identity()
     }
 
     fn truncated(&self, texts: &[String]) -> Option<usize> {
-        let Self::Clip(clip) = self;
-        DualEncoder::<B>::truncated(clip, texts)
+        self.encoder().truncated(texts)
     }
 }

@@ -6,6 +6,7 @@
 mod closed_form;
 mod fixture;
 mod llm;
+mod llm2clip;
 mod measure;
 mod towers;
 mod training;

@@ -26,7 +26,7 @@ impl<S: Source> WithStore<S> {
     ///
     /// When one of these has no vectors, or other captions than those that were embedded.
     pub fn new(source: S, stores: Vec<Arc<Store>>) -> Result<Self, DataError> {
-        let joined = Self { source, stores };
+        let joined = Self::unchecked(source, stores);
         for index in spread(joined.len()) {
             // What cannot be read is met again when it is loaded.
             if let Ok(sample) = joined.source.get(index) {
@@ -34,6 +34,11 @@ impl<S: Source> WithStore<S> {
             }
         }
         Ok(joined)
+    }
+
+    /// Joins them without a look at any sample; each is compared when it is read.
+    pub fn unchecked(source: S, stores: Vec<Arc<Store>>) -> Self {
+        Self { source, stores }
     }
 
     /// Compares every caption with the one that was embedded.

@@ -122,9 +122,16 @@ impl Job for EmbedCaptions {
                 };
                 let mut last = Default::default();
                 let written = extractor.into_shards(&config, &siblings, &mut |now| last = now)?;
-                eprintln!("{} tars of {} samples; {} vectors made", written.len(), last.samples, last.vectors);
+                eprintln!(
+                    "{} tars of {} samples; {} vectors made",
+                    written.len(),
+                    last.samples,
+                    last.vectors
+                );
             }
-            (Format::Tar, ..) => bail!("--format tar writes beside webdataset shards; --input is something else"),
+            (Format::Tar, ..) => {
+                bail!("--format tar writes beside webdataset shards; --input is something else")
+            }
             (Format::Store, input, Some(out)) => {
                 let source = input.open()?;
                 let fields = match arguments.fields.is_empty() {
@@ -178,12 +185,20 @@ impl Input {
             return Ok(Self::Lines(input.into()));
         }
         if !input.contains(".tar") {
-            bail!("--input {input}: neither shards (.tar), nor a recipe (.toml), nor lines of text (.txt)");
+            bail!(
+                "--input {input}: neither shards (.tar), nor a recipe (.toml), nor lines of text (.txt)"
+            );
         }
         let named = fields.iter().filter(|field| *field != "web");
         Ok(Self::Shards(ShardConfig {
-            json_fields: named.map(|field| CaptionField::new(field, CaptionKind::Synthetic)).collect(),
-            text_key: fields.iter().any(|f| f == "web").then(|| "txt".into()).or_else(|| fields.is_empty().then(|| "txt".into())),
+            json_fields: named
+                .map(|field| CaptionField::new(field, CaptionKind::Synthetic))
+                .collect(),
+            text_key: fields
+                .iter()
+                .any(|f| f == "web")
+                .then(|| "txt".into())
+                .or_else(|| fields.is_empty().then(|| "txt".into())),
             require_caption: false,
             ..ShardConfig::new(input)
         }))

@@ -78,16 +78,27 @@ impl Job for Tune {
     where
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
-        self.plan.run::<Autodiff<B>>(&self.launch, &device, &mut report)?;
+        self.plan
+            .run::<Autodiff<B>>(&self.launch, &device, &mut report)?;
         Ok(())
     }
 }
 
 fn report(summary: &Summary) {
-    let (name, _) = STAGES.iter().find(|(_, stage)| *stage == summary.stage).expect("all are listed");
-    eprint!("{name}: {} steps in {:.0} s", summary.steps, summary.seconds);
+    let (name, _) = STAGES
+        .iter()
+        .find(|(_, stage)| *stage == summary.stage)
+        .expect("all are listed");
+    eprint!(
+        "{name}: {} steps in {:.0} s",
+        summary.steps, summary.seconds
+    );
     if let Some([before, after]) = summary.captions {
-        eprint!(", caption to caption {:.1} % → {:.1} %", 100.0 * before, 100.0 * after);
+        eprint!(
+            ", caption to caption {:.1} % → {:.1} %",
+            100.0 * before,
+            100.0 * after
+        );
     }
     match &summary.llm {
         Some(path) => eprintln!("; see {}", path.display()),

@@ -93,14 +93,19 @@ impl Captions {
     /// and later ones of a name carry their place among them: `rewrite`, `rewrite.1`, `rewrite.2`.
     pub fn named(&self) -> Vec<(String, &str)> {
         let mut named: Vec<(String, &str)> = Vec::new();
-        for (kind, kind_name) in CaptionKind::ALL.into_iter().zip(["web", "rewrite", "synthetic"]) {
+        for (kind, kind_name) in CaptionKind::ALL
+            .into_iter()
+            .zip(["web", "rewrite", "synthetic"])
+        {
             let fields = &self.fields[kind as usize];
             let name = |place: usize| match fields.get(place).map(String::as_str) {
                 None | Some("") => kind_name,
                 Some(field) => field,
             };
             for (place, caption) in self.of(kind).iter().enumerate() {
-                let nth = (0..place).filter(|before| name(*before) == name(place)).count();
+                let nth = (0..place)
+                    .filter(|before| name(*before) == name(place))
+                    .count();
                 let name = match nth {
                     0 => name(place).to_string(),
                     nth => format!("{}.{nth}", name(place)),
@@ -253,7 +258,13 @@ mod tests {
         }
         captions.add(CaptionKind::Synthetic, "s".into(), 1.0, "long");
         captions.add(CaptionKind::Synthetic, "u".into(), 1.0, "long");
-        let expected = [("raw", "w"), ("rewrite", "r"), ("rewrite.2", "t"), ("long", "s"), ("long.1", "u")];
+        let expected = [
+            ("raw", "w"),
+            ("rewrite", "r"),
+            ("rewrite.2", "t"),
+            ("long", "s"),
+            ("long.1", "u"),
+        ];
         let expected = expected.map(|(name, text)| (name.to_string(), text));
         assert_eq!(captions.named(), expected);
     }

@@ -132,10 +132,16 @@ fn theirs<B: Backend>(
     let file = match path.is_dir() {
         false => path.to_path_buf(),
         true => {
-            let names = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
+            let names = [
+                "model.safetensors",
+                "model.safetensors.index.json",
+                "pytorch_model.bin",
+            ];
             let files = names.map(|name| path.join(name));
             let file = files.into_iter().find(|file| file.is_file());
-            file.ok_or_else(|| Error::format(path, format!("no weights; looked for {}", names.join(", "))))?
+            file.ok_or_else(|| {
+                Error::format(path, format!("no weights; looked for {}", names.join(", ")))
+            })?
         }
     };
     let dict = read_state_dict(&file)?;
@@ -185,6 +191,9 @@ pub(crate) fn write<B: Backend>(model: &Llm2Clip<B>, directory: &Path) -> Result
     let pretty = |value: &Value| format!("{value:#}\n");
     write_whole(&directory.join(VISION), pretty(&vision).as_bytes())?;
     let description = serde_json::to_value(description).expect("plain fields");
-    write_whole(&directory.join(DESCRIPTION), pretty(&description).as_bytes())?;
+    write_whole(
+        &directory.join(DESCRIPTION),
+        pretty(&description).as_bytes(),
+    )?;
     Ok(())
 }

@@ -92,7 +92,8 @@ impl<B: Backend> DualEncoder<B> for Llm2Clip<B> {
             }
             fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<B, D>>) {
                 let data = param.val().into_data().convert::<f32>();
-                self.1.update(format!("\n{} {:?} ", self.0.join(), data.shape));
+                self.1
+                    .update(format!("\n{} {:?} ", self.0.join(), data.shape));
                 self.1.update(data.as_bytes());
             }
         }
@@ -100,13 +101,19 @@ impl<B: Backend> DualEncoder<B> for Llm2Clip<B> {
             return Ok(None);
         };
         let mut weights = Weights(ParamPath::default(), Sha256::new());
-        let parts = (&self.config.vision, &self.config.preprocess, &self.config.adapter);
+        let parts = (
+            &self.config.vision,
+            &self.config.preprocess,
+            &self.config.adapter,
+        );
         let parts = serde_json::to_string(&parts)
             .map_err(|error| EvalError::Encoder(format!("cannot describe the model: {error}")))?;
         weights.1.update(format!("{llm} {parts}"));
         self.network.visit(&mut weights);
         let digest = weights.1.finalize();
-        Ok(Some(digest.iter().take(8).map(|b| format!("{b:02x}")).collect()))
+        Ok(Some(
+            digest.iter().take(8).map(|b| format!("{b:02x}")).collect(),
+        ))
     }
 
     fn truncated(&self, texts: &[String]) -> Option<usize> {

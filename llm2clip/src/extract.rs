@@ -57,7 +57,10 @@ pub fn caption_names(source: &dyn Source) -> Result<Vec<String>> {
         }
     }
     match names.is_empty() {
-        true => Err(Error::Options(format!("{}: no captions to embed", source.name()))),
+        true => Err(Error::Options(format!(
+            "{}: no captions to embed",
+            source.name()
+        ))),
         false => Ok(names),
     }
 }
@@ -96,7 +99,9 @@ impl<B: Backend> Extractor<B> {
             let samples = writer.samples(part);
             let count = samples.len();
             let read = samples.into_par_iter().map(|index| source.get(index).ok());
-            let rows = read.map(|sample| row_of(sample, fields)).collect::<Vec<_>>();
+            let rows = read
+                .map(|sample| row_of(sample, fields))
+                .collect::<Vec<_>>();
             progress.unread += rows.iter().filter(|row| row.key.is_empty()).count();
             if !writer.has(part, &rows)? {
                 let vectors = self.vectors(&rows)?;
@@ -169,7 +174,11 @@ impl<B: Backend> Extractor<B> {
 
     /// The vectors of all captions of some rows, one after another.
     fn vectors(&self, rows: &[Row]) -> Result<Vec<f32>> {
-        let texts: Vec<&String> = rows.iter().flat_map(|row| &row.captions).flatten().collect();
+        let texts: Vec<&String> = rows
+            .iter()
+            .flat_map(|row| &row.captions)
+            .flatten()
+            .collect();
         if texts.is_empty() {
             return Ok(Vec::new());
         }
@@ -222,7 +231,9 @@ impl MadeOf {
             true => "other captions",
             false => "another language model",
         };
-        let problem = format!("the vectors beside it were made of {what}; remove both files to make them again");
+        let problem = format!(
+            "the vectors beside it were made of {what}; remove both files to make them again"
+        );
         Err(Error::format(note, problem))
     }
 }
@@ -243,7 +254,9 @@ fn check_names(source: &dyn Source, fields: &[String]) -> Result<()> {
     let there = caption_names(source)?;
     let missing = |field: &&String| !there.iter().any(|name| name.eq_ignore_ascii_case(field));
     match fields.iter().find(missing) {
-        None if fields.is_empty() => Err(Error::Options("no captions are named: give --fields".into())),
+        None if fields.is_empty() => Err(Error::Options(
+            "no captions are named: give --fields".into(),
+        )),
         None => Ok(()),
         Some(field) => Err(Error::Options(format!(
             "{}: no caption is called `{field}`; there are {}",

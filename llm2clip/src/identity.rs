@@ -29,7 +29,12 @@ pub fn identity(directory: &Path, options: &EncoderOptions) -> Result<String> {
         .read_dir()
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
         .map_err(Error::io(directory))?;
-    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = |path: &Path| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
     files.retain(|path| decides(&name(path)));
     files.sort();
     let mut hash = Sha256::new();

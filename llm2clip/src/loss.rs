@@ -36,7 +36,8 @@ mod tests {
 
     #[test]
     fn the_formula_by_hand() {
-        let rows = |values: [[f32; 2]; 2]| Tensor::<Flex, 2>::from_data(values, &Default::default());
+        let rows =
+            |values: [[f32; 2]; 2]| Tensor::<Flex, 2>::from_data(values, &Default::default());
         let query = rows([[2.0, 0.0], [0.0, 3.0]]);
         let positive = rows([[1.0, 0.0], [1.0, 1.0]]);
         let negative = rows([[0.0, 5.0], [-1.0, 0.0]]);
@@ -48,6 +49,9 @@ mod tests {
             sum.ln() - 2.0 * cosines[own]
         };
         let expected = (row([1.0, half, 0.0, -1.0], 0) + row([0.0, half, 1.0, 0.0], 1)) / 2.0;
-        assert!((f64::from(loss) - expected).abs() < 1e-6, "{loss} {expected}");
+        assert!(
+            (f64::from(loss) - expected).abs() < 1e-6,
+            "{loss} {expected}"
+        );
     }
 }

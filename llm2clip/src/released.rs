@@ -25,14 +25,28 @@ pub(crate) fn is_llm2clip(config: &Value) -> bool {
 /// What stands before the names of the adapter.
 pub(crate) fn prefix(dict: &StateDict) -> Option<(&'static str, Option<bool>)> {
     PREFIXES.into_iter().find(|(prefix, _)| {
-        dict.names().any(|name| name.strip_prefix("module.").unwrap_or(name).starts_with(prefix))
+        dict.names().any(|name| {
+            name.strip_prefix("module.")
+                .unwrap_or(name)
+                .starts_with(prefix)
+        })
     })
 }
 
 /// The preset of an EVA-02 tower, which bare files do not name.
 pub(crate) fn eva_preset(dict: &StateDict) -> Option<&'static str> {
-    let shape = |name: &str| Some(dict.get(name).or(dict.get(&format!("module.{name}")))?.shape().to_vec());
-    match (shape("visual.pos_embed")?.as_slice(), shape("visual.patch_embed.proj.weight")?.as_slice()) {
+    let shape = |name: &str| {
+        Some(
+            dict.get(name)
+                .or(dict.get(&format!("module.{name}")))?
+                .shape()
+                .to_vec(),
+        )
+    };
+    match (
+        shape("visual.pos_embed")?.as_slice(),
+        shape("visual.patch_embed.proj.weight")?.as_slice(),
+    ) {
         ([1, 197, 768], [.., 16]) => Some("EVA02-B-16"),
         ([1, 257, 1024], [.., 14]) => Some("EVA02-L-14"),
         ([1, 577, 1024], [.., 14]) => Some("EVA02-L-14-336"),
@@ -56,10 +70,15 @@ pub(crate) fn adapter(
         let name = name.strip_prefix("module.").unwrap_or(name);
         name.strip_prefix(prefix).map(Into::into)
     });
-    let blocks = (0..).take_while(|i| dict.get(&format!("{i}.fn.0.weight")).is_some()).count();
+    let blocks = (0..)
+        .take_while(|i| dict.get(&format!("{i}.fn.0.weight")).is_some())
+        .count();
     let shape = |name: String| match dict.get(&name).map(|tensor| tensor.shape()) {
         Some([rows, columns]) => Ok([*rows, *columns]),
-        _ => Err(Error::format(path, format!("no matrix `{prefix}{name}` of the text adapter"))),
+        _ => Err(Error::format(
+            path,
+            format!("no matrix `{prefix}{name}` of the text adapter"),
+        )),
     };
     let [embed_dim, width] = shape(format!("{}.weight", blocks + 1))?;
     let expansion = match blocks {
@@ -95,7 +114,9 @@ fn ours(name: &str, blocks: usize) -> Option<String> {
         return Some(format!("proj.{rest}"));
     }
     let renamed = [("fn.0.", "up."), ("fn.3.", "down."), ("ln.", "ln.")];
-    let rest = renamed.iter().find_map(|(from, to)| Some(format!("{to}{}", rest.strip_prefix(from)?)));
+    let rest = renamed
+        .iter()
+        .find_map(|(from, to)| Some(format!("{to}{}", rest.strip_prefix(from)?)));
     Some(format!("blocks.{number}.{}", rest?))
 }
 

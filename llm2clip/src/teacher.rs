@@ -26,7 +26,11 @@ impl TextSide {
     /// The same with paths that start at `folder`.
     pub fn relative_to(mut self, folder: &Path) -> Self {
         self.llm = self.llm.map(|path| folder.join(path));
-        self.stores = self.stores.into_iter().map(|path| folder.join(path)).collect();
+        self.stores = self
+            .stores
+            .into_iter()
+            .map(|path| folder.join(path))
+            .collect();
         self
     }
 }

@@ -61,7 +61,8 @@ impl<S: Source> WithStore<S> {
             };
             let fields = &store.info.fields;
             let captions = row_of(&sample.key, &sample.captions, fields).captions;
-            let changed = (0..fields.len()).find(|f| store.caption(row, *f) != hash_of(&captions[*f]));
+            let changed =
+                (0..fields.len()).find(|f| store.caption(row, *f) != hash_of(&captions[*f]));
             let Some(field) = changed else {
                 return Ok(StoreRow {
                     store: store.clone(),
@@ -76,7 +77,11 @@ impl<S: Source> WithStore<S> {
             problem = Some(DataError::malformed(&store.folder, key, what));
         }
         Err(problem.unwrap_or_else(|| {
-            let stores: Vec<_> = self.stores.iter().map(|s| s.folder.display().to_string()).collect();
+            let stores: Vec<_> = self
+                .stores
+                .iter()
+                .map(|s| s.folder.display().to_string())
+                .collect();
             DataError::Config(format!(
                 "{}: no embedding of sample `{}` in {}; run embed_captions on this source",
                 self.source.name(),
@@ -91,7 +96,9 @@ impl<S: Source> WithStore<S> {
 pub(crate) fn row_of(key: &str, captions: &Captions, fields: &[String]) -> Row {
     let named = captions.named();
     let caption = |field: &String| {
-        let found = named.iter().find(|(name, _)| name.eq_ignore_ascii_case(field));
+        let found = named
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(field));
         found.map(|(_, text)| text.to_string())
     };
     Row {
@@ -154,7 +161,10 @@ impl StoreRow {
         });
         let Some((place, _)) = found else {
             let names: Vec<_> = self.fields().collect();
-            let what = format!("no embedding `{field}` of this sample; there are {}", names.join(", "));
+            let what = format!(
+                "no embedding `{field}` of this sample; there are {}",
+                names.join(", ")
+            );
             let row = Place::Row(self.row as u64);
             return Err(DataError::malformed(&self.store.folder, row, what));
         };

@@ -174,7 +174,9 @@ impl Store {
                 .collect()
         });
         let found = by_caption.get(&hash(caption));
-        found.map(|(row, field)| self.vector(*row as usize, usize::from(*field))).transpose()
+        found
+            .map(|(row, field)| self.vector(*row as usize, usize::from(*field)))
+            .transpose()
     }
 
     /// The hash of a caption; 0 where the sample has none of this name.
@@ -190,7 +192,8 @@ impl Store {
             None => Ok(vector),
             Some(place) => {
                 let (name, value) = (&self.info.fields[field], vector[place]);
-                let what = format!("number {place} of the embedding `{name}` is {value}; make it again");
+                let what =
+                    format!("number {place} of the embedding `{name}` is {value}; make it again");
                 let row = Place::Row(row as u64);
                 Err(DataError::malformed(&self.folder, row, what))
             }

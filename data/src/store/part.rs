@@ -52,9 +52,15 @@ impl Part {
         let path = StoreInfo::part_path(folder, part);
         let wrong = |what: String| DataError::malformed(&path, Place::Whole, what);
         let file = MappedFile::open(&path)?;
-        let (header, metadata) = SafeTensors::read_metadata(&file)
-            .map_err(|e| wrong(format!("no safetensors file: {e}; remove it and run embed_captions again")))?;
-        let said = metadata.metadata().as_ref().and_then(|m| m.get(DESCRIPTION));
+        let (header, metadata) = SafeTensors::read_metadata(&file).map_err(|e| {
+            wrong(format!(
+                "no safetensors file: {e}; remove it and run embed_captions again"
+            ))
+        })?;
+        let said = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|m| m.get(DESCRIPTION));
         if said != Some(&description(info, part)) {
             return Err(wrong(format!(
                 "belongs to another store: it says {}, expected {}; choose another folder, or remove this one",
@@ -117,7 +123,8 @@ impl Part {
                 return Some((at, format!("another sample than `{}`", row.key)));
             }
             let slots = row.captions.iter().enumerate();
-            let mut slots = slots.map(|(field, caption)| (at * row.captions.len() + field, caption));
+            let mut slots =
+                slots.map(|(field, caption)| (at * row.captions.len() + field, caption));
             let changed = slots.any(|(slot, caption)| self.caption(slot) != hash_of(caption));
             changed.then(|| (at, format!("another caption of `{}`", row.key)))
         })
@@ -164,8 +171,13 @@ pub(super) fn encode(
         }
     }
     let captions = rows.iter().flat_map(|row| &row.captions);
-    let captions: Vec<u8> = captions.flat_map(|caption| hash_of(caption).to_le_bytes()).collect();
-    let keys: Vec<u8> = rows.iter().flat_map(|row| hash(&row.key).to_le_bytes()).collect();
+    let captions: Vec<u8> = captions
+        .flat_map(|caption| hash_of(caption).to_le_bytes())
+        .collect();
+    let keys: Vec<u8> = rows
+        .iter()
+        .flat_map(|row| hash(&row.key).to_le_bytes())
+        .collect();
     let dtype = match info.dtype {
         StoreType::F32 => Dtype::F32,
         StoreType::Bf16 => Dtype::BF16,
@@ -173,11 +185,17 @@ pub(super) fn encode(
     let (n, fields) = (rows.len(), info.fields.len());
     let view = |dtype, shape: &[usize], bytes| TensorView::new(dtype, shape.to_vec(), bytes);
     let views = [
-        ("embeddings", view(dtype, &[n, fields, info.width], &embeddings)),
+        (
+            "embeddings",
+            view(dtype, &[n, fields, info.width], &embeddings),
+        ),
         ("captions", view(Dtype::U64, &[n, fields], &captions)),
         ("keys", view(Dtype::U64, &[n], &keys)),
     ];
-    let views: Result<Vec<_>, _> = views.into_iter().map(|(name, view)| Ok((name, view?))).collect();
+    let views: Result<Vec<_>, _> = views
+        .into_iter()
+        .map(|(name, view)| Ok((name, view?)))
+        .collect();
     let metadata = [(DESCRIPTION.to_string(), description(info, part))].into();
     let views = views.map_err(|e: safetensors::SafeTensorError| e.to_string())?;
     safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())

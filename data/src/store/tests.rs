@@ -57,7 +57,12 @@ fn vector(text: &str) -> [f32; 2] {
 }
 
 /// Writes the files that are missing, `most` of them.
-fn extract(folder: &Path, source: &Texts, info: StoreInfo, most: usize) -> Result<usize, DataError> {
+fn extract(
+    folder: &Path,
+    source: &Texts,
+    info: StoreInfo,
+    most: usize,
+) -> Result<usize, DataError> {
     let writer = StoreWriter::open(folder, info.clone())?;
     let mut written = 0;
     for part in 0..writer.parts() {
@@ -81,7 +86,10 @@ fn every_caption_of_a_sample_is_read_back_in_either_type() {
     for dtype in [StoreType::F32, StoreType::Bf16] {
         let folder = tempfile::tempdir().unwrap();
         let source = Texts::new(10);
-        assert_eq!(extract(folder.path(), &source, info(10, dtype), 9).unwrap(), 3);
+        assert_eq!(
+            extract(folder.path(), &source, info(10, dtype), 9).unwrap(),
+            3
+        );
         let store = Arc::new(Store::open(folder.path()).unwrap());
         assert_eq!(store.find("long 7").unwrap().unwrap(), [7.0, 1.0]);
         assert_eq!(store.find("long 6").unwrap(), None);
@@ -89,7 +97,10 @@ fn every_caption_of_a_sample_is_read_back_in_either_type() {
         joined.verify().unwrap();
         for index in 0..10 {
             let stored = joined.get(index).unwrap().embeddings.unwrap();
-            assert_eq!(stored.read("WEB").unwrap(), vector(&format!("short {index}")));
+            assert_eq!(
+                stored.read("WEB").unwrap(),
+                vector(&format!("short {index}"))
+            );
             let long = stored.read("synthetic");
             match index % 3 {
                 0 => assert!(long.unwrap_err().to_string().contains("there are web")),
@@ -106,13 +117,24 @@ fn an_extraction_that_was_cut_goes_on_and_is_no_store_before_its_end() {
     assert!(extract(folder.path(), &source, info(10, StoreType::F32), 2).is_err());
     let message = Store::open(folder.path()).unwrap_err().to_string();
     assert!(message.contains("not finished"), "{message}");
-    assert_eq!(extract(folder.path(), &source, info(10, StoreType::F32), 9).unwrap(), 1);
-    assert_eq!(extract(folder.path(), &source, info(10, StoreType::F32), 9).unwrap(), 0);
+    assert_eq!(
+        extract(folder.path(), &source, info(10, StoreType::F32), 9).unwrap(),
+        1
+    );
+    assert_eq!(
+        extract(folder.path(), &source, info(10, StoreType::F32), 9).unwrap(),
+        0
+    );
     // A file that was cut is noticed.
     let path = folder.path().join("00001.safetensors");
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-    assert!(Store::open(folder.path()).unwrap_err().to_string().contains("00001"));
+    assert!(
+        Store::open(folder.path())
+            .unwrap_err()
+            .to_string()
+            .contains("00001")
+    );
 }
 
 #[test]
@@ -125,20 +147,43 @@ fn a_changed_caption_another_model_and_another_source_are_refused_by_name() {
     // A look at the beginning finds it in a small source; in a large one the sample itself is refused.
     let joined = WithStore::new(source.clone(), vec![store.clone()]).unwrap_err();
     let later = WithStore::unchecked(source.clone(), vec![store.clone()]);
-    for error in [joined, later.verify().unwrap_err(), later.get(5).unwrap_err()] {
+    for error in [
+        joined,
+        later.verify().unwrap_err(),
+        later.get(5).unwrap_err(),
+    ] {
         let message = error.to_string();
-        assert!(message.contains("k5") && message.contains("`web`"), "{message}");
+        assert!(
+            message.contains("k5") && message.contains("`web`"),
+            "{message}"
+        );
     }
     let message = extract(folder.path(), &source, info(10, StoreType::F32), 9).unwrap_err();
-    assert!(message.to_string().contains("00001.safetensors, row 1"), "{message}");
+    assert!(
+        message.to_string().contains("00001.safetensors, row 1"),
+        "{message}"
+    );
 
-    let other = StoreInfo { llm: "xyz".into(), ..info(10, StoreType::F32) };
-    let message = extract(folder.path(), &Texts::new(10), other, 9).unwrap_err().to_string();
+    let other = StoreInfo {
+        llm: "xyz".into(),
+        ..info(10, StoreType::F32)
+    };
+    let message = extract(folder.path(), &Texts::new(10), other, 9)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("models/abc"), "{message}");
-    let message = store.check_llm("xyz", Path::new("models/xyz")).unwrap_err().to_string();
-    assert!(message.contains("models/abc") && message.contains("models/xyz"), "{message}");
+    let message = store
+        .check_llm("xyz", Path::new("models/xyz"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("models/abc") && message.contains("models/xyz"),
+        "{message}"
+    );
     store.check_llm("abc", Path::new("anywhere")).unwrap();
 
-    let message = WithStore::new(Texts::new(11), vec![store]).unwrap_err().to_string();
+    let message = WithStore::new(Texts::new(11), vec![store])
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("`k10`"), "{message}");
 }

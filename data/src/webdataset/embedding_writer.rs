@@ -33,14 +33,22 @@ pub fn write_embeddings<'a>(
     let mut write = || {
         let mut shard = tar::Builder::new(BufWriter::new(File::create(&partial)?));
         for row in rows {
-            for (field, _) in fields.iter().zip(&row.captions).filter(|(_, c)| c.is_some()) {
+            for (field, _) in fields
+                .iter()
+                .zip(&row.captions)
+                .filter(|(_, c)| c.is_some())
+            {
                 let vector = vectors.next().expect("a vector for each caption");
                 let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
                 // No owner and no time, so that equal vectors give equal files.
                 let mut header = tar::Header::new_ustar();
                 header.set_size(bytes.len() as u64);
                 header.set_mode(0o644);
-                shard.append_data(&mut header, format!("{}.{field}", row.key), bytes.as_slice())?;
+                shard.append_data(
+                    &mut header,
+                    format!("{}.{field}", row.key),
+                    bytes.as_slice(),
+                )?;
             }
         }
         let mut file = shard.into_inner()?;
@@ -75,7 +83,13 @@ mod tests {
         let sibling = folder.path().join("0_text_embeddings.tar");
         let rows = [row("a", [true, true]), row("b", [true, false])];
         let vectors = [[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]];
-        write_embeddings(&sibling, &fields, &rows, vectors.iter().map(<[f32; 2]>::as_slice)).unwrap();
+        write_embeddings(
+            &sibling,
+            &fields,
+            &rows,
+            vectors.iter().map(<[f32; 2]>::as_slice),
+        )
+        .unwrap();
         let config = ShardConfig {
             shards: folder.path().join("0.tar").display().to_string(),
             embeddings: Some(Default::default()),

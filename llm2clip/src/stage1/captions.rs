@@ -56,7 +56,8 @@ impl CaptionPairs {
     ) -> Result<Self, DataError> {
         let (name, n) = (table.name(), instructions.len());
         if table.len() < 2 {
-            let what = format!("{name}: a negative is another image's caption, and there is no other");
+            let what =
+                format!("{name}: a negative is another image's caption, and there is no other");
             return Err(DataError::Config(what));
         }
         if n > 1 && n != columns {
@@ -80,9 +81,13 @@ impl Source<Triplet> for CaptionPairs {
     fn get(&self, index: usize) -> Result<Triplet, DataError> {
         let key = format!("{}:{}", self.table.name(), index + 1);
         let captions = self.table.captions(index)?;
-        let filled: Vec<usize> = (0..captions.len()).filter(|c| !captions[*c].trim().is_empty()).collect();
+        let filled: Vec<usize> = (0..captions.len())
+            .filter(|c| !captions[*c].trim().is_empty())
+            .collect();
         if filled.len() < 2 {
-            return Err(DataError::Config(format!("{key}: fewer than two captions with text")));
+            return Err(DataError::Config(format!(
+                "{key}: fewer than two captions with text"
+            )));
         }
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(index as u64);
@@ -111,7 +116,9 @@ impl Source<Triplet> for CaptionPairs {
                 negative: negative.swap_remove(positive),
             });
         }
-        Err(DataError::Config(format!("{key}: no other image with a caption in the column of the positive")))
+        Err(DataError::Config(format!(
+            "{key}: no other image with a caption in the column of the positive"
+        )))
     }
 
     fn name(&self) -> String {
@@ -140,13 +147,23 @@ impl CsvCaptions {
             place,
             what,
         };
-        let mut reader = csv::Reader::from_path(&path).map_err(|e| wrong(Place::Whole, e.to_string()))?;
-        let header = reader.headers().map_err(|e| wrong(Place::Line(1), e.to_string()))?.clone();
+        let mut reader =
+            csv::Reader::from_path(&path).map_err(|e| wrong(Place::Whole, e.to_string()))?;
+        let header = reader
+            .headers()
+            .map_err(|e| wrong(Place::Line(1), e.to_string()))?
+            .clone();
         let find = |column: &String| {
-            header.iter().position(|name| name == column).ok_or_else(|| {
-                let there: Vec<_> = header.iter().collect();
-                wrong(Place::Line(1), format!("no column `{column}`; there are {}", there.join(", ")))
-            })
+            header
+                .iter()
+                .position(|name| name == column)
+                .ok_or_else(|| {
+                    let there: Vec<_> = header.iter().collect();
+                    wrong(
+                        Place::Line(1),
+                        format!("no column `{column}`; there are {}", there.join(", ")),
+                    )
+                })
         };
         let columns = columns.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         let (mut rows, mut row) = (Vec::new(), csv::StringRecord::new());
@@ -156,7 +173,9 @@ impl CsvCaptions {
             if !read.map_err(|e| wrong(Place::Line(position.line()), e.to_string()))? {
                 break;
             }
-            let filled = columns.iter().filter(|c| !row.get(**c).unwrap_or("").trim().is_empty());
+            let filled = columns
+                .iter()
+                .filter(|c| !row.get(**c).unwrap_or("").trim().is_empty());
             if filled.count() >= 2 {
                 rows.push(position);
             }
@@ -182,7 +201,9 @@ impl CaptionTable for CsvCaptions {
             what: what.to_string(),
         };
         let file = File::open(&self.path).map_err(|e| DataError::io(&self.path, e))?;
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(file);
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .from_reader(file);
         reader.seek(position.clone()).map_err(wrong)?;
         let mut row = csv::StringRecord::new();
         reader.read_record(&mut row).map_err(wrong)?;
@@ -212,7 +233,9 @@ impl CaptionTable for CapturedCaptions {
         let sample = self.source.get(index)?;
         let named = sample.captions.named();
         let caption = |column: &String| {
-            let found = named.iter().find(|(name, _)| name.eq_ignore_ascii_case(column));
+            let found = named
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(column));
             found.map(|(_, text)| text.to_string()).unwrap_or_default()
         };
         Ok(self.columns.iter().map(caption).collect())
@@ -250,7 +273,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = pairs(csv(folder.path()), 3);
         assert_eq!(source.len(), 50);
-        let number = |text: &str| -> usize { text[1..].split(',').next().unwrap().parse().unwrap() };
+        let number =
+            |text: &str| -> usize { text[1..].split(',').next().unwrap().parse().unwrap() };
         let mut short = 0;
         for index in 0..50 {
             let triplet = source.get(index).unwrap();
@@ -262,7 +286,10 @@ mod tests {
             };
             assert_eq!(kinds, expected);
             short += usize::from(kinds[0] == "s");
-            assert_eq!([number(&triplet.query), number(&triplet.positive)], [index; 2]);
+            assert_eq!(
+                [number(&triplet.query), number(&triplet.positive)],
+                [index; 2]
+            );
             assert_ne!(number(&triplet.negative), index);
         }
         assert!((15..=35).contains(&short), "{short}");
@@ -274,7 +301,12 @@ mod tests {
     fn a_missing_column_is_named_with_those_there_are() {
         let folder = tempfile::tempdir().unwrap();
         let columns = ["short_caption", "longest"].map(String::from);
-        let message = CsvCaptions::open(csv(folder.path()), &columns).unwrap_err().to_string();
-        assert!(message.contains("longest") && message.contains("long_caption"), "{message}");
+        let message = CsvCaptions::open(csv(folder.path()), &columns)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("longest") && message.contains("long_caption"),
+            "{message}"
+        );
     }
 }

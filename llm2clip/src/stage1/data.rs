@@ -120,11 +120,7 @@ impl TextTable {
     /// # Errors
     ///
     /// When a data set cannot be opened, has no pairs, or none fills a batch.
-    pub fn triplets(
-        &self,
-        seed: u64,
-        batch: usize,
-    ) -> Result<(Arc<dyn Source<Triplet>>, Sampler)> {
+    pub fn triplets(&self, seed: u64, batch: usize) -> Result<(Arc<dyn Source<Triplet>>, Sampler)> {
         let open = |(place, source): (usize, &TextSource)| -> Result<Box<dyn Source<Triplet>>> {
             // Data sets do not share their coins.
             let seed = seed.wrapping_add(place as u64);
@@ -134,7 +130,8 @@ impl TextTable {
             }
             let Some((table, columns, instructions, _)) = source.table()? else {
                 return Err(Error::Options(
-                    "data.sources: lines of text have no pairs; take csv, samples or triplets".into(),
+                    "data.sources: lines of text have no pairs; take csv, samples or triplets"
+                        .into(),
                 ));
             };
             let pairs = CaptionPairs::new(table, columns, instructions.to_vec(), seed)?;
@@ -165,7 +162,9 @@ impl TextTable {
                 }
                 (TextSource::Lines(lines), None) => {
                     let lines = LinesSource::open(lines.clone())?;
-                    let read = (0..lines.len()).into_par_iter().map(|line| Ok(lines.get(line)?.text));
+                    let read = (0..lines.len())
+                        .into_par_iter()
+                        .map(|line| Ok(lines.get(line)?.text));
                     texts.extend(read.collect::<Result<Vec<_>>>()?);
                 }
                 _ => {
@@ -255,10 +254,18 @@ mod tests {
         assert_eq!(sampler.len(), 32 + 8 + 64);
         let mut orders = Vec::new();
         for epoch in 0..3 {
-            let visits: Vec<usize> = (0..sampler.len()).map(|i| sampler.index(epoch, i)).collect();
-            let queries: Vec<String> = visits.iter().map(|i| source.get(*i).unwrap().query).collect();
+            let visits: Vec<usize> = (0..sampler.len())
+                .map(|i| sampler.index(epoch, i))
+                .collect();
+            let queries: Vec<String> = visits
+                .iter()
+                .map(|i| source.get(*i).unwrap().query)
+                .collect();
             for batch in queries.chunks(8) {
-                assert!(batch.iter().all(|query| query[..1] == batch[0][..1]), "{batch:?}");
+                assert!(
+                    batch.iter().all(|query| query[..1] == batch[0][..1]),
+                    "{batch:?}"
+                );
             }
             let distinct: std::collections::BTreeSet<_> = queries.iter().collect();
             assert_eq!(distinct.len(), queries.len());
@@ -276,11 +283,22 @@ mod tests {
             );
             toml(&text)
         };
-        let (all, one) = (table(true).texts(1).unwrap(), table(false).texts(1).unwrap());
+        let (all, one) = (
+            table(true).texts(1).unwrap(),
+            table(false).texts(1).unwrap(),
+        );
         assert_eq!((all.len(), one.len()), (40, 20));
-        assert!(one.iter().enumerate().all(|(i, text)| all[2 * i..2 * i + 2].contains(text)));
+        assert!(
+            one.iter()
+                .enumerate()
+                .all(|(i, text)| all[2 * i..2 * i + 2].contains(text))
+        );
         assert!(one.iter().enumerate().any(|(i, text)| *text == all[2 * i]));
-        assert!(one.iter().enumerate().any(|(i, text)| *text == all[2 * i + 1]));
+        assert!(
+            one.iter()
+                .enumerate()
+                .any(|(i, text)| *text == all[2 * i + 1])
+        );
     }
 
     fn toml(text: &str) -> TextTable {
@@ -306,6 +324,12 @@ mod tests {
         let message = triplets.triplets(0, 4).err().unwrap().to_string();
         assert!(message.contains("group of 4"), "{message}");
         let narrow = toml("[[sources]]\nkind = \"csv\"\npath = \"a.csv\"\ncolumns = [\"short\"]");
-        assert!(narrow.texts(0).unwrap_err().to_string().contains("two captions"));
+        assert!(
+            narrow
+                .texts(0)
+                .unwrap_err()
+                .to_string()
+                .contains("two captions")
+        );
     }
 }

@@ -4,8 +4,15 @@ use llm::TextRows;
 
 /// Rows of several tokenized texts as one batch, padded on the left to the longest.
 pub fn join_rows(parts: &[TextRows]) -> TextRows {
-    let rows = || parts.iter().flat_map(|part| (0..part.len()).map(move |row| (part, row)));
-    let seq = rows().map(|(part, row)| part.lengths[row]).max().unwrap_or(0);
+    let rows = || {
+        parts
+            .iter()
+            .flat_map(|part| (0..part.len()).map(move |row| (part, row)))
+    };
+    let seq = rows()
+        .map(|(part, row)| part.lengths[row])
+        .max()
+        .unwrap_or(0);
     let padded = rows().flat_map(|(part, row)| {
         let ids = part.row(row);
         std::iter::repeat_n(0, seq - ids.len()).chain(ids.iter().copied())
@@ -32,7 +39,10 @@ mod tests {
             own: vec![1; lengths.len()],
             truncated: vec![false; lengths.len()],
         };
-        let joined = join_rows(&[part(&[0, 0, 5, 7, 8, 9], 3, &[1, 3]), part(&[6, 4], 2, &[2])]);
+        let joined = join_rows(&[
+            part(&[0, 0, 5, 7, 8, 9], 3, &[1, 3]),
+            part(&[6, 4], 2, &[2]),
+        ]);
         assert_eq!(joined, part(&[0, 0, 5, 7, 8, 9, 0, 6, 4], 3, &[1, 3, 2]));
     }
 }

@@ -20,7 +20,9 @@ pub use captions::{CaptionPairs, CaptionTable, CapturedCaptions, CsvCaptions};
 pub use contrastive::{Contrast, ContrastiveOptions, TripletBatch, TripletRows};
 pub use data::{TextSource, TextTable};
 pub use encoded::join_rows;
-pub use predict::{Block, BlockBatch, Blocks, LmOptions, MntpOptions, Objective, Predict, PredictionRows};
+pub use predict::{
+    Block, BlockBatch, Blocks, LmOptions, MntpOptions, Objective, Predict, PredictionRows,
+};
 pub use rate::{CaptionSet, caption_retrieval};
 pub use run::{LlmTable, LmTable, Plan, STAGES, Stage, Summary};
 pub use triplets::{JsonTriplets, Triplet};

@@ -12,7 +12,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
 use std::path::PathBuf;
-use train::{BoxError, Embedded, Embeddings, Losses, MeanLoss, Pass, Prepare, Section, Task, Trained};
+use train::{
+    BoxError, Embedded, Embeddings, Losses, MeanLoss, Pass, Prepare, Section, Task, Trained,
+};
 
 /// Bytes of logits at a time.
 const LOGITS: usize = 64 << 20;
@@ -115,7 +117,9 @@ impl Blocks {
         block: usize,
     ) -> Result<Self, crate::Error> {
         if block < 2 {
-            let what = format!("method.block is {block}: a row needs a token to predict from, and one to predict");
+            let what = format!(
+                "method.block is {block}: a row needs a token to predict from, and one to predict"
+            );
             return Err(crate::Error::Options(what));
         }
         let ids = texts.par_iter().map(|text| tokenizer.encode(text));
@@ -145,11 +149,14 @@ impl Source<Block> for Blocks {
     }
 
     fn get(&self, index: usize) -> Result<Block, DataError> {
-        let ids = self.blocks.get(index).ok_or_else(|| DataError::OutOfRange {
-            name: self.name.clone(),
-            index,
-            len: self.blocks.len(),
-        })?;
+        let ids = self
+            .blocks
+            .get(index)
+            .ok_or_else(|| DataError::OutOfRange {
+                name: self.name.clone(),
+                index,
+                len: self.blocks.len(),
+            })?;
         Ok(Block {
             key: format!("row {index} of {}", self.name),
             ids: ids.clone(),
@@ -214,7 +221,10 @@ impl Prepare<Block> for PredictionRows {
         Ok(BlockBatch {
             seq,
             ids: items.iter().flat_map(|(ids, ..)| ids.clone()).collect(),
-            labels: items.iter().flat_map(|(_, labels, _)| labels.clone()).collect(),
+            labels: items
+                .iter()
+                .flat_map(|(_, labels, _)| labels.clone())
+                .collect(),
             seeds: items.iter().map(|(.., seed)| *seed).collect(),
         })
     }

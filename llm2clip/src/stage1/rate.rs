@@ -58,7 +58,8 @@ impl CaptionSet {
                     ..RetrievalOptions::default()
                 };
                 let data = retrieval(format, &self.annotations, Path::new(""), &options);
-                let data = data.map_err(|error| Error::Options(format!("[validation]: {error}")))?;
+                let data =
+                    data.map_err(|error| Error::Options(format!("[validation]: {error}")))?;
                 let pair = |image| {
                     let texts = data.matches.texts_of(image);
                     let text = |place: usize| Some(data.texts[*texts.get(place)? as usize].clone());
@@ -89,11 +90,14 @@ pub fn caption_retrieval<B: Backend>(
     let hits: f64 = (0..pairs.len())
         .step_by(batch)
         .map(|start| {
-            let rows = queries.clone().narrow(0, start, batch.min(pairs.len() - start));
+            let rows = queries
+                .clone()
+                .narrow(0, start, batch.min(pairs.len() - start));
             let best = rows.matmul(targets.clone().transpose()).argmax(1);
             let best = best.into_data().convert::<i64>();
             let best = best.iter::<i64>().enumerate();
-            best.filter(|(row, best)| (start + row) as i64 == *best).count() as f64
+            best.filter(|(row, best)| (start + row) as i64 == *best)
+                .count() as f64
         })
         .sum();
     Ok(hits / pairs.len().max(1) as f64)

@@ -132,7 +132,11 @@ fn precision(field: &str, value: &str) -> Result<Precision> {
 impl LlmTable {
     fn load(&self) -> Result<LoadOptions> {
         let compute = precision("precision", &self.precision)?;
-        let weights = self.weights.as_deref().map(|w| precision("weights", w)).transpose()?;
+        let weights = self
+            .weights
+            .as_deref()
+            .map(|w| precision("weights", w))
+            .transpose()?;
         Ok(LoadOptions {
             precision: compute,
             weights: weights.unwrap_or(compute),
@@ -171,7 +175,10 @@ impl Plan {
             });
         }
         if let Some(name) = only.iter().find(|name| !recipes.contains_key(*name)) {
-            let message = format!("no stage `{name}` in this file; it has {}", list(recipes.keys()));
+            let message = format!(
+                "no stage `{name}` in this file; it has {}",
+                list(recipes.keys())
+            );
             return Err(TrainError::Recipe {
                 path: path.into(),
                 message,
@@ -182,7 +189,9 @@ impl Plan {
         let stages = STAGES.into_iter().filter(|(name, _)| wanted(name));
         let stages = stages.filter_map(|(name, stage)| Some((stage, recipes.remove(name)?)));
         let mut plan = Self(stages.collect());
-        plan.0.iter_mut().try_for_each(|(stage, recipe)| check(*stage, recipe))?;
+        plan.0
+            .iter_mut()
+            .try_for_each(|(stage, recipe)| check(*stage, recipe))?;
         Ok(plan)
     }
 
@@ -275,8 +284,11 @@ fn lm<B: AutodiffBackend>(
     let (options, table): (LmOptions, LmTable) = (recipe.section()?, recipe.section()?);
     let data: TextTable = recipe.section()?;
     let texts = data.texts(recipe.run.seed).map_err(failed(DATA))?;
-    let tokenizer = Tokenizer::train(&texts, table.vocab_size).map_err(failed("training the tokenizer"))?;
-    if table.num_attention_heads == 0 || !table.hidden_size.is_multiple_of(table.num_attention_heads) {
+    let tokenizer =
+        Tokenizer::train(&texts, table.vocab_size).map_err(failed("training the tokenizer"))?;
+    if table.num_attention_heads == 0
+        || !table.hidden_size.is_multiple_of(table.num_attention_heads)
+    {
         return Err(TrainError::Config(format!(
             "model.hidden_size = {} is no multiple of model.num_attention_heads = {}",
             table.hidden_size, table.num_attention_heads
@@ -292,10 +304,22 @@ fn lm<B: AutodiffBackend>(
         max_position_embeddings: Some(table.max_position_embeddings),
         ..LlamaConfig::tiny(tokenizer.vocab_size())
     };
-    config.check().map_err(|what| TrainError::Config(format!("[model]: {what}")))?;
-    let blocks = Blocks::new("the texts", &texts, &tokenizer, config.vocab_size, options.block);
+    config
+        .check()
+        .map_err(|what| TrainError::Config(format!("[model]: {what}")))?;
+    let blocks = Blocks::new(
+        "the texts",
+        &texts,
+        &tokenizer,
+        config.vocab_size,
+        options.block,
+    );
     let blocks = Arc::new(blocks.map_err(failed(DATA))?);
-    let model = config.init::<B>(recipe.run.seed, precision("precision", &table.precision)?, device);
+    let model = config.init::<B>(
+        recipe.run.seed,
+        precision("precision", &table.precision)?,
+        device,
+    );
     let objective = Objective::Next {
         bos: tokenizer.bos(),
     };
@@ -306,7 +330,9 @@ fn lm<B: AutodiffBackend>(
         config,
         PathBuf::new(),
     );
-    let outcome = predict::<B, _>(&recipe, &data, &task, model, blocks, objective, launch, device)?;
+    let outcome = predict::<B, _>(
+        &recipe, &data, &task, model, blocks, objective, launch, device,
+    )?;
     Ok(summary(Stage::Lm, &outcome, recipe.out().join("model")))
 }
 
@@ -325,14 +351,22 @@ fn mntp<B: AutodiffBackend>(
         config,
         ..
     } = Pretrained::<B>::load(&table.llm, &load, device).map_err(failed(MODEL))?;
-    let model = model.with_lora(&options.lora, recipe.run.seed, device).map_err(failed(MODEL))?;
+    let model = model
+        .with_lora(&options.lora, recipe.run.seed, device)
+        .map_err(failed(MODEL))?;
     let masking = Masking {
         share: options.share,
         ..Masking::llm2clip(&tokenizer).map_err(failed(MODEL))?
     };
     masking.check().map_err(failed("[method]"))?;
     let texts = data.texts(recipe.run.seed).map_err(failed(DATA))?;
-    let blocks = Blocks::new("the texts", &texts, &tokenizer, config.vocab_size, options.block);
+    let blocks = Blocks::new(
+        "the texts",
+        &texts,
+        &tokenizer,
+        config.vocab_size,
+        options.block,
+    );
     let blocks = Arc::new(blocks.map_err(failed(DATA))?);
     drop(texts);
     let task = Predict::<TunedLlama<B::InnerBackend>>::new(
@@ -343,7 +377,9 @@ fn mntp<B: AutodiffBackend>(
         table.llm,
     );
     let objective = Objective::Masked(masking);
-    let outcome = predict::<B, _>(&recipe, &data, &task, model, blocks, objective, launch, device)?;
+    let outcome = predict::<B, _>(
+        &recipe, &data, &task, model, blocks, objective, launch, device,
+    )?;
     let summary = summary(Stage::Mntp, &outcome, llm.clone());
     if !outcome.stopped {
         let write = |path: &Path| outcome.model.clone().merged().save(path, load.weights);
@@ -384,7 +420,10 @@ fn contrastive<B: AutodiffBackend>(
 ) -> Result<Summary> {
     let (options, table): (ContrastiveOptions, LlmTable) = (recipe.section()?, recipe.section()?);
     let data: TextTable = recipe.section()?;
-    let pairs = recipe.section::<CaptionSet>()?.open().map_err(failed("opening [validation]"))?;
+    let pairs = recipe
+        .section::<CaptionSet>()?
+        .open()
+        .map_err(failed("opening [validation]"))?;
     let llm = destination(&recipe)?;
     let load = table.load()?;
     let encoder = Encoder::<B>::load(&table.llm, options.encoder.clone(), &load, device);
@@ -394,9 +433,13 @@ fn contrastive<B: AutodiffBackend>(
         config,
         options: encoder,
     } = encoder.map_err(failed(MODEL))?;
-    let model = model.with_lora(&options.lora, recipe.run.seed, device).map_err(failed(MODEL))?;
+    let model = model
+        .with_lora(&options.lora, recipe.run.seed, device)
+        .map_err(failed(MODEL))?;
     let batch = data.loader.batch_size * recipe.run.accumulate;
-    let (source, sampler) = data.triplets(recipe.run.seed, batch).map_err(failed(DATA))?;
+    let (source, sampler) = data
+        .triplets(recipe.run.seed, batch)
+        .map_err(failed(DATA))?;
     let rows = TripletRows {
         tokenizer: tokenizer.clone(),
         options: encoder.clone(),
@@ -410,11 +453,12 @@ fn contrastive<B: AutodiffBackend>(
         config,
         base: table.llm,
     };
-    let mut rate = |tuned: &TunedEncoder<B::InnerBackend>| -> Result<BTreeMap<String, f64>, BoxError> {
-        let pairs = pairs.as_deref().unwrap_or_default();
-        let top1 = caption_retrieval(&tuned.encoder, pairs, RATED, device)?;
-        Ok([("captions_top1".to_string(), top1)].into())
-    };
+    let mut rate =
+        |tuned: &TunedEncoder<B::InnerBackend>| -> Result<BTreeMap<String, f64>, BoxError> {
+            let pairs = pairs.as_deref().unwrap_or_default();
+            let top1 = caption_retrieval(&tuned.encoder, pairs, RATED, device)?;
+            Ok([("captions_top1".to_string(), top1)].into())
+        };
     let validated = pairs.as_ref().is_some_and(|pairs| !pairs.is_empty());
     let before = match validated {
         true => {
@@ -449,7 +493,9 @@ fn contrastive<B: AutodiffBackend>(
             weights: load.weights,
             ..SaveOptions::default()
         };
-        whole(&llm, |path| outcome.model.clone().merged().save(path, &options))?;
+        whole(&llm, |path| {
+            outcome.model.clone().merged().save(path, &options)
+        })?;
     }
     Ok(summary)
 }

@@ -102,7 +102,9 @@ mod tests {
     fn instructions_take_turns_and_a_line_that_is_no_triplet_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("allnli.jsonl");
-        let line = |i: usize| format!(r#"{{"query": "q{i}", "positive": "p{i}", "negative": "n{i}", "more": 1}}"#);
+        let line = |i: usize| {
+            format!(r#"{{"query": "q{i}", "positive": "p{i}", "negative": "n{i}", "more": 1}}"#)
+        };
         let lines = [line(0), line(1), line(2), r#"{"query": "q"}"#.into()].join("\n");
         std::fs::write(&path, lines).unwrap();
         let instructions = ["one", "two"].map(String::from).to_vec();
@@ -111,7 +113,10 @@ mod tests {
         assert_eq!(said, ["one", "two", "one"]);
         assert_eq!(source.get(2).unwrap().negative, "n2");
         let message = source.get(3).unwrap_err().to_string();
-        assert!(message.contains("allnli.jsonl:4") && message.contains("positive"), "{message}");
+        assert!(
+            message.contains("allnli.jsonl:4") && message.contains("positive"),
+            "{message}"
+        );
         std::fs::write(&path, "[]").unwrap();
         assert!(JsonTriplets::open(path, Vec::new()).is_err());
     }

@@ -194,15 +194,22 @@ struct Opened {
 /// Opens the stores, which must all be of one language model: that of `method.llm`, if it is named.
 fn open_stores(options: &Options) -> Result<Opened> {
     let what = "opening method.stores";
-    let stores = options.stores.iter().map(|path| Store::open(path).map(Arc::new));
+    let stores = options
+        .stores
+        .iter()
+        .map(|path| Store::open(path).map(Arc::new));
     let stores: Vec<_> = stores.collect::<Result<_, _>>().map_err(failed(what))?;
     let expected = match (&options.llm, stores.first()) {
         (Some(llm), _) => {
-            let options = llm::EncoderOptions::of_directory(llm).map_err(failed("reading method.llm"))?;
+            let options =
+                llm::EncoderOptions::of_directory(llm).map_err(failed("reading method.llm"))?;
             let identity = identity(llm, &options).map_err(failed("reading method.llm"))?;
             Some((identity, llm.clone()))
         }
-        (None, Some(first)) => Some((first.info().llm.clone(), first.info().llm_path.clone().into())),
+        (None, Some(first)) => Some((
+            first.info().llm.clone(),
+            first.info().llm_path.clone().into(),
+        )),
         (None, None) => None,
     };
     if let Some((identity, path)) = &expected {
@@ -314,7 +321,9 @@ fn start<B: AutodiffBackend>(
     let scale = scale(vision.logit_scale).unwrap_or((1f32 / 0.07).ln());
     let network = Network {
         visual: vision.tower,
-        text: config.adapter.init(&mut Init::seeded(seed.wrapping_add(1)), device),
+        text: config
+            .adapter
+            .init(&mut Init::seeded(seed.wrapping_add(1)), device),
         logit_scale: Param::from_data([scale], device),
     };
     Ok((network, config))

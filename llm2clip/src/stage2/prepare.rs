@@ -47,7 +47,10 @@ impl ImagesAndVectors {
     fn draw(&self, stored: &StoredEmbeddings, rng: &mut impl Rng) -> Option<&str> {
         let there = stored.fields();
         let has = |field: &str| there.iter().any(|name| name.eq_ignore_ascii_case(field));
-        let wanted = self.captions.iter().filter(|c| c.weight > 0.0 && has(&c.field));
+        let wanted = self
+            .captions
+            .iter()
+            .filter(|c| c.weight > 0.0 && has(&c.field));
         let total: f64 = wanted.clone().map(|c| c.weight).sum();
         let mut at = rng.random::<f64>() * total;
         let last = wanted.clone().last();
@@ -70,7 +73,8 @@ impl Prepare for ImagesAndVectors {
         // A generator of its own, so that another choice of captions leaves the crops as they are.
         let mut of_captions = ChaCha8Rng::from_seed(rng.random());
         let stored = sample.embeddings.as_ref();
-        let stored = stored.ok_or("no stored vectors: name method.stores, or `embeddings` of the shards")?;
+        let stored =
+            stored.ok_or("no stored vectors: name method.stores, or `embeddings` of the shards")?;
         let field = self.draw(stored, &mut of_captions).ok_or_else(|| {
             let there = stored.fields().join(", ");
             format!("no vector of a wanted caption; there are [{there}], method.captions names which are drawn")
@@ -78,7 +82,9 @@ impl Prepare for ImagesAndVectors {
         let vector = stored.read(field)?;
         if vector.len() != self.width {
             let (found, width) = (vector.len(), self.width);
-            return Err(format!("the vector of `{field}` has {found} numbers, the others {width}").into());
+            return Err(
+                format!("the vector of `{field}` has {found} numbers, the others {width}").into(),
+            );
         }
         let image = decode(&sample.image)?;
         Ok((self.augment.apply(&image, rng), vector))

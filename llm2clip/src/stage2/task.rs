@@ -37,7 +37,10 @@ impl<B: AutodiffBackend> Task<B> for Align<B> {
         pass: &mut Pass<B>,
     ) -> Result<Embedded<B>, BoxError> {
         let (n, device) = (batch.pixels.n, pass.device().clone());
-        let pixels = batch.pixels.clone().to_tensor(&self.config.preprocess, &device);
+        let pixels = batch
+            .pixels
+            .clone()
+            .to_tensor(&self.config.preprocess, &device);
         let image = embed_images(&model.visual, pixels, None, pass)?;
         let vectors = TensorData::new(batch.vectors.clone(), [n, self.config.adapter.width]);
         let vectors = Tensor::<B, 2>::from_data(vectors, (&device, DType::F32));

@@ -50,7 +50,12 @@ fn adapter_matches<B: AutodiffBackend>() {
         let dict = clip_burn::clip::checkpoint::collect::<Flex, _>(&skeleton);
         dict.names().map(String::from).collect()
     };
-    let weights = names.iter().map(|name| (name.clone(), fixture.0.get(&released(name)).unwrap().clone()));
+    let weights = names.iter().map(|name| {
+        (
+            name.clone(),
+            fixture.0.get(&released(name)).unwrap().clone(),
+        )
+    });
     let skeleton = config.init::<B>(&mut Init::Zeros, &device);
     let model = apply(skeleton, weights.collect(), Path::new("adapter"), &device).unwrap();
     let vectors = fixture.tensor::<B, 2>("vectors").require_grad();
@@ -58,7 +63,12 @@ fn adapter_matches<B: AutodiffBackend>() {
     assert_relative("out", &host(out.clone()), &fixture.values("out"), TOLERANCE);
     let grads = (out * fixture.tensor("weights")).sum().backward();
     let got = host(vectors.grad(&grads).unwrap());
-    assert_relative("grad.vectors", &got, &fixture.values("grad.vectors"), TOLERANCE);
+    assert_relative(
+        "grad.vectors",
+        &got,
+        &fixture.values("grad.vectors"),
+        TOLERANCE,
+    );
     let mut compare = Compare::<B>(ParamPath::default(), &grads, &fixture, 0);
     model.visit(&mut compare);
     assert_eq!(compare.3, 28);
@@ -70,11 +80,21 @@ fn loss_matches<B: AutodiffBackend>() {
     let rows = names.map(|name| fixture.tensor::<B, 2>(name).require_grad());
     let [query, positive, negative] = rows.clone();
     let loss = hard_negatives(query, positive, negative, 50.0);
-    assert_relative("loss", &host(loss.clone()), &fixture.values("loss"), TOLERANCE);
+    assert_relative(
+        "loss",
+        &host(loss.clone()),
+        &fixture.values("loss"),
+        TOLERANCE,
+    );
     let grads = loss.backward();
     for (name, rows) in names.iter().zip(rows) {
         let name = format!("grad.{name}");
-        assert_relative(&name, &host(rows.grad(&grads).unwrap()), &fixture.values(&name), TOLERANCE);
+        assert_relative(
+            &name,
+            &host(rows.grad(&grads).unwrap()),
+            &fixture.values(&name),
+            TOLERANCE,
+        );
     }
 }
 

@@ -35,7 +35,9 @@ fn tuning_matches<B: AutodiffBackend>() {
             let Some(grad) = param.val().grad(self.1) else {
                 return assert!(!path.contains("lora"), "{path}");
             };
-            let name = path.replace("lora.lora_a", "lora_A.weight").replace("lora.lora_b", "lora_B.weight");
+            let name = path
+                .replace("lora.lora_a", "lora_A.weight")
+                .replace("lora.lora_b", "lora_B.weight");
             let name = format!("grad.{name}");
             assert_relative(&name, &host(grad), &self.2.values(&name), LLAMA_TOLERANCE);
             self.3 += 1;
@@ -55,11 +57,20 @@ fn tuning_matches<B: AutodiffBackend>() {
         vocab_size: encoder.config.vocab_size,
     };
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let items = texts.triplets.into_iter().map(|[query, positive, negative]| {
-        let (key, instruction) = (String::new(), texts.instruction.clone());
-        let triplet = Triplet { key, instruction, query, positive, negative };
-        rows.item(triplet, &mut rng).unwrap()
-    });
+    let items = texts
+        .triplets
+        .into_iter()
+        .map(|[query, positive, negative]| {
+            let (key, instruction) = (String::new(), texts.instruction.clone());
+            let triplet = Triplet {
+                key,
+                instruction,
+                query,
+                positive,
+                negative,
+            };
+            rows.item(triplet, &mut rng).unwrap()
+        });
     let batch = rows.batch(items.collect()).unwrap();
     let task = Contrast {
         scale: 20.0,
@@ -69,9 +80,16 @@ fn tuning_matches<B: AutodiffBackend>() {
         config: encoder.config,
         base: llm,
     };
-    let embedded = task.embed(&model, &batch, &mut Pass::plain(&device, 0)).unwrap();
+    let embedded = task
+        .embed(&model, &batch, &mut Pass::plain(&device, 0))
+        .unwrap();
     let loss = task.loss(&model, embedded.embeddings).unwrap().total;
-    assert_relative("loss", &host(loss.clone()), &fixture.values("loss"), LLAMA_TOLERANCE);
+    assert_relative(
+        "loss",
+        &host(loss.clone()),
+        &fixture.values("loss"),
+        LLAMA_TOLERANCE,
+    );
     let grads = loss.backward();
     let mut compare = Compare::<B>(ParamPath::default(), &grads, &fixture, 0);
     model.visit(&mut compare);

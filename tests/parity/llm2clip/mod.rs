@@ -29,7 +29,10 @@ fn text(name: &str) -> String {
 #[track_caller]
 fn assert_relative(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
     let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-    println!("{what}: differs by {:.1e}", distance(got, expected) / largest);
+    println!(
+        "{what}: differs by {:.1e}",
+        distance(got, expected) / largest
+    );
     assert_close(what, got, expected, tolerance * largest);
 }
 
@@ -47,6 +50,9 @@ impl Fixture {
 
     fn tensor<B: Backend, const D: usize>(&self, name: &str) -> Tensor<B, D> {
         let shape: [usize; D] = self.0.get(name).unwrap().shape().try_into().unwrap();
-        Tensor::from_data(TensorData::new(self.values(name), shape), &Default::default())
+        Tensor::from_data(
+            TensorData::new(self.values(name), shape),
+            &Default::default(),
+        )
     }
 }

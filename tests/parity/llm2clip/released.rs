@@ -37,7 +37,12 @@ fn check<B: Backend>(model: &impl DualEncoder<B>) {
     let texts = std::fs::read_to_string(path("texts.json")).unwrap();
     let texts: Vec<String> = serde_json::from_str(&texts).unwrap();
     let embedded = model.encode_texts(&texts).unwrap();
-    assert_relative("text", &host(embedded), &fixture.values("text"), LLAMA_TOLERANCE);
+    assert_relative(
+        "text",
+        &host(embedded),
+        &fixture.values("text"),
+        LLAMA_TOLERANCE,
+    );
     assert!((model.scale().unwrap().ln() - 3.5).abs() < 1e-6);
     assert_eq!(model.truncated(&texts), Some(0));
 }
@@ -83,13 +88,17 @@ fn a_written_directory_gives_the_same_embeddings_by_the_one_door() {
 fn a_released_openai_directory_gives_the_embeddings_of_transformers() {
     let (fixture, device) = (Fixture::read("openai"), Default::default());
     assert!(is_llm2clip(&text("openai")));
-    let model = Llm2Clip::<Flex>::load(&text("openai"), &Llm2ClipOptions::default(), &device).unwrap();
+    let model =
+        Llm2Clip::<Flex>::load(&text("openai"), &Llm2ClipOptions::default(), &device).unwrap();
     let image = model.network.visual.forward(fixture.tensor("images"));
     assert_relative("image", &host(image), &fixture.values("image"), TOLERANCE);
     let out = model.network.text.forward(fixture.tensor("vectors"));
     assert_relative("text", &host(out), &fixture.values("text"), TOLERANCE);
     assert!((model.scale().unwrap().ln() - 4.25).abs() < 1e-6);
-    let message = model.text_embeddings(&["a".into()]).unwrap_err().to_string();
+    let message = model
+        .text_embeddings(&["a".into()])
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("--llm"), "{message}");
 }
 
@@ -98,11 +107,19 @@ fn an_adapter_of_a_live_model_must_be_told_whether_it_normalises() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("live.safetensors");
     let dict = read_state_dict(&path("eva.pt")).unwrap();
-    let mut dict = dict.rename(|name| Some(name.replace("text.text_adaptor", "text.text_proj.text_adaptor")));
-    dict.insert("text.text.norm.weight", HostTensor::from_values(vec![1.0], [1]));
+    let mut dict =
+        dict.rename(|name| Some(name.replace("text.text_adaptor", "text.text_proj.text_adaptor")));
+    dict.insert(
+        "text.text.norm.weight",
+        HostTensor::from_values(vec![1.0], [1]),
+    );
     write_safetensors(&file, &dict).unwrap();
     let load = |normalize| {
-        let options = Llm2ClipOptions { normalize, without_teacher: true, ..options() };
+        let options = Llm2ClipOptions {
+            normalize,
+            without_teacher: true,
+            ..options()
+        };
         Llm2Clip::<Flex>::load(file.to_str().unwrap(), &options, &Default::default())
     };
     let message = load(None).unwrap_err().to_string();

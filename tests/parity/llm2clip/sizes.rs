@@ -32,7 +32,10 @@ fn sizes(vision: &str, embed_dim: usize, width: usize) -> [usize; 2] {
         adapter: AdapterConfig::new(width, embed_dim),
     };
     let network = config.init::<Flex>(&mut Init::Zeros, &Default::default());
-    assert_eq!(count(&network), count(&network.visual) + count(&network.text) + 1);
+    assert_eq!(
+        count(&network),
+        count(&network.visual) + count(&network.text) + 1
+    );
     [count(&network.visual), count(&network.text)]
 }
 
@@ -40,8 +43,14 @@ fn sizes(vision: &str, embed_dim: usize, width: usize) -> [usize; 2] {
 fn models_have_as_many_parameters_as_their_files() {
     // The adapters of the 8B, of the 1B, and beside SigLIP 2.
     const ADAPTERS: [usize; 3] = [273_769_728, 69_776_640, 273_245_312];
-    assert_eq!(sizes("EVA02-L-14-336", 1280, 4096), [304_957_632, ADAPTERS[0]]);
-    assert_eq!(sizes("EVA02-L-14-336", 1280, 2048), [304_957_632, ADAPTERS[1]]);
+    assert_eq!(
+        sizes("EVA02-L-14-336", 1280, 4096),
+        [304_957_632, ADAPTERS[0]]
+    );
+    assert_eq!(
+        sizes("EVA02-L-14-336", 1280, 2048),
+        [304_957_632, ADAPTERS[1]]
+    );
     assert_eq!(sizes("EVA02-L-14", 1280, 4096)[0], 304_629_952);
     assert_eq!(sizes("EVA02-B-16", 1280, 4096)[0], 86_853_632);
     assert_eq!(sizes("EVA02-B-16", 1152, 4096)[1], ADAPTERS[2]);
@@ -51,6 +60,10 @@ fn models_have_as_many_parameters_as_their_files() {
         ("ViT-L-14-quickgelu", 578_260_225),
         ("ViT-B-16-quickgelu", 360_552_193),
     ] {
-        assert_eq!(sizes(vision, 1280, 4096).iter().sum::<usize>() + 1, file, "{vision}");
+        assert_eq!(
+            sizes(vision, 1280, 4096).iter().sum::<usize>() + 1,
+            file,
+            "{vision}"
+        );
     }
 }

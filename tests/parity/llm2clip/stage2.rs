@@ -77,7 +77,11 @@ fn ten_steps_match<B: AutodiffBackend>(accumulate: usize, replay: bool) {
     };
     let mut batches = Recorded {
         images: fixture.values("images").iter().map(|v| *v as u8).collect(),
-        chosen: fixture.values("chosen").iter().map(|v| *v as usize).collect(),
+        chosen: fixture
+            .values("chosen")
+            .iter()
+            .map(|v| *v as usize)
+            .collect(),
         vectors: fixture.values("vectors"),
         rows: BATCH / accumulate,
     };
@@ -90,36 +94,52 @@ fn ten_steps_match<B: AutodiffBackend>(accumulate: usize, replay: bool) {
         norms.push(report.values["grad_norm"] as f32);
     }
     assert_relative("losses", &losses, &fixture.values("loss"), TOLERANCE);
-    assert_relative("norms of gradients", &norms, &fixture.values("grad_norm"), TOLERANCE);
+    assert_relative(
+        "norms of gradients",
+        &norms,
+        &fixture.values("grad_norm"),
+        TOLERANCE,
+    );
 
     let weights = collect(&trainer.trained().network);
     let file = Path::new("eva.safetensors");
     let under_our_names = |prefix: &str| {
-        let chosen = fixture.0.clone().rename(|name| name.strip_prefix(prefix).map(Into::into));
+        let chosen = fixture
+            .0
+            .clone()
+            .rename(|name| name.strip_prefix(prefix).map(Into::into));
         let mut dict = canonical(chosen, file).unwrap().1;
         for i in 0..4 {
             for (theirs, ours) in [("fn.0", "up"), ("fn.3", "down"), ("ln", "ln")] {
                 for end in ["weight", "bias"] {
-                    let tensor = dict.remove(&format!("text.text_adaptor.{i}.{theirs}.{end}")).unwrap();
+                    let tensor = dict
+                        .remove(&format!("text.text_adaptor.{i}.{theirs}.{end}"))
+                        .unwrap();
                     dict.insert(format!("text.blocks.{i}.{ours}.{end}"), tensor);
                 }
             }
         }
         for (theirs, ours) in [("4", "norm"), ("5", "proj")] {
             for end in ["weight", "bias"] {
-                let tensor = dict.remove(&format!("text.text_adaptor.{theirs}.{end}")).unwrap();
+                let tensor = dict
+                    .remove(&format!("text.text_adaptor.{theirs}.{end}"))
+                    .unwrap();
                 dict.insert(format!("text.{ours}.{end}"), tensor);
             }
         }
         dict
     };
     let (after, largest) = (under_our_names("after."), under_our_names("max."));
-    assert_eq!(weights.names().collect::<Vec<_>>(), after.names().collect::<Vec<_>>());
+    assert_eq!(
+        weights.names().collect::<Vec<_>>(),
+        after.names().collect::<Vec<_>>()
+    );
     let mut worst: (f32, String) = (0.0, String::new());
     for (name, tensor) in weights.iter() {
         let sampled: Vec<f32> = tensor.values().into_iter().step_by(5).collect();
         let expected = after.get(name).unwrap().values();
-        let off = crate::fixture::distance(&sampled, &expected) / largest.get(name).unwrap().values()[0];
+        let off =
+            crate::fixture::distance(&sampled, &expected) / largest.get(name).unwrap().values()[0];
         if off > worst.0 {
             worst = (off, name.into());
         }

@@ -193,7 +193,13 @@ mod tests {
         });
         let rates: Vec<f64> = (2..10).map(|step| s.lr_at(step) * 8.0).collect();
         let expected = [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0];
-        assert!(rates.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{rates:?}");
+        assert!(
+            rates
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-12),
+            "{rates:?}"
+        );
     }
 
     #[test]

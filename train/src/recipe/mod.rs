@@ -110,9 +110,9 @@ impl Recipe {
         let text = std::fs::read_to_string(path).map_err(TrainError::io(path))?;
         let mut stages: Table = toml::from_str(&text).map_err(|e| refused(e.to_string()))?;
         for assignment in overrides {
-            let stage = assignment.split_once('.').and_then(|(stage, rest)| {
-                Some((stages.get_mut(stage)?.as_table_mut()?, rest))
-            });
+            let stage = assignment
+                .split_once('.')
+                .and_then(|(stage, rest)| Some((stages.get_mut(stage)?.as_table_mut()?, rest)));
             let Some((stage, rest)) = stage else {
                 let names: Vec<_> = stages.keys().map(String::as_str).collect();
                 let names = names.join(", ");
@@ -295,13 +295,30 @@ mod tests {
     fn a_file_of_stages_is_a_recipe_for_each_of_its_tables() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stages.toml");
-        std::fs::write(&path, "[a.run]\nsteps = 1\n[b.run]\nepochs = 2\nout = \"x\"\n").unwrap();
+        std::fs::write(
+            &path,
+            "[a.run]\nsteps = 1\n[b.run]\nepochs = 2\nout = \"x\"\n",
+        )
+        .unwrap();
         let stages = |set: &str| Recipe::load_stages(&path, &[set.to_string()]);
         let read = stages("b.optimizer.lr=0.5").unwrap();
-        assert_eq!((read["a"].run.steps, read["b"].optimizer.lr), (Some(1), 0.5));
+        assert_eq!(
+            (read["a"].run.steps, read["b"].optimizer.lr),
+            (Some(1), 0.5)
+        );
         assert_eq!(read["b"].out(), folder.path().join("x"));
-        assert!(stages("c.run.steps=1").unwrap_err().to_string().contains("a, b"));
-        assert!(stages("a.run.stops=1").unwrap_err().to_string().contains("[a]"));
+        assert!(
+            stages("c.run.steps=1")
+                .unwrap_err()
+                .to_string()
+                .contains("a, b")
+        );
+        assert!(
+            stages("a.run.stops=1")
+                .unwrap_err()
+                .to_string()
+                .contains("[a]")
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl Source for Texts {
         let short = self.0.get(index).ok_or_else(|| out_of_range(self, index))?;
         let mut captions = Captions::default();
         captions.push(CaptionKind::Web, short);
-        if index % 3 != 0 {
+        if !index.is_multiple_of(3) {
             captions.push(CaptionKind::Synthetic, format!("long {index}"));
         }
         Ok(Sample {

@@ -35,7 +35,7 @@ pub enum TextSource {
     /// JSON lines of `query`, `positive` and `negative`: the retrieval sets of E5.
     Triplets(TripletTable),
     /// Captions of a source of images.
-    Samples(SampleTable),
+    Samples(Box<SampleTable>),
 }
 
 /// A CSV file with a header, one image per row.

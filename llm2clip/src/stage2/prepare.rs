@@ -53,7 +53,7 @@ impl ImagesAndVectors {
             .filter(|c| c.weight > 0.0 && has(&c.field));
         let total: f64 = wanted.clone().map(|c| c.weight).sum();
         let mut at = rng.random::<f64>() * total;
-        let last = wanted.clone().last();
+        let last = wanted.clone().next_back();
         let drawn = wanted.clone().find(|c| {
             at -= c.weight;
             at < 0.0

@@ -90,7 +90,9 @@ impl Section for Options {
 
     fn resolve(&mut self, folder: &Path) {
         for path in self.llm.iter_mut().chain(&mut self.stores) {
-            *path = folder.join(&*path);
+            let resolved = folder.join(&*path);
+            // The trained directory names them.
+            *path = std::path::absolute(&resolved).unwrap_or(resolved);
         }
     }
 }

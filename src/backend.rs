@@ -159,6 +159,7 @@ impl Default for BackendArg {
 /// Panics for a backend that is not compiled in; [`BackendArg::from_str`] refuses those.
 pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -> J::Out {
     train::watch_device();
+    crate::memory::keep_freed();
     match backend {
         BackendArg::Flex | BackendArg::NdArray => eprintln!(
             "backend {backend}, {precision}, {} threads",

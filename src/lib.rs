@@ -6,6 +6,7 @@
 //! * [`data`]: images and captions on disk, and the built-in captioned world
 //! * [`train`]: the training engine
 //! * [`llm`]: a Llama decoder that generates text
+//! * [`clips`]: partial synthetic captions and a captioner (CLIPS)
 //! * [`laclip`]: rewriting of captions, and training on them (LaCLIP)
 //! * [`llm2clip`]: a language model as the text teacher (LLM2CLIP)
 //! * [`methods`]: the training methods by the name that a recipe gives
@@ -31,10 +32,12 @@
 
 pub mod backend;
 pub mod cli;
+pub mod memory;
 pub mod methods;
 pub mod models;
 
 pub use clip;
+pub use clips;
 pub use data;
 pub use eval;
 pub use laclip;

@@ -42,6 +42,7 @@ macro_rules! methods {
 
 methods! {
     "clip" => train::image_text::clip,
+    "clips" => clips,
     "laclip" => laclip,
     "llm2clip" => llm2clip,
 }
@@ -72,7 +73,12 @@ mod tests {
     fn every_table_of_the_recipes_in_this_repository_is_understood() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut read = 0;
-        for folder in ["recipes", "laclip/recipes", "llm2clip/recipes"] {
+        for folder in [
+            "recipes",
+            "clips/recipes",
+            "laclip/recipes",
+            "llm2clip/recipes",
+        ] {
             for entry in root.join(folder).read_dir().unwrap() {
                 let path = entry.unwrap().path();
                 if path.to_string_lossy().contains("stage1_") {
@@ -87,8 +93,12 @@ mod tests {
                     recipe.section::<ValidationTable>()?;
                     let model: ModelTable = recipe.section()?;
                     model.precision()?;
-                    let known = clip::ModelConfig::preset(&model.name).is_ok();
-                    assert!(known || model.name.ends_with(".pt"), "{path:?}");
+                    // A later stage begins with the model of an earlier one, LLM2CLIP with a released file: not there yet.
+                    let file = model.name.ends_with("/model") || model.name.ends_with(".pt");
+                    assert!(
+                        file || clip::ModelConfig::preset(&model.name).is_ok(),
+                        "{path:?}"
+                    );
                     // What a run leaves beside its model must be a recipe as well.
                     Recipe::parse(&recipe.to_toml())?;
                     Ok(())
@@ -105,7 +115,9 @@ mod tests {
         let recipe = |method: &str| Recipe::parse(&format!("[run]\nsteps = 1\n{method}")).unwrap();
         let message = check(&mut recipe("[method]\nname = \"clop\"")).unwrap_err();
         assert!(
-            message.to_string().contains("clip, laclip, llm2clip"),
+            message
+                .to_string()
+                .contains("clip, clips, laclip, llm2clip"),
             "{message}"
         );
         let message = check(&mut recipe("")).unwrap_err();

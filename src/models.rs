@@ -5,6 +5,7 @@ use burn::prelude::*;
 use burn::tensor::activation::softmax;
 use clip::preprocess::Preprocess;
 use clip::{LoadOptions, ModelConfig, Pretrained};
+use clips::Clips;
 use eval::{DualEncoder, EvalError};
 use llm2clip::{Llm2Clip, Llm2ClipOptions, is_llm2clip};
 use std::path::Path;
@@ -18,6 +19,8 @@ pub enum Model<B: Backend> {
     Clip(Pretrained<B>),
     /// A vision tower and a language model with an adapter.
     Llm2Clip(Llm2Clip<B>),
+    /// Two towers and a captioner.
+    Clips(Clips<B>),
 }
 
 /// Where the weights of a model come from.
@@ -60,7 +63,19 @@ impl<B: Backend> Model<B> {
                 llm.display()
             );
         }
-        Ok(Self::Clip(Pretrained::load(model, options, device)?))
+        let clips = Clips::load(model, options, device)?;
+        Ok(match clips.captioner {
+            None => Self::Clip(clips.encoders),
+            Some(_) => Self::Clips(clips),
+        })
+    }
+
+    /// The model as one that writes captions, if it has a captioner.
+    pub fn captioner(&self) -> Option<&Clips<B>> {
+        match self {
+            Self::Clips(clips) => Some(clips),
+            Self::Clip(_) | Self::Llm2Clip(_) => None,
+        }
     }
 
     /// How well each text fits each image: the share among the texts where the model was trained to tell texts apart
@@ -73,6 +88,7 @@ impl<B: Backend> Model<B> {
     pub fn probabilities(&self, image: Tensor<B, 2>, text: Tensor<B, 2>) -> Tensor<B, 2> {
         match self {
             Self::Clip(clip) => clip.model.probabilities(image, text),
+            Self::Clips(clips) => clips.encoders.model.probabilities(image, text),
             Self::Llm2Clip(model) => {
                 softmax(clip::loss::logits(image, text, model.network.scale()), 1)
             }
@@ -82,6 +98,7 @@ impl<B: Backend> Model<B> {
     fn encoder(&self) -> &dyn DualEncoder<B> {
         match self {
             Self::Clip(clip) => clip,
+            Self::Clips(clips) => &clips.encoders,
             Self::Llm2Clip(model) => model,
         }
     }

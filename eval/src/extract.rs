@@ -187,7 +187,7 @@ fn append<B: Backend>(values: &mut Vec<f32>, embeddings: Tensor<B, 2>, dim: usiz
     Ok(())
 }
 
-fn too_many_bad(bad: &[BadImage], total: usize, max_bad: usize) -> EvalError {
+pub(crate) fn too_many_bad(bad: &[BadImage], total: usize, max_bad: usize) -> EvalError {
     let first = bad.first().map(|b| b.reason.clone()).unwrap_or_default();
     EvalError::BadImages {
         bad: bad.len(),

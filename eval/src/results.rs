@@ -25,7 +25,8 @@ pub struct RunResult {
     pub model: String,
     /// Where the weights are from.
     pub pretrained: String,
-    /// `zeroshot_classification`, `zeroshot_retrieval`, `linear_probe`, `knn_probe` or `image_caption_selection`.
+    /// `zeroshot_classification`, `zeroshot_retrieval`, `linear_probe`, `knn_probe`, `image_caption_selection`
+    /// or `image_captioning`.
     pub task: String,
     /// Fractions, not percent.
     pub metrics: Metrics,
@@ -81,6 +82,22 @@ pub struct Details {
     pub confusions: Vec<Confusion>,
     /// Examples of image retrieval.
     pub queries: Vec<Query>,
+    /// Examples of captions that the model wrote.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub captions: Vec<Captioned>,
+}
+
+/// An image with what a model said about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Captioned {
+    /// The image.
+    pub image: ImageRef,
+    /// The caption that the model read beside it; empty where there was none.
+    pub web: String,
+    /// What the model said.
+    pub said: String,
+    /// What others said.
+    pub references: Vec<String>,
 }
 
 /// A class that is taken for another.

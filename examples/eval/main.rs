@@ -1,5 +1,6 @@
 //! Zero-shot classification, retrieval, probes, choice among captions; tables and reports of their results.
 
+mod caption;
 mod choice;
 mod grid;
 mod probe;
@@ -41,6 +42,8 @@ enum Command {
     LinearProbe(probe::Probe),
     /// Choose the right caption among similar ones: SugarCrepe, Winoground
     Choice(choice::Choice),
+    /// Have images captioned: BLEU-4, CIDEr-D and token accuracy
+    Caption(caption::Caption),
     /// Result files → one CSV
     Build {
         #[command(flatten)]
@@ -92,6 +95,7 @@ fn run() -> Result<ExitCode> {
         },
         Command::LinearProbe(task) => grid::on_backend(task),
         Command::Choice(task) => grid::on_backend(task),
+        Command::Caption(task) => grid::on_backend(task),
     }
 }
 

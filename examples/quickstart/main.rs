@@ -15,11 +15,13 @@ use clip_burn::cli::ComputeArgs;
 use clip_burn::clip::LoadOptions;
 use clip_burn::data::scenes::{
     Scenes, Split, TEMPLATES, Words, contact_sheet,
-    write::{ImageFormat, write_imagenet, write_karpathy},
+    write::{ImageFormat, write_imagenet, write_karpathy, write_webdataset},
 };
+use clip_burn::eval::datasets::caption::caption_shards;
 use clip_burn::eval::datasets::image_folder;
 use clip_burn::eval::datasets::retrieval::{RetrievalOptions, retrieval as read_retrieval};
 use clip_burn::eval::prompts::{ClassName, Prompts, Templates};
+use clip_burn::eval::tasks::caption::{Shown, caption};
 use clip_burn::eval::tasks::{Outcome, retrieval::retrieval, zero_shot::zero_shot};
 use clip_burn::eval::{Extraction, RunResult, report};
 use clip_burn::methods;
@@ -58,14 +60,25 @@ struct Arguments {
 }
 
 /// Name, folder and recipe of each method; users copy the recipes.
-const METHODS: [(&str, &str, &str); 2] = [
+const METHODS: [(&str, &str, &str); 3] = [
     ("CLIP", "clip", include_str!("../../recipes/scenes.toml")),
     (
         "LaCLIP",
         "laclip",
         include_str!("../../laclip/recipes/scenes.toml"),
     ),
+    (
+        "CLIPS",
+        "clips",
+        include_str!("../../clips/recipes/scenes.toml"),
+    ),
 ];
+
+/// What a recipe names beside itself.
+const VOCABULARY: (&str, &str) = (
+    "scenes_vocab.txt",
+    include_str!("../../clips/recipes/scenes_vocab.txt"),
+);
 
 fn main() -> ExitCode {
     clip_burn::cli::run(run)
@@ -101,6 +114,7 @@ impl Job for Quickstart {
             return Ok(());
         }
         let out = fresh_folder(&arguments.out)?;
+        std::fs::write(out.join(VOCABULARY.0), VOCABULARY.1)?;
         let mut recipes = Vec::new();
         for (_, folder, text) in METHODS {
             let path = out.join(folder).with_extension("toml");
@@ -239,6 +253,7 @@ fn write_world(world: &Scenes, folder: &Path) -> Result<()> {
     let (test, png) = (Split::Test, ImageFormat::Png);
     write_karpathy(world, test, &folder.join("retrieval"), png)?;
     write_imagenet(world, test, &folder.join("classes"), png)?;
+    write_webdataset(world, test, &folder.join("shards"), world.len(test), png)?;
     contact_sheet(world, Split::Train, 12, 3).save(folder.join("sheet.png"))?;
     Ok(())
 }
@@ -278,6 +293,11 @@ fn evaluate<B: Backend>(
     )?;
     let outcome = retrieval(model, &pairs, &RECALL_AT, &options, device)?;
     results.push(named(outcome, "retrieval"));
+    if let Some(captioner) = model.captioner() {
+        let unseen = caption_shards("00000.tar", &out.join("data/shards"), "synthetic")?;
+        let outcome = caption(captioner, &unseen, Shown::Own, &options, device)?;
+        results.push(named(outcome, "captions"));
+    }
     Ok(results)
 }
 
@@ -300,7 +320,7 @@ fn write_report(
         report = report.curves(format!("Training {}", method.name), &metrics);
     }
     for method in methods {
-        let title = format!("Retrieval by {}", method.name);
+        let title = format!("What {} finds", method.name);
         report = report.section(&title, report::gallery(&method.results));
     }
     for method in methods {

@@ -14,6 +14,8 @@ pub fn device(device: TchDevice) -> LibTorchDevice {
 
 /// As many threads as everything else in this program uses: `RAYON_NUM_THREADS`, else one per core.
 pub fn configure() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    crate::memory::keep_freed_by_torch();
     tch::set_num_threads(rayon::current_num_threads() as i32);
 }
 

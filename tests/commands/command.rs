@@ -132,9 +132,34 @@ impl Folder {
         arguments: &[I],
         ready: impl Fn() -> bool,
     ) -> Outcome {
+        self.terminate_times(1, example, arguments, ready)
+    }
+
+    /// The same with a second SIGTERM a moment later.
+    #[track_caller]
+    pub fn terminate_twice_when<I: AsRef<OsStr>>(
+        &self,
+        example: &str,
+        arguments: &[I],
+        ready: impl Fn() -> bool,
+    ) -> Outcome {
+        self.terminate_times(2, example, arguments, ready)
+    }
+
+    #[track_caller]
+    fn terminate_times<I: AsRef<OsStr>>(
+        &self,
+        times: usize,
+        example: &str,
+        arguments: &[I],
+        ready: impl Fn() -> bool,
+    ) -> Outcome {
         let mut child = self.start_and_wait(example, arguments, Stdio::piped(), ready);
-        let kill = Command::new("kill").arg(child.id().to_string()).status();
-        assert!(kill.unwrap().success());
+        for _ in 0..times {
+            let kill = Command::new("kill").arg(child.id().to_string()).status();
+            assert!(kill.unwrap().success());
+            std::thread::sleep(Duration::from_millis(10)); // two at once are one
+        }
         child.stdin.take();
         Outcome::of(child.wait_with_output().unwrap())
     }

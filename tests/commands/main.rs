@@ -10,6 +10,7 @@ mod bad_images;
 mod bad_models;
 mod checkpoints;
 mod classify;
+mod clips;
 mod command;
 mod convert;
 mod embed;

@@ -131,14 +131,20 @@ fn assert_killed_equals_whole(more: &str) {
         .said(&["resumed from", "at step"]);
 
     assert_eq!(log(&folder, "killed"), whole);
-    for file in [
+    let captioner = "model/captioner.safetensors";
+    let captioner = folder
+        .path("whole")
+        .join(captioner)
+        .exists()
+        .then_some(captioner);
+    for file in captioner.into_iter().chain([
         "model/open_clip_model.safetensors",
         "model_ema/open_clip_model.safetensors",
         "checkpoints/step_00000016/model/open_clip_model.safetensors",
         "checkpoints/step_00000016/optimizer.safetensors",
         "checkpoints/step_00000016/ema.safetensors",
         "checkpoints/step_00000016/state.json",
-    ] {
+    ]) {
         let of = |out: &str| read(&folder, &format!("{out}/{file}"));
         assert!(of("killed") == of("whole"), "{file} differs");
     }
@@ -161,6 +167,13 @@ fn plain_clip_without_cache_and_replay_resumes_alike() {
 #[test]
 fn all_texts_at_every_visit_resume_alike() {
     assert_killed_equals_whole("method.multi_text=\"per-slot\"");
+}
+
+#[test]
+fn a_captioner_resumes_alike() {
+    assert_killed_equals_whole(
+        "method={name=\"clips\",captioner={width=16,layers=1,heads=2,queries=12,decoder=\"autoregressive\"}}",
+    );
 }
 
 #[test]
@@ -402,6 +415,25 @@ fn sigterm_in_mid_epoch_leaves_a_checkpoint_and_exits_with_zero() {
     assert_eq!(log(&folder, "stopped"), log(&folder, "whole"));
     let weights = |out: &str| read(&folder, &format!("{out}/model/open_clip_model.safetensors"));
     assert_eq!(weights("stopped"), weights("whole"));
+}
+
+/// A step takes long enough for the second signal to come before its end.
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    let folder = with_recipe();
+    let changes = "run.out=stopped data.loader.batch_size=20 run.accumulate=2";
+    let said = folder.terminate_twice_when("train", &arguments(changes), || {
+        let log = std::fs::read_to_string(folder.path("stopped/metrics.jsonl"));
+        log.unwrap_or_default().lines().count() >= 1
+    });
+    assert_eq!(said.code, Some(128 + 15), "{}", said.stderr);
+    assert!(
+        !said.stderr.contains("stopped after step"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(checkpoints(&folder, "stopped"), [0u64; 0]);
 }
 
 #[test]

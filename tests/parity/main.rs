@@ -3,6 +3,7 @@
 //!
 //! Reference: `tests/reference/towers.py` (open_clip 3.3, float32, CPU).
 
+mod clips;
 mod closed_form;
 mod fixture;
 mod llm;

@@ -27,6 +27,7 @@ pub use fault::{Fault, device_fault, watch_device};
 pub use feed::{Batches, Place, Prepare, prepared};
 pub use image_text::{
     Contrastive, DataTable, ImageTextBatch, ModelTable, SourceConfig, TextChoice, train_clip,
+    train_dual_encoder,
 };
 pub use recipe::{Recipe, Section};
 pub use trainer::task::{Embedded, Embeddings, Losses, MeanLoss, Stored, Task, Trained};

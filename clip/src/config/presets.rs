@@ -49,12 +49,17 @@ const PRESETS: &[(&str, &str)] = presets![
     "tiny",
     "scenes",
     "scenes-S-16",
+    "scenes-clips",
     "CLIP_VITS16",
     "CLIP_VITB16",
     "CLIP_VITL16",
     "ViT-L-14-CLIPS-224",
     "ViT-L-14-CLIPS-336",
     "ViT-H-14-CLIPS-224",
+    // The paper's towers for ablations, which were never released.
+    "ViT-S-16-CLIPS-224",
+    "ViT-B-16-CLIPS-224",
+    "ViT-L-16-CLIPS-224",
 ];
 
 /// open_clip's, under its names.
@@ -149,6 +154,25 @@ mod tests {
             let config = ModelConfig::preset(name).unwrap();
             let model = config.build::<Flex>(Init::Zeros, Precision::F32, &Default::default());
             assert_eq!(size(&model), (tensors, parameters), "{name}");
+        }
+    }
+
+    /// Parameters of OpenVision's variants S, B and L, images and texts: 21.8 + 33.8, 86.2 + 54.5 and 304.1 + 110.3 million.
+    #[test]
+    fn presets_of_the_ablations_of_clips_have_their_size() {
+        for (name, tensors, millions) in [
+            ("ViT-S-16-CLIPS-224", 300, 55.6),
+            ("ViT-B-16-CLIPS-224", 300, 140.7),
+            ("ViT-L-16-CLIPS-224", 444, 414.4),
+        ] {
+            let config = ModelConfig::preset(name).unwrap();
+            let model = config.build::<Flex>(Init::Zeros, Precision::F32, &Default::default());
+            let (found, parameters) = size(&model);
+            assert_eq!(found, tensors, "{name}");
+            assert!(
+                (parameters as f64 / 1e6 - millions).abs() < 0.11,
+                "{name} {parameters}"
+            );
         }
     }
 }

@@ -52,11 +52,21 @@ impl<B: Backend> Attention<B> {
     /// - bias: `[1 or batch, 1, seq, seq]` f32, added to the scores
     /// - output: `[batch, seq, width]`
     pub fn forward(&self, x: Tensor<B, 3>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
+        let [q, k, v] = self.project(x);
+        self.join(sdpa(q, k, v, bias))
+    }
+
+    /// Queries, keys and values of every head.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, seq, width]`
+    /// - output: `[batch, heads, seq, head_dim]` each
+    pub fn project(&self, x: Tensor<B, 3>) -> [Tensor<B, 4>; 3] {
         let [batch, seq, width] = x.dims();
         let head_dim = width / self.heads;
         let qkv = linear(x, self.in_proj_weight.val(), Some(self.in_proj_bias.val()));
         let qkv = qkv.reshape([batch, seq, 3, self.heads, head_dim]);
-        // [batch, heads, seq, head_dim] each
         let [q, k, v] = [0, 1, 2].map(|i| {
             qkv.clone()
                 .narrow(2, i, 1)
@@ -67,10 +77,20 @@ impl<B: Backend> Attention<B> {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        let (q, k) = (normed(&self.ln_q, q), normed(&self.ln_k, k));
-        let context = sdpa(q, k, v, bias)
+        [normed(&self.ln_q, q), normed(&self.ln_k, k), v]
+    }
+
+    /// The output of what the heads have gathered.
+    ///
+    /// # Shapes
+    ///
+    /// - context: `[batch, heads, seq, head_dim]`
+    /// - output: `[batch, seq, width]`
+    pub fn join(&self, context: Tensor<B, 4>) -> Tensor<B, 3> {
+        let [batch, heads, seq, head_dim] = context.dims();
+        let context = context
             .swap_dims(1, 2)
-            .reshape([batch, seq, width]);
+            .reshape([batch, seq, heads * head_dim]);
         self.out_proj.forward(context)
     }
 }

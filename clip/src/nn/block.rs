@@ -264,8 +264,8 @@ impl<B: Backend> Transformer<B> {
     }
 }
 
-/// Scores of later positions get -1e9: finite, so that arithmetic on the mask never makes a NaN.
-pub(crate) const MASKED: f32 = -1e9;
+/// What hides a key is added to its score: -1e9, finite, so that arithmetic on the mask never makes a NaN.
+pub const MASKED: f32 = -1e9;
 
 fn causal_mask<B: Backend>(seq: usize, device: &Device<B>) -> Tensor<B, 4> {
     let rows =

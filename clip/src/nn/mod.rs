@@ -23,8 +23,9 @@ mod rope_2d;
 pub use activation::Activation;
 pub use attention::{Attention, sdpa};
 pub use attention_pool::AttentionPool;
-pub(crate) use block::MASKED;
-pub use block::{Block, BlockConfig, BlockInit, LayerScale, Transformer, TransformerConfig};
+pub use block::{
+    Block, BlockConfig, BlockInit, LayerScale, MASKED, Transformer, TransformerConfig,
+};
 pub use init::TowerInit;
 pub use linear::{Linear, linear};
 pub use lookup::lookup;

@@ -73,6 +73,27 @@ impl Preprocess {
 }
 
 impl PixelBatch {
+    /// Images that have the model's size already, such as augmented ones.
+    ///
+    /// # Panics
+    ///
+    /// Panics if they differ in size.
+    pub fn of(images: Vec<RgbImage>) -> Self {
+        let (width, height) = images.first().map_or((0, 0), |image| image.dimensions());
+        assert!(
+            images
+                .iter()
+                .all(|image| image.dimensions() == (width, height)),
+            "the images of a batch have one size"
+        );
+        Self {
+            n: images.len(),
+            height: height as usize,
+            width: width as usize,
+            pixels: images.into_iter().flat_map(RgbImage::into_raw).collect(),
+        }
+    }
+
     /// Drops the images for which `keep` is false and closes the gaps.
     fn keep(&mut self, keep: impl Fn(usize) -> bool) {
         let len = self.height * self.width * 3;

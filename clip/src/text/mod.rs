@@ -32,6 +32,31 @@ impl<B: Backend> TextTower<B> {
         }
     }
 
+    /// The output of the last block, before the final norm and before pooling: what a decoder reads.
+    ///
+    /// # Shapes
+    ///
+    /// - ids: `[batch, seq]`
+    /// - output: `[batch, seq, width]`; one token more where the tower adds one
+    pub fn tokens(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+        match self {
+            Self::Transformer(transformer) => transformer.tokens(ids),
+        }
+    }
+
+    /// From the output of the last block to the embedding, not normalized.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, seq, width]`
+    /// - ids: `[batch, seq]`
+    /// - output: `[batch, embed_dim]`, f32
+    pub fn head(&self, x: Tensor<B, 3>, ids: Tensor<B, 2, Int>) -> Tensor<B, 2> {
+        match self {
+            Self::Transformer(transformer) => transformer.head(x, ids),
+        }
+    }
+
     /// The tower as a [`TextTransformer`], where it is one.
     pub fn as_transformer(&self) -> Option<&TextTransformer<B>> {
         match self {

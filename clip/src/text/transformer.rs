@@ -214,6 +214,11 @@ impl<B: Backend> TextTransformer<B> {
         })
     }
 
+    /// Whether the vector of a text stands at the last position, behind its padding.
+    pub fn pools_last(&self) -> bool {
+        self.cls_emb.is_some() || self.pool == TextPool::Last
+    }
+
     /// From the output of the last block to the embedding.
     ///
     /// # Shapes

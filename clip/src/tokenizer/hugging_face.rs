@@ -15,7 +15,7 @@ use tokenizers::{AddedToken, PostProcessor, PostProcessorWrapper, TruncationPara
 
 use super::error::{read_text, write_text};
 use super::special_tokens::SpecialTokens;
-use super::{TokenizerConfig, TokenizerError, TokenizerMode};
+use super::{Frame, TokenizerConfig, TokenizerError, TokenizerMode};
 
 /// A tokenizer of the `tokenizers` crate together with the layout of its rows.
 #[derive(Debug, Clone)]
@@ -192,6 +192,33 @@ impl HuggingFace {
             }
         };
         Ok(!encoding.get_overflowing().is_empty() || encoding.len() > room)
+    }
+
+    /// Ids of a cleaned text without special tokens, not cut.
+    pub fn pieces(&self, text: &str) -> Result<Vec<i32>, TokenizerError> {
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|e| TokenizerError::encode(text, e))?;
+        let parts = std::iter::once(&encoding).chain(encoding.get_overflowing());
+        let ids: Vec<i32> = parts
+            .flat_map(|part| part.get_ids())
+            .map(|&id| id as i32)
+            .collect();
+        ids.iter().try_for_each(|&id| self.check_id(id))?;
+        Ok(ids)
+    }
+
+    /// See [`super::Tokenizer::frame_ids`].
+    pub fn frame_ids(&self) -> Option<Frame> {
+        match self.layout {
+            Layout::Clips { bos, eos, cls } => Some(Frame {
+                start: bos,
+                end: eos,
+                class: Some(cls),
+            }),
+            Layout::Own { .. } => None,
+        }
     }
 
     fn check_id(&self, id: i32) -> Result<(), TokenizerError> {

@@ -207,6 +207,60 @@ impl Tokenizer {
         }
     }
 
+    /// Ids of a text alone: without special tokens, and not cut.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::encode`].
+    pub fn pieces(&self, text: &str) -> Result<Vec<i32>, TokenizerError> {
+        let text = self.clean.apply(text);
+        match &self.kind {
+            Kind::HuggingFace(inner) => inner.pieces(&text),
+            Kind::Clip { specials_in_text } => {
+                let mut ids = Vec::new();
+                Bpe::shared().encode(&text, *specials_in_text, usize::MAX, &mut ids);
+                Ok(ids)
+            }
+        }
+    }
+
+    /// A full row of ids around pieces of a text: cut, opened, closed and filled as [`Tokenizer::batch`] does it.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer is neither CLIP's nor framed as CLIPS' is: what frames its texts then takes texts, not pieces.
+    pub fn frame(&self, pieces: &[i32]) -> Result<Vec<i32>, TokenizerError> {
+        let Some(Frame { start, end, class }) = self.frame_ids() else {
+            return Err(TokenizerError::Unsupported {
+                field: "tokenizer_mode",
+                value: "null".to_owned(),
+                remedy: "pieces of a text are framed by CLIP's tokenizer, or with tokenizer_mode = \"clips\"",
+            });
+        };
+        let room = (self.context_length).saturating_sub(2 + usize::from(class.is_some()));
+        let mut row = Vec::with_capacity(self.context_length);
+        row.push(start);
+        row.extend(pieces.iter().take(room));
+        row.push(end);
+        row.resize(self.context_length, self.pad_id());
+        if let (Some(class), Some(last)) = (class, row.last_mut()) {
+            *last = class;
+        }
+        Ok(row)
+    }
+
+    /// The ids that open and close a text and the one at the end of its row; `None` where a post-processor frames texts.
+    pub fn frame_ids(&self) -> Option<Frame> {
+        match &self.kind {
+            Kind::Clip { .. } => Some(Frame {
+                start: START_OF_TEXT_ID,
+                end: END_OF_TEXT_ID,
+                class: None,
+            }),
+            Kind::HuggingFace(inner) => inner.frame_ids(),
+        }
+    }
+
     /// Rows of ids for many texts, in parallel.
     ///
     /// # Errors
@@ -255,6 +309,17 @@ impl Tokenizer {
             Kind::HuggingFace(inner) => inner.save(dir),
         }
     }
+}
+
+/// The special tokens around a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Opens a text.
+    pub start: i32,
+    /// Closes it.
+    pub end: i32,
+    /// Stands at the last position of the row, behind the padding.
+    pub class: Option<i32>,
 }
 
 /// Rows of token ids, `[n, context_length]` row by row.

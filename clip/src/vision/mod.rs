@@ -68,6 +68,32 @@ impl<B: Backend> VisionTower<B> {
         }
     }
 
+    /// From the output of the last block to the embedding, not normalized.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, prefix + patches, width]`
+    /// - output: `[batch, embed_dim]`, f32
+    pub fn head(&self, x: Tensor<B, 3>) -> Tensor<B, 2> {
+        match self {
+            Self::Vit(vit) => vit.head(x),
+            Self::Eva02(eva) => eva.head(x),
+        }
+    }
+
+    /// The patch tokens after the last block, without the final norm: what a decoder reads.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, prefix + patches, width]`
+    /// - output: `[batch, patches, width]`
+    pub fn raw_patch_tokens(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        match self {
+            Self::Vit(vit) => vit.raw_patch_tokens(x),
+            Self::Eva02(eva) => eva.raw_patch_tokens(x),
+        }
+    }
+
     /// The tower with its positions out of training.
     pub(crate) fn with_fixed_positions(self) -> Self {
         match self {

@@ -1,5 +1,6 @@
 //! Data sets on disk, in the layouts that people already have.
 
+pub mod caption;
 pub mod choice;
 mod folder;
 mod imagenet;

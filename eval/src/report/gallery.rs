@@ -6,7 +6,7 @@ use image::codecs::jpeg::JpegEncoder;
 use maud::{Markup, html};
 
 use crate::images::ImageRef;
-use crate::results::{Query, RunResult};
+use crate::results::{Captioned, Query, RunResult};
 
 /// Longer side of a picture in pixels, shown at half of it for sharp screens.
 const SIDE: u32 = 224;
@@ -37,6 +37,33 @@ fn one(query: &Query) -> Markup {
                 }
                 @if let (false, Some(right)) = (found, &query.right) { (picture(right, "right missed", "the right one")) }
             }
+        }
+    }
+}
+
+/// The example captions of every run.
+pub(super) fn captions(runs: &[&RunResult]) -> Markup {
+    html! {
+        @for run in runs {
+            @let captions = run.details.as_ref().map(|d| d.captions.as_slice()).unwrap_or_default();
+            @if !captions.is_empty() {
+                h3 { "Captions: " (run.dataset) ", " (run.model_fullname()) }
+                p.hint { "What the model says, under each image; below, what it read beside the image and what it should have said." }
+                div.captioned {
+                    @for captioned in captions { (with_caption(captioned)) }
+                }
+            }
+        }
+    }
+}
+
+fn with_caption(captioned: &Captioned) -> Markup {
+    html! {
+        article.query {
+            (picture(&captioned.image, "", ""))
+            p.caption { @if captioned.said.is_empty() { em { "nothing" } } @else { (captioned.said) } }
+            @if !captioned.web.is_empty() { p.hint { "read: " (captioned.web) } }
+            @for reference in captioned.references.iter().take(2) { p.hint { "right: " (reference) } }
         }
     }
 }

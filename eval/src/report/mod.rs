@@ -21,12 +21,14 @@ pub fn save_report(results: &[RunResult], skipped: &[String], path: &Path) -> Re
     files::write(path, page(results, skipped).into_string().as_bytes())
 }
 
-/// The pictures that were found for the example queries of some results, to put into another page.
+/// The pictures that were found for the example queries of some results, and those that were captioned, to put into another
+/// page.
 pub fn gallery(results: &[RunResult]) -> Markup {
     let runs: Vec<&RunResult> = results.iter().collect();
     html! {
         style { (PreEscaped(GALLERY_STYLE)) }
         (gallery::queries(&runs))
+        (gallery::captions(&runs))
     }
 }
 
@@ -84,6 +86,7 @@ pub fn page(results: &[RunResult], skipped: &[String]) -> Markup {
                                 (bars::against_published(&runs, &published))
                                 (tables::confusions(&runs))
                                 (gallery::queries(&runs))
+                                (gallery::captions(&runs))
                             }
                         }
                     }
@@ -95,17 +98,18 @@ pub fn page(results: &[RunResult], skipped: &[String]) -> Markup {
     }
 }
 
-const TASKS: [(&str, &str); 5] = [
+const TASKS: [(&str, &str); 6] = [
     ("zeroshot_classification", "Zero-shot classification"),
     ("zeroshot_retrieval", "Zero-shot retrieval"),
     ("linear_probe", "Linear probe"),
     ("knn_probe", "Nearest neighbours"),
     ("image_caption_selection", "Image–caption selection"),
+    ("image_captioning", "Captions"),
 ];
 
 /// The metric that stands for a run where there is room for one only.
 fn main_metric(run: &RunResult) -> Option<&'static str> {
-    const BY_RANK: [&str; 8] = [
+    const BY_RANK: [&str; 9] = [
         "mean_average_precision",
         "acc1",
         "lp_acc1",
@@ -114,6 +118,7 @@ fn main_metric(run: &RunResult) -> Option<&'static str> {
         "image_retrieval_recall@5",
         "text_acc",
         "acc",
+        "cider_d",
     ];
     BY_RANK.into_iter().find(|name| run.metric(name).is_some())
 }
@@ -124,6 +129,9 @@ fn label(metric: &str) -> String {
         "acc1" | "lp_acc1" | "knn_acc1" => "top-1".into(),
         "acc5" | "lp_acc5" | "knn_acc5" => "top-5".into(),
         "mean_average_precision" => "mAP".into(),
+        "bleu4" => "BLEU-4".into(),
+        "cider_d" => "CIDEr-D".into(),
+        "token_acc" => "token accuracy".into(),
         other => other
             .trim_start_matches("lp_")
             .trim_start_matches("knn_")
@@ -138,7 +146,7 @@ fn label(metric: &str) -> String {
 
 /// Percent for scores, plain for everything else.
 fn value(metric: &str, value: f64) -> String {
-    let is_score = ["acc", "recall", "precision"]
+    let is_score = ["acc", "recall", "precision", "bleu"]
         .iter()
         .any(|part| metric.contains(part));
     if is_score {

@@ -1,5 +1,6 @@
 //! The evaluations: a model and a data set in, metrics and details out.
 
+pub mod caption;
 pub mod choice;
 pub mod retrieval;
 pub mod zero_shot;

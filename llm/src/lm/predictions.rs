@@ -29,6 +29,15 @@ impl Predictions {
         Self { positions, tokens }
     }
 
+    /// Each position predicts the label at its own place; None is not predicted.
+    pub fn in_place(labels: &[Option<u32>]) -> Self {
+        let labels = (0u32..).zip(labels);
+        let (positions, tokens) = labels
+            .filter_map(|(at, label)| Some((at, (*label)?)))
+            .unzip();
+        Self { positions, tokens }
+    }
+
     /// Number of predicted tokens.
     pub fn len(&self) -> usize {
         self.tokens.len()

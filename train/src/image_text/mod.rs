@@ -10,5 +10,5 @@ pub mod validation;
 
 pub use contrastive::{Contrastive, ContrastiveLoss, ImageTextBatch, WithLoss};
 pub use data_table::{DataTable, SourceConfig};
-pub use model_table::{ModelTable, train_clip};
+pub use model_table::{ModelTable, train_clip, train_dual_encoder};
 pub use pairs::{Pairs, TextChoice};

@@ -5,7 +5,7 @@ use super::data_table::DataTable;
 use super::pairs::{Pairs, TextChoice};
 use super::validation::Validation;
 use crate::error::{Result, TrainError};
-use crate::feed::prepared;
+use crate::feed::{Prepare, prepared};
 use crate::recipe::{Recipe, Section};
 use crate::trainer::collective::Single;
 use crate::trainer::task::Task;
@@ -15,6 +15,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clip::preprocess::Augment;
 use clip::{Clip, LoadOptions, ModelConfig, Precision, Pretrained};
+use eval::DualEncoder;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -125,9 +126,9 @@ impl ModelTable {
 ///
 /// # Errors
 ///
-/// Those of [`run()`], and when data or validation sets cannot be opened.
+/// Those of [`train_dual_encoder`].
 pub fn train_clip<B, T, C>(
-    mut recipe: Recipe,
+    recipe: Recipe,
     start: Pretrained<B>,
     task: &T,
     texts: C,
@@ -139,25 +140,54 @@ where
     T: Task<B, Model = Clip<B>, Batch = ImageTextBatch, Trained = Pretrained<B::InnerBackend>>,
     C: TextChoice,
 {
+    let size = start.preprocess.config().size;
+    let tokenizer = start.tokenizer;
+    let prepare = |augment| Pairs {
+        augment,
+        tokenizer,
+        texts,
+    };
+    train_dual_encoder(recipe, start.model, size, task, prepare, launch, device)
+}
+
+/// Trains any model of images and texts on the recipe's `[data]` and validates it as `[validation]` says: what the methods
+/// of this library have in common.
+///
+/// `size` is the height and width of the model's images; `prepare` makes batches, with the augmentation of `[data.augment]`.
+///
+/// # Errors
+///
+/// Those of [`run()`], and when data or validation sets cannot be opened.
+pub fn train_dual_encoder<B, T, P>(
+    mut recipe: Recipe,
+    model: T::Model,
+    size: [usize; 2],
+    task: &T,
+    prepare: impl FnOnce(Augment) -> P,
+    launch: &Launch,
+    device: Device<B::InnerBackend>,
+) -> Result<Outcome<T::Trained>>
+where
+    B: AutodiffBackend,
+    T: Task<B>,
+    T::Trained: DualEncoder<B::InnerBackend>,
+    P: Prepare<Batch = T::Batch>,
+{
     let data: DataTable = recipe.section()?;
     let validation = Validation::open(&mut recipe)?;
     if let Some(best) = &recipe.checkpoint.best {
         validation.check_best(best)?;
     }
     let (source, sampler) = data.open(recipe.run.seed, 0, 1)?;
-    let augment = Augment::new(data.augment.clone(), start.preprocess.config().size)
+    let augment = Augment::new(data.augment.clone(), size)
         .map_err(|error| TrainError::Config(format!("data.augment: {error}")))?;
-    let pairs = Pairs {
-        augment,
-        tokenizer: start.tokenizer.clone(),
-        texts,
-    };
-    let mut rate = |model: &Pretrained<B::InnerBackend>| validation.rate(model, &device);
+    let prepare = prepare(augment);
+    let mut rate = |model: &T::Trained| validation.rate(model, &device);
     run(Run {
         task,
-        model: start.model,
+        model,
         recipe: &recipe,
-        batches: &mut prepared(pairs, source, sampler, data.loader, recipe.run.accumulate),
+        batches: &mut prepared(prepare, source, sampler, data.loader, recipe.run.accumulate),
         collective: &Single,
         validate: match validation.is_empty() {
             true => None,

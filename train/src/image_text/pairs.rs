@@ -54,21 +54,13 @@ impl<T: TextChoice> Prepare for Pairs<T> {
 
     fn batch(&self, items: Vec<Self::Item>) -> Result<ImageTextBatch, CollateError> {
         let (images, texts): (Vec<RgbImage>, Vec<Vec<String>>) = items.into_iter().unzip();
-        let (width, height) = images.first().map_or((0, 0), |image| image.dimensions());
-        let n = images.len();
-        let pixels = images.into_iter().flat_map(RgbImage::into_raw).collect();
         let slots = texts.first().map_or(0, Vec::len);
         let slot = |slot: usize| {
             let texts: Vec<&str> = texts.iter().map(|texts| texts[slot].as_str()).collect();
             self.tokenizer.batch(&texts)
         };
         Ok(ImageTextBatch {
-            pixels: PixelBatch {
-                pixels,
-                n,
-                height: height as usize,
-                width: width as usize,
-            },
+            pixels: PixelBatch::of(images),
             texts: (0..slots).map(slot).collect::<Result<_, _>>()?,
         })
     }

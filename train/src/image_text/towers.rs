@@ -69,10 +69,7 @@ pub fn embed_images<B: AutodiffBackend>(
     pass: &mut Pass<B>,
 ) -> Result<Tensor<B, 2>, BoxError> {
     let tokens = image_tokens(tower, image, dropout, pass)?;
-    Ok(l2_normalize(match tower {
-        VisionTower::Vit(vit) => vit.head(tokens),
-        VisionTower::Eva02(eva) => eva.head(tokens),
-    }))
+    Ok(l2_normalize(tower.head(tokens)))
 }
 
 /// What the last block of a text tower gives for each token.
@@ -108,7 +105,5 @@ pub fn embed_texts<B: AutodiffBackend>(
     pass: &mut Pass<B>,
 ) -> Tensor<B, 2> {
     let tokens = text_tokens(tower, ids.clone(), pass);
-    l2_normalize(match tower {
-        TextTower::Transformer(transformer) => transformer.head(tokens, ids),
-    })
+    l2_normalize(tower.head(tokens, ids))
 }

@@ -4,7 +4,7 @@ use crate::error::{BoxError, Result, TrainError};
 use crate::recipe::{Recipe, Section};
 use burn::prelude::*;
 use eval::datasets::retrieval::{RetrievalData, RetrievalOptions, retrieval};
-use eval::datasets::{ClassificationData, classification};
+use eval::datasets::{ClassificationData, Split, classification};
 use eval::prompts::{PromptSources, Prompts};
 use eval::tasks;
 use eval::{DualEncoder, EvalError, Extraction};
@@ -67,9 +67,8 @@ pub struct ZeroShotTable {
     pub dataset: String,
     /// Folder of the data set.
     pub root: PathBuf,
-    /// Split.
-    #[serde(default = "val")]
-    pub split: String,
+    /// Split; default: `val` if it is there, and `test` for `wds`.
+    pub split: Option<String>,
     /// File of class names.
     pub classnames: Option<PathBuf>,
     /// Packaged templates by name, or a file.
@@ -199,7 +198,12 @@ impl Validation {
 
 impl ZeroShotTable {
     fn open(&self) -> Result<(String, ClassificationData, Prompts), EvalError> {
-        let data = classification(&self.dataset, &self.root, &self.split)?;
+        let usual = match self.dataset.starts_with("wds") {
+            true => "test",
+            false => "val",
+        };
+        let split = Split::named_or(self.split.as_deref(), usual);
+        let data = classification(&self.dataset, &self.root, split)?;
         let sources = PromptSources {
             class_file: self.classnames.as_deref(),
             templates: self.templates.as_deref(),

@@ -31,6 +31,8 @@ pub struct ScheduleConfig {
     pub warmup: u64,
     /// Learning rate of the first warm-up step. Absent: `lr / warmup`, as in open_clip.
     pub warmup_start: Option<f64>,
+    /// Starts the warm-up one step earlier, at 0: `lr · step / warmup` (OpenVision, transformers). Not with `warmup_start`.
+    pub warmup_from_zero: bool,
     /// Learning rate that the curve falls to (`cosine`, `linear`, `const-cooldown`).
     pub end: f64,
     /// Steps of the final fall (`const-cooldown`).
@@ -45,6 +47,7 @@ impl Default for ScheduleConfig {
             curve: Curve::Cosine,
             warmup: 10_000,
             warmup_start: None,
+            warmup_from_zero: false,
             end: 0.0,
             cooldown: 0,
             power: 1.0,
@@ -84,6 +87,11 @@ impl Schedule {
                 "a learning rate of {bad} is not usable: give a finite number that is not negative"
             )));
         }
+        if config.warmup_from_zero && warmup_start.is_some() {
+            return Err(TrainError::Config(
+                "schedule.warmup_from_zero and schedule.warmup_start both say where the warm-up starts: give one".into(),
+            ));
+        }
         if warmup > total {
             return Err(TrainError::Config(format!(
                 "schedule.warmup = {warmup} exceeds the {total} steps of the run, so the peak learning \
@@ -109,12 +117,14 @@ impl Schedule {
             curve,
             warmup,
             warmup_start,
+            warmup_from_zero,
             end,
             cooldown,
             power,
         } = self.config;
         if step < warmup {
             return match warmup_start {
+                None if warmup_from_zero => self.peak * step as f64 / warmup as f64,
                 None => self.peak * (step + 1) as f64 / warmup as f64,
                 Some(start) => {
                     // Both ends included, as numpy's linspace.
@@ -159,6 +169,28 @@ mod tests {
 
     fn schedule(config: ScheduleConfig) -> Schedule {
         Schedule::new(config, 1.0, 10).unwrap()
+    }
+
+    /// Section 6.1 of CLIPS' description: 0 at step 0, the peak at the end of the warm-up, nearly 0 at the last step.
+    #[test]
+    fn a_warm_up_from_zero_reaches_the_peak_one_step_later() {
+        let s = schedule(ScheduleConfig {
+            warmup: 4,
+            warmup_from_zero: true,
+            ..Default::default()
+        });
+        assert_eq!(
+            (s.lr_at(0), s.lr_at(1), s.lr_at(4)),
+            (0.0, 0.25 * s.peak, s.peak)
+        );
+        assert!(s.lr_at(s.total - 1) < 0.1 * s.peak);
+        let both = ScheduleConfig {
+            warmup: 4,
+            warmup_from_zero: true,
+            warmup_start: Some(1e-6),
+            ..Default::default()
+        };
+        assert!(Schedule::new(both, 1.0, 10).is_err());
     }
 
     #[test]

@@ -1,0 +1,28 @@
+//! CLIPS: CLIP with partial synthetic captions and a captioner (Liu et al., 2024, arXiv 2411.16828).
+//!
+//! * [`sentences`] and [`reduce`]: which tokens of a synthetic caption the contrastive loss sees
+//! * [`texts`]: the texts of an image, and what the captioner shall say
+//! * [`captioner`]: image and web caption in, full synthetic caption out
+//! * [`model`]: both in one directory
+//! * [`task`]: how a batch is embedded, and its losses
+//!
+//! The authors' repository holds the encoders only; what is not in it follows OpenVision, their later code.
+
+mod error;
+mod method;
+
+pub mod captioner;
+pub mod model;
+pub mod reduce;
+pub mod sentences;
+pub mod task;
+pub mod texts;
+
+pub use captioner::{Captioner, CaptionerConfig, CaptionerOptions, Decoder};
+pub use error::{Error, Result};
+pub use method::{Options, train};
+pub use model::{Clips, ClipsModel};
+pub use reduce::{Reduction, Strategy};
+pub use sentences::Splitting;
+pub use task::ClipsTask;
+pub use texts::{Caption, ClipsBatch, Texts};

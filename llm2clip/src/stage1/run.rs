@@ -382,8 +382,9 @@ fn mntp<B: AutodiffBackend>(
     )?;
     let summary = summary(Stage::Mntp, &outcome, llm.clone());
     if !outcome.stopped {
-        let write = |path: &Path| outcome.model.clone().merged().save(path, load.weights);
-        whole(&llm, write)?;
+        // The model is given away, so that its weights are in memory once.
+        let tuned = outcome.model;
+        whole(&llm, |path| tuned.merged().save(path, load.weights))?;
     }
     Ok(summary)
 }
@@ -493,9 +494,9 @@ fn contrastive<B: AutodiffBackend>(
             weights: load.weights,
             ..SaveOptions::default()
         };
-        whole(&llm, |path| {
-            outcome.model.clone().merged().save(path, &options)
-        })?;
+        // The model is given away, so that its weights are in memory once.
+        let tuned = outcome.model;
+        whole(&llm, |path| tuned.merged().save(path, &options))?;
     }
     Ok(summary)
 }

@@ -84,6 +84,9 @@ pub struct ModelArgs {
     /// Seed of random weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// For an LLM2CLIP model: the directory of its language model, in place of the one that the model names
+    #[arg(long)]
+    pub llm: Option<PathBuf>,
 }
 
 impl ModelArgs {
@@ -94,7 +97,8 @@ impl ModelArgs {
     /// Says what the model was taken for, and what is missing or does not fit.
     pub fn load<B: Backend>(&self, precision: Precision, device: &B::Device) -> Result<Model<B>> {
         warn_of_random(&self.model);
-        Ok(Model::load(&self.model, &self.options(precision), device)?)
+        let options = self.options(precision);
+        Model::load_with_llm(&self.model, &options, self.llm.as_deref(), device)
     }
 
     /// As the library wants it.

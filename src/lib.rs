@@ -8,6 +8,7 @@
 //! * [`llm`]: a Llama decoder that generates text
 //! * [`clips`]: partial synthetic captions and a captioner (CLIPS)
 //! * [`laclip`]: rewriting of captions, and training on them (LaCLIP)
+//! * [`llm2clip`]: a language model as the text teacher (LLM2CLIP)
 //! * [`methods`]: the training methods by the name that a recipe gives
 //! * [`models`]: the one door through which the commands load models of any kind
 //! * [`eval`]: zero-shot classification and retrieval
@@ -41,6 +42,7 @@ pub use data;
 pub use eval;
 pub use laclip;
 pub use llm;
+pub use llm2clip;
 pub use train;
 
 /// Allocator of the binaries; many short-lived tensors make the system's a bottleneck.

@@ -1,10 +1,14 @@
 //! The one door: whatever kind of model the files hold, it is loaded here and comes out as a [`DualEncoder`].
 
+use anyhow::{Result, bail};
 use burn::prelude::*;
+use burn::tensor::activation::softmax;
 use clip::preprocess::Preprocess;
 use clip::{LoadOptions, ModelConfig, Pretrained};
 use clips::Clips;
 use eval::{DualEncoder, EvalError};
+use llm2clip::{Llm2Clip, Llm2ClipOptions, is_llm2clip};
+use std::path::Path;
 
 /// A model of any kind that puts images and texts into one space.
 #[derive(Debug, Clone)]
@@ -13,6 +17,8 @@ use eval::{DualEncoder, EvalError};
 pub enum Model<B: Backend> {
     /// CLIP and its kin: two towers.
     Clip(Pretrained<B>),
+    /// A vision tower and a language model with an adapter.
+    Llm2Clip(Llm2Clip<B>),
     /// Two towers and a captioner.
     Clips(Clips<B>),
 }
@@ -28,7 +34,35 @@ impl<B: Backend> Model<B> {
     /// # Errors
     ///
     /// Says what `model` was taken for, and what is missing or does not fit.
-    pub fn load(model: &str, options: &LoadOptions, device: &Device<B>) -> clips::Result<Self> {
+    pub fn load(model: &str, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        Self::load_with_llm(model, options, None, device)
+    }
+
+    /// [`Model::load`] with the directory of LLM2CLIP's language model, in place of the one that the model names.
+    ///
+    /// # Errors
+    ///
+    /// As there; and for a language model beside a model that needs none.
+    pub fn load_with_llm(
+        model: &str,
+        options: &LoadOptions,
+        llm: Option<&Path>,
+        device: &Device<B>,
+    ) -> Result<Self> {
+        if is_llm2clip(model) {
+            let options = Llm2ClipOptions {
+                clip: options.clone(),
+                llm: llm.map(Into::into),
+                ..Llm2ClipOptions::default()
+            };
+            return Ok(Self::Llm2Clip(Llm2Clip::load(model, &options, device)?));
+        }
+        if let Some(llm) = llm {
+            bail!(
+                "--llm {}: `{model}` is no LLM2CLIP model, its texts need no language model",
+                llm.display()
+            );
+        }
         let clips = Clips::load(model, options, device)?;
         Ok(match clips.captioner {
             None => Self::Clip(clips.encoders),
@@ -40,15 +74,7 @@ impl<B: Backend> Model<B> {
     pub fn captioner(&self) -> Option<&Clips<B>> {
         match self {
             Self::Clips(clips) => Some(clips),
-            Self::Clip(_) => None,
-        }
-    }
-
-    /// The two towers with preprocessing and tokenizer.
-    fn encoders(&self) -> &Pretrained<B> {
-        match self {
-            Self::Clip(clip) => clip,
-            Self::Clips(clips) => &clips.encoders,
+            Self::Clip(_) | Self::Llm2Clip(_) => None,
         }
     }
 
@@ -60,36 +86,50 @@ impl<B: Backend> Model<B> {
     /// - image: `[n, embed_dim]`, text: `[m, embed_dim]`, unit rows
     /// - output: `[n, m]`
     pub fn probabilities(&self, image: Tensor<B, 2>, text: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.encoders().model.probabilities(image, text)
+        match self {
+            Self::Clip(clip) => clip.model.probabilities(image, text),
+            Self::Clips(clips) => clips.encoders.model.probabilities(image, text),
+            Self::Llm2Clip(model) => {
+                softmax(clip::loss::logits(image, text, model.network.scale()), 1)
+            }
+        }
+    }
+
+    fn encoder(&self) -> &dyn DualEncoder<B> {
+        match self {
+            Self::Clip(clip) => clip,
+            Self::Clips(clips) => &clips.encoders,
+            Self::Llm2Clip(model) => model,
+        }
     }
 }
 
 impl<B: Backend> DualEncoder<B> for Model<B> {
     fn embed_dim(&self) -> usize {
-        DualEncoder::<B>::embed_dim(self.encoders())
+        self.encoder().embed_dim()
     }
 
     fn preprocess(&self) -> &Preprocess {
-        &self.encoders().preprocess
+        self.encoder().preprocess()
     }
 
     fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        self.encoders().image_embeddings(images)
+        self.encoder().image_embeddings(images)
     }
 
     fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<B, 2>, EvalError> {
-        self.encoders().text_embeddings(texts)
+        self.encoder().text_embeddings(texts)
     }
 
     fn scale(&self) -> Option<f32> {
-        DualEncoder::<B>::scale(self.encoders())
+        self.encoder().scale()
     }
 
     fn identity(&self) -> Result<Option<String>, EvalError> {
-        DualEncoder::<B>::identity(self.encoders())
+        self.encoder().identity()
     }
 
     fn truncated(&self, texts: &[String]) -> Option<usize> {
-        DualEncoder::<B>::truncated(self.encoders(), texts)
+        self.encoder().truncated(texts)
     }
 }

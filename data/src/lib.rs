@@ -8,6 +8,7 @@
 
 mod captions;
 pub mod csv;
+mod embeddings;
 mod error;
 pub mod folder;
 pub mod jsonl;
@@ -22,10 +23,12 @@ mod sample;
 mod sampler;
 pub mod scenes;
 mod source;
+pub mod store;
 pub mod text;
 pub mod webdataset;
 
 pub use captions::CaptionField;
+pub use embeddings::StoredEmbeddings;
 pub use error::{DataError, Place};
 pub use loader::{CollateError, Loader, LoaderOptions, LoaderReport, Skipped};
 pub use permutation::Permutation;

@@ -3,8 +3,8 @@
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-// A circle on purpose: a sample carries vectors that its shard reads when the caption has been drawn.
-use crate::webdataset::StoredEmbeddings;
+// A circle on purpose: a sample carries vectors that its shard or store reads when the caption has been drawn.
+use crate::embeddings::StoredEmbeddings;
 
 /// One image with everything that is known about it. Nothing is decoded yet.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -87,6 +87,35 @@ impl Captions {
                 .filter(move |(caption, name)| !caption.is_empty() && *name == field)
                 .map(|(caption, _)| caption.as_str())
         })
+    }
+
+    /// The captions with text, by name: that of their field or column, or else `web`, `rewrite` or `synthetic`. The second
+    /// and later ones of a name carry their place among them: `rewrite`, `rewrite.1`, `rewrite.2`.
+    pub fn named(&self) -> Vec<(String, &str)> {
+        let mut named: Vec<(String, &str)> = Vec::new();
+        for (kind, kind_name) in CaptionKind::ALL
+            .into_iter()
+            .zip(["web", "rewrite", "synthetic"])
+        {
+            let fields = &self.fields[kind as usize];
+            let name = |place: usize| match fields.get(place).map(String::as_str) {
+                None | Some("") => kind_name,
+                Some(field) => field,
+            };
+            for (place, caption) in self.of(kind).iter().enumerate() {
+                let nth = (0..place)
+                    .filter(|before| name(*before) == name(place))
+                    .count();
+                let name = match nth {
+                    0 => name(place).to_string(),
+                    nth => format!("{}.{nth}", name(place)),
+                };
+                if !caption.is_empty() {
+                    named.push((name, caption));
+                }
+            }
+        }
+        named
     }
 
     /// Adds a caption of weight 1.
@@ -219,6 +248,26 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn captions_are_named_by_field_or_kind_and_place() {
+        let mut captions = Captions::default();
+        captions.add(CaptionKind::Web, "w".into(), 1.0, "raw");
+        for text in ["r", "", "t"] {
+            captions.push(CaptionKind::Rewrite, text);
+        }
+        captions.add(CaptionKind::Synthetic, "s".into(), 1.0, "long");
+        captions.add(CaptionKind::Synthetic, "u".into(), 1.0, "long");
+        let expected = [
+            ("raw", "w"),
+            ("rewrite", "r"),
+            ("rewrite.2", "t"),
+            ("long", "s"),
+            ("long.1", "u"),
+        ];
+        let expected = expected.map(|(name, text)| (name.to_string(), text));
+        assert_eq!(captions.named(), expected);
+    }
 
     fn captions() -> Captions {
         Captions {

@@ -177,6 +177,24 @@ impl Folder {
         child.wait().unwrap();
     }
 
+    /// Starts an example here and kills it (SIGKILL) as soon as `ready`, if it has not ended by then.
+    #[track_caller]
+    pub fn kill_or_end<I: AsRef<OsStr>>(
+        &self,
+        example: &str,
+        arguments: &[I],
+        ready: impl Fn() -> bool,
+    ) {
+        let mut command = Command::new(binary(example));
+        let command = command.args(arguments).current_dir(self.0.path());
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        while !ready() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = child.kill(); // it may have ended
+        child.wait().unwrap();
+    }
+
     #[track_caller]
     fn start_and_wait<I: AsRef<OsStr>>(
         &self,

@@ -17,6 +17,7 @@ mod embed;
 mod eval;
 mod features;
 mod laclip;
+mod llm2clip;
 mod python;
 mod rewrite;
 mod scenes;

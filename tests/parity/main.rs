@@ -7,6 +7,7 @@ mod clips;
 mod closed_form;
 mod fixture;
 mod llm;
+mod llm2clip;
 mod measure;
 mod towers;
 mod training;

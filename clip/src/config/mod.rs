@@ -373,7 +373,7 @@ impl ModelConfig {
 
 impl ModelConfig {
     /// For a model whose weights are there: how they would start is of no use, and open_clip refuses the field.
-    pub(crate) fn without_init(&self) -> Self {
+    pub fn without_init(&self) -> Self {
         let mut config = self.clone();
         config.vision_cfg.init = None;
         config.text_cfg.init = None;

@@ -105,14 +105,14 @@ impl EmbeddingShards {
 
 /// The stored embeddings of one sample: where they lie. Only those that are asked for are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredEmbeddings {
+pub struct ShardEmbeddings {
     sibling: PathBuf,
     key: String,
     /// Field and place of each, in the configured order.
     fields: Vec<(String, Part)>,
 }
 
-impl StoredEmbeddings {
+impl ShardEmbeddings {
     /// Those of sample `index` of a sibling shard that was opened for `fields`.
     pub(super) fn of(sibling: &Shard, index: usize, fields: &[String]) -> Self {
         let sample = sibling.sample(index);

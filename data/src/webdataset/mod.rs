@@ -7,6 +7,7 @@
 mod braces;
 mod cache;
 mod config;
+mod embedding_writer;
 mod embeddings;
 mod layout;
 mod shard;
@@ -22,13 +23,15 @@ pub use braces::expand;
 pub(crate) use braces::local_files;
 pub use cache::IndexCache;
 pub use config::ShardConfig;
-pub use embeddings::{EmbeddingShards, StoredEmbeddings};
+pub use embedding_writer::write_embeddings;
+pub use embeddings::{EmbeddingShards, ShardEmbeddings};
 pub use layout::{BenchmarkLayout, DatasetType};
 pub use tar::Member;
 
 use self::config::Extensions;
 use self::shard::{Grouped, Shard};
 use crate::captions::{FieldsSeen, read_fields};
+use crate::embeddings::StoredEmbeddings;
 use crate::error::{DataError, Place};
 use crate::npy;
 use crate::problem::{Problem, Problems};
@@ -300,14 +303,13 @@ impl Source for ShardSource {
                 })?)
             }
         };
-        let embeddings = match (embeddings, &self.config.embeddings) {
-            (Some(sibling), Some(config)) => Some(StoredEmbeddings::of(
-                sibling,
-                sample.sibling,
-                &config.fields,
-            )),
-            _ => None,
-        };
+        let embeddings =
+            match (embeddings, &self.config.embeddings) {
+                (Some(sibling), Some(config)) => Some(StoredEmbeddings::Shard(
+                    ShardEmbeddings::of(sibling, sample.sibling, &config.fields),
+                )),
+                _ => None,
+            };
         Ok(Sample {
             key: sample.key.to_string(),
             image,

@@ -297,7 +297,7 @@ fn embeddings_are_found_by_key_in_any_order() {
         write_tar(&sibling, &rows(&mut order.into_iter()));
         let source = ShardSource::open(with.clone()).unwrap();
         let stored = source.get(3).unwrap().embeddings.unwrap();
-        let fields: Vec<_> = stored.fields().collect();
+        let fields: Vec<_> = stored.fields();
         assert_eq!(fields, ["shortSV_captions", "longSV_captions"]);
         assert_eq!(stored.read("shortSV_captions").unwrap(), [3.0, 0.5]);
         assert_eq!(stored.read("LongSV_captions").unwrap(), [3.0, 1.5]);

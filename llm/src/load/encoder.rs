@@ -87,6 +87,18 @@ impl<B: Backend> Encoder<B> {
     }
 }
 
+impl EncoderOptions {
+    /// What [`Encoder::load`] finds in a directory when it is given no options; reads no weights.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn of_directory(directory: &Path) -> Result<Self> {
+        super::files(directory)?;
+        find_options(directory, &Tokenizer::from_directory(directory, None)?)
+    }
+}
+
 fn find_options(directory: &Path, tokenizer: &Tokenizer) -> Result<EncoderOptions> {
     let ours = directory.join(OPTIONS);
     if ours.is_file() {

@@ -81,20 +81,29 @@ impl ModelTable {
             .map_err(|error| TrainError::Config(format!("model.precision: {error}")))
     }
 
-    /// Loads the model, or makes one with random weights.
+    /// What the table says beside the name, for loaders of other kinds of models.
     ///
     /// # Errors
     ///
-    /// Those of [`Pretrained::load`].
-    pub fn load<B: Backend>(&self, seed: u64, device: &Device<B>) -> Result<Pretrained<B>> {
-        let options = LoadOptions {
+    /// When the table names no known precision.
+    pub fn options(&self, seed: u64) -> Result<LoadOptions> {
+        Ok(LoadOptions {
             config: self.config.clone(),
             precision: self.precision()?,
             seed,
             image_size: self.image_size.map(|side| [side, side]),
             context_length: self.context_length,
             tokenizer: self.tokenizer.clone(),
-        };
+        })
+    }
+
+    /// Loads the model, or makes one with random weights.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pretrained::load`].
+    pub fn load<B: Backend>(&self, seed: u64, device: &Device<B>) -> Result<Pretrained<B>> {
+        let options = self.options(seed)?;
         let loaded = Pretrained::load(&self.name, &options, device);
         let mut loaded = loaded.map_err(|source| TrainError::Task {
             what: "loading [model]",

@@ -13,6 +13,8 @@ pub enum Curve {
     /// Half a cosine from the peak to `end`.
     #[default]
     Cosine,
+    /// A straight line from the peak to `end` (transformers' `linear`).
+    Linear,
     /// The peak until the last step.
     Const,
     /// The peak, then a polynomial fall to `end` over the last `cooldown` steps.
@@ -23,7 +25,7 @@ pub enum Curve {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
-    /// `cosine`, `const` or `const-cooldown`.
+    /// `cosine`, `linear`, `const` or `const-cooldown`.
     pub curve: Curve,
     /// Steps of linear warm-up. May not exceed the steps of the run.
     pub warmup: u64,
@@ -31,7 +33,7 @@ pub struct ScheduleConfig {
     pub warmup_start: Option<f64>,
     /// Starts the warm-up one step earlier, at 0: `lr · step / warmup` (OpenVision, transformers). Not with `warmup_start`.
     pub warmup_from_zero: bool,
-    /// Learning rate that the curve falls to (`cosine`, `const-cooldown`).
+    /// Learning rate that the curve falls to (`cosine`, `linear`, `const-cooldown`).
     pub end: f64,
     /// Steps of the final fall (`const-cooldown`).
     pub cooldown: u64,
@@ -133,6 +135,10 @@ impl Schedule {
         }
         match curve {
             Curve::Const => self.peak,
+            Curve::Linear => {
+                let left = 1.0 - fraction(step, warmup, self.total);
+                end + left * (self.peak - end)
+            }
             Curve::Cosine => {
                 let done = fraction(step, warmup, self.total);
                 end + 0.5 * (1.0 + (std::f64::consts::PI * done).cos()) * (self.peak - end)
@@ -208,6 +214,24 @@ mod tests {
         // Last of 8 steps: (1 + cos(7π/8)) / 2.
         assert!((s.lr_at(9) - 0.038_060_233_744_356_62).abs() < 1e-12);
         assert!(s.lr_at(10).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_line_falls_by_equal_steps_from_the_peak_towards_zero() {
+        let s = schedule(ScheduleConfig {
+            curve: Curve::Linear,
+            warmup: 2,
+            ..Default::default()
+        });
+        let rates: Vec<f64> = (2..10).map(|step| s.lr_at(step) * 8.0).collect();
+        let expected = [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0];
+        assert!(
+            rates
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-12),
+            "{rates:?}"
+        );
     }
 
     #[test]

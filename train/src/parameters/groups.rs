@@ -21,6 +21,19 @@ pub enum DecayRule {
     Name,
 }
 
+/// How far below the top of its tower a parameter is, for the layer decays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerRule {
+    /// The final norm belongs to the last block; all that is no block, norm or projection is at the bottom (open_clip).
+    #[default]
+    OpenClip,
+    /// At the bottom only the patch projection, the positions and the class token of an EVA-02 tower; the final norm, the
+    /// norm before the blocks and the class embedding of other towers are at the top, with the projection (EVA-CLIP's
+    /// `get_num_layer_for_vit`, LLM2CLIP).
+    Eva,
+}
+
 /// The `[groups]` table of a recipe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +48,8 @@ pub struct GroupsConfig {
     pub image_layer_decay: Option<f64>,
     /// Factor on the learning rate per layer below the top of the text tower.
     pub text_layer_decay: Option<f64>,
+    /// `open-clip` or `eva`: where the layer decays count from.
+    pub layer_rule: LayerRule,
     /// Freezes the vision tower.
     pub lock_image: bool,
     /// Groups at the top of a locked vision tower that stay trainable: projection, last block, ...
@@ -97,10 +112,13 @@ impl Groups {
                 )));
             }
         }
-        let depths = depths(&parameters);
+        let towers = Towers {
+            depths: depths(&parameters),
+            class_token: parameters.iter().any(|p| p.path == "visual.head.weight"),
+        };
         let rules = parameters
             .into_iter()
-            .map(|p| rule(config, &depths, p))
+            .map(|p| rule(config, &towers, p))
             .collect::<Vec<_>>();
         if !rules.iter().any(|r| r.trainable) {
             return Err(TrainError::Config(
@@ -120,7 +138,31 @@ impl Groups {
     }
 }
 
-fn rule(config: &GroupsConfig, depths: &BTreeMap<Tower, usize>, parameter: Parameter) -> Rule {
+/// What the rules must know of a model as a whole.
+struct Towers {
+    depths: BTreeMap<Tower, usize>,
+    /// Whether the vision tower is EVA-02's, whose class embedding the rule `eva` knows as `cls_token`.
+    class_token: bool,
+}
+
+impl Towers {
+    /// Groups above a parameter by the rule `eva`.
+    fn below_top_in_eva(&self, path: &str, position: Position, blocks: usize) -> usize {
+        let stem = path.starts_with("visual.conv1.")
+            || path.starts_with("visual.patch_embed.")
+            || path == "visual.positional_embedding"
+            || (path == "visual.class_embedding" && self.class_token)
+            || path.starts_with("text.token_embedding")
+            || path == "text.positional_embedding";
+        match position {
+            Position::Block(_) => position.below_top(blocks),
+            _ if stem => Position::Embeddings.below_top(blocks),
+            _ => 0,
+        }
+    }
+}
+
+fn rule(config: &GroupsConfig, towers: &Towers, parameter: Parameter) -> Rule {
     let path = parameter.path.as_str();
     let any = |patterns: &[String]| patterns.iter().any(|p| matches(p, path));
     let decay = any(&config.decay_include)
@@ -131,7 +173,7 @@ fn rule(config: &GroupsConfig, depths: &BTreeMap<Tower, usize>, parameter: Param
             });
     let (mut lr_scale, mut locked) = (1.0, false);
     if let Some((tower, position)) = place(path) {
-        let blocks = depths.get(&tower).copied().unwrap_or(0);
+        let blocks = towers.depths.get(&tower).copied().unwrap_or(0);
         let top_down = position.below_top(blocks);
         let (layer_decay, lock, unlocked) = match tower {
             Tower::Image => (
@@ -145,7 +187,11 @@ fn rule(config: &GroupsConfig, depths: &BTreeMap<Tower, usize>, parameter: Param
                 config.lock_text_unlocked,
             ),
         };
-        lr_scale = layer_decay.map_or(1.0, |d| d.powi(top_down as i32));
+        let layers = match config.layer_rule {
+            LayerRule::OpenClip => top_down,
+            LayerRule::Eva => towers.below_top_in_eva(path, position, blocks),
+        };
+        lr_scale = layer_decay.map_or(1.0, |d| d.powi(layers as i32));
         locked = lock && top_down >= unlocked;
     }
     let trainable = parameter.trainable && !locked && !any(&config.freeze);

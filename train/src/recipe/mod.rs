@@ -16,6 +16,7 @@ use crate::parameters::groups::GroupsConfig;
 use overrides::set;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -93,6 +94,43 @@ impl Recipe {
         recipe.file = path.to_path_buf();
         recipe.check().map_err(|e| refused(e.to_string()))?;
         Ok(recipe)
+    }
+
+    /// Reads a file of several recipes, one table each, with overrides of the form `stage.table.field=value`. Paths are
+    /// relative to the file's folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); and when something at the top of the file, or the first name of an override, is no stage.
+    pub fn load_stages(path: &Path, overrides: &[String]) -> Result<BTreeMap<String, Self>> {
+        let refused = |message: String| TrainError::Recipe {
+            path: path.to_path_buf(),
+            message,
+        };
+        let text = std::fs::read_to_string(path).map_err(TrainError::io(path))?;
+        let mut stages: Table = toml::from_str(&text).map_err(|e| refused(e.to_string()))?;
+        for assignment in overrides {
+            let stage = assignment
+                .split_once('.')
+                .and_then(|(stage, rest)| Some((stages.get_mut(stage)?.as_table_mut()?, rest)));
+            let Some((stage, rest)) = stage else {
+                let names: Vec<_> = stages.keys().map(String::as_str).collect();
+                let names = names.join(", ");
+                let what = format!("`--set {assignment}` should begin with a stage of {names}");
+                return Err(refused(what));
+            };
+            set(stage, rest).map_err(refused)?;
+        }
+        let recipe = |(name, stage): (String, Value)| {
+            let within = |error: String| refused(format!("in [{name}]: {}", error.trim()));
+            let mut recipe: Self = stage
+                .try_into()
+                .map_err(|e: toml::de::Error| within(e.to_string()))?;
+            recipe.file = path.to_path_buf();
+            recipe.check().map_err(|e| within(e.to_string()))?;
+            Ok((name, recipe))
+        };
+        stages.into_iter().map(recipe).collect()
     }
 
     /// Parses a recipe from text; its paths are relative to the working directory.
@@ -251,6 +289,36 @@ mod tests {
             let message = load(MINIMAL, &[no_field]).unwrap_err().to_string();
             assert!(message.contains("table.field=value"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_file_of_stages_is_a_recipe_for_each_of_its_tables() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stages.toml");
+        std::fs::write(
+            &path,
+            "[a.run]\nsteps = 1\n[b.run]\nepochs = 2\nout = \"x\"\n",
+        )
+        .unwrap();
+        let stages = |set: &str| Recipe::load_stages(&path, &[set.to_string()]);
+        let read = stages("b.optimizer.lr=0.5").unwrap();
+        assert_eq!(
+            (read["a"].run.steps, read["b"].optimizer.lr),
+            (Some(1), 0.5)
+        );
+        assert_eq!(read["b"].out(), folder.path().join("x"));
+        assert!(
+            stages("c.run.steps=1")
+                .unwrap_err()
+                .to_string()
+                .contains("a, b")
+        );
+        assert!(
+            stages("a.run.stops=1")
+                .unwrap_err()
+                .to_string()
+                .contains("[a]")
+        );
     }
 
     #[test]

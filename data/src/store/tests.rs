@@ -1,0 +1,189 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::sample::{CaptionKind, Captions, Sample};
+use crate::source::{Source, out_of_range};
+
+/// Samples `k0`, `k1`, ... with a short and, but for every third, a long caption.
+#[derive(Clone, Debug)]
+struct Texts(Vec<String>);
+
+impl Texts {
+    fn new(n: usize) -> Self {
+        Self((0..n).map(|i| format!("short {i}")).collect())
+    }
+}
+
+impl Source for Texts {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let short = self.0.get(index).ok_or_else(|| out_of_range(self, index))?;
+        let mut captions = Captions::default();
+        captions.push(CaptionKind::Web, short);
+        if !index.is_multiple_of(3) {
+            captions.push(CaptionKind::Synthetic, format!("long {index}"));
+        }
+        Ok(Sample {
+            key: format!("k{index}"),
+            captions,
+            ..Sample::default()
+        })
+    }
+
+    fn name(&self) -> String {
+        "texts".into()
+    }
+}
+
+fn info(samples: usize, dtype: StoreType) -> StoreInfo {
+    StoreInfo {
+        llm: "abc".into(),
+        llm_path: "models/abc".into(),
+        width: 2,
+        dtype,
+        fields: vec!["web".into(), "synthetic".into()],
+        samples,
+        part: 4,
+    }
+}
+
+/// The vector of a text: its number, and 1 for a long one.
+fn vector(text: &str) -> [f32; 2] {
+    let number = text.rsplit(' ').next().unwrap().parse().unwrap();
+    [number, f32::from(text.starts_with("long"))]
+}
+
+/// Writes the files that are missing, `most` of them.
+fn extract(
+    folder: &Path,
+    source: &Texts,
+    info: StoreInfo,
+    most: usize,
+) -> Result<usize, DataError> {
+    let writer = StoreWriter::open(folder, info.clone())?;
+    let mut written = 0;
+    for part in 0..writer.parts() {
+        let rows: Vec<Row> = writer
+            .samples(part)
+            .map(|i| Row::of(&source.get(i).unwrap(), &info.fields))
+            .collect();
+        if written == most || writer.has(part, &rows)? {
+            continue;
+        }
+        let texts = rows.iter().flat_map(|row| &row.captions).flatten();
+        let vectors: Vec<f32> = texts.flat_map(|text| vector(text)).collect();
+        writer.write(part, &rows, &vectors)?;
+        written += 1;
+    }
+    writer.finish().map(|_| written)
+}
+
+#[test]
+fn every_caption_of_a_sample_is_read_back_in_either_type() {
+    for dtype in [StoreType::F32, StoreType::Bf16] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Texts::new(10);
+        assert_eq!(
+            extract(folder.path(), &source, info(10, dtype), 9).unwrap(),
+            3
+        );
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        assert_eq!(store.find("long 7").unwrap().unwrap(), [7.0, 1.0]);
+        assert_eq!(store.find("long 6").unwrap(), None);
+        let joined = WithStore::new(source, vec![store]).unwrap();
+        joined.verify().unwrap();
+        for index in 0..10 {
+            let stored = joined.get(index).unwrap().embeddings.unwrap();
+            assert_eq!(
+                stored.read("WEB").unwrap(),
+                vector(&format!("short {index}"))
+            );
+            let long = stored.read("synthetic");
+            match index % 3 {
+                0 => assert!(long.unwrap_err().to_string().contains("there are web")),
+                _ => assert_eq!(long.unwrap(), vector(&format!("long {index}"))),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_extraction_that_was_cut_goes_on_and_is_no_store_before_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Texts::new(10);
+    assert!(extract(folder.path(), &source, info(10, StoreType::F32), 2).is_err());
+    let message = Store::open(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("not finished"), "{message}");
+    assert_eq!(
+        extract(folder.path(), &source, info(10, StoreType::F32), 9).unwrap(),
+        1
+    );
+    assert_eq!(
+        extract(folder.path(), &source, info(10, StoreType::F32), 9).unwrap(),
+        0
+    );
+    // A file that was cut is noticed.
+    let path = folder.path().join("00001.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(
+        Store::open(folder.path())
+            .unwrap_err()
+            .to_string()
+            .contains("00001")
+    );
+}
+
+#[test]
+fn a_changed_caption_another_model_and_another_source_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = Texts::new(10);
+    extract(folder.path(), &source, info(10, StoreType::F32), 9).unwrap();
+    let store = Arc::new(Store::open(folder.path()).unwrap());
+    source.0[5] = "short 55".into();
+    // A look at the beginning finds it in a small source; in a large one the sample itself is refused.
+    let joined = WithStore::new(source.clone(), vec![store.clone()]).unwrap_err();
+    let later = WithStore::unchecked(source.clone(), vec![store.clone()]);
+    for error in [
+        joined,
+        later.verify().unwrap_err(),
+        later.get(5).unwrap_err(),
+    ] {
+        let message = error.to_string();
+        assert!(
+            message.contains("k5") && message.contains("`web`"),
+            "{message}"
+        );
+    }
+    let message = extract(folder.path(), &source, info(10, StoreType::F32), 9).unwrap_err();
+    assert!(
+        message.to_string().contains("00001.safetensors, row 1"),
+        "{message}"
+    );
+
+    let other = StoreInfo {
+        llm: "xyz".into(),
+        ..info(10, StoreType::F32)
+    };
+    let message = extract(folder.path(), &Texts::new(10), other, 9)
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("models/abc"), "{message}");
+    let message = store
+        .check_llm("xyz", Path::new("models/xyz"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("models/abc") && message.contains("models/xyz"),
+        "{message}"
+    );
+    store.check_llm("abc", Path::new("anywhere")).unwrap();
+
+    let message = WithStore::new(Texts::new(11), vec![store])
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("`k10`"), "{message}");
+}

@@ -1,0 +1,29 @@
+//! Stage 1: a language model learns to tell captions apart.
+//!
+//! Three kinds of training, each a table of one recipe file ([`Plan`]), alone or one after another:
+//!
+//! * `lm`: a small Llama from scratch, next tokens of packed lines
+//! * `mntp`: masked next-token prediction with both directions visible, LoRA only
+//! * `contrastive`: captions of one image find each other, LoRA only
+
+mod captions;
+mod contrastive;
+mod data;
+mod encoded;
+mod predict;
+mod rate;
+mod run;
+mod triplets;
+mod tuned;
+
+pub use captions::{CaptionPairs, CaptionTable, CapturedCaptions, CsvCaptions};
+pub use contrastive::{Contrast, ContrastiveOptions, TripletBatch, TripletRows};
+pub use data::{TextSource, TextTable};
+pub use encoded::join_rows;
+pub use predict::{
+    Block, BlockBatch, Blocks, LmOptions, MntpOptions, Objective, Predict, PredictionRows,
+};
+pub use rate::{CaptionSet, caption_retrieval};
+pub use run::{LlmTable, LmTable, Plan, STAGES, Stage, Summary};
+pub use triplets::{JsonTriplets, Triplet};
+pub use tuned::{TunedEncoder, TunedLlama, WholeLlama};

@@ -1,0 +1,519 @@
+//! The stages of a file, run one after another.
+
+use super::contrastive::{Contrast, ContrastiveOptions, TripletRows};
+use super::data::TextTable;
+use super::predict::{Blocks, LmOptions, MntpOptions, Objective, Predict, PredictionRows};
+use super::rate::{CaptionSet, caption_retrieval};
+use super::tuned::{TunedEncoder, TunedLlama, WholeLlama};
+use burn::prelude::*;
+use burn::tensor::backend::AutodiffBackend;
+use clip::Precision;
+use llm::lm::Masking;
+use llm::{Encoder, LlamaConfig, LoadOptions, Pretrained, SaveOptions, Tokenizer, Visibility};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use train::trainer::collective::Single;
+use train::{BoxError, Launch, Outcome, Recipe, Result, Run, Section, TrainError, prepared, run};
+
+/// A kind of training in stage 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// A small Llama from scratch.
+    Lm,
+    /// Masked next-token prediction.
+    Mntp,
+    /// Caption-contrastive tuning.
+    Contrastive,
+}
+
+/// In their order.
+pub const STAGES: [(&str, Stage); 3] = [
+    ("lm", Stage::Lm),
+    ("mntp", Stage::Mntp),
+    ("contrastive", Stage::Contrastive),
+];
+
+/// The stages of a file, each a whole recipe.
+#[derive(Clone, Debug)]
+pub struct Plan(pub Vec<(Stage, Recipe)>);
+
+/// What a stage left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The stage.
+    pub stage: Stage,
+    /// Steps done.
+    pub steps: u64,
+    /// True if the run was stopped before its last step.
+    pub stopped: bool,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Directory of the language model, if the stage came to its end.
+    pub llm: Option<PathBuf>,
+    /// Caption-to-caption retrieval before and after, where it is validated.
+    pub captions: Option<[f64; 2]>,
+}
+
+/// The `[lm.model]` table: sizes of a Llama with byte-pair tokens that are learned from the texts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LmTable {
+    /// Tokens at most.
+    pub vocab_size: usize,
+    /// Width.
+    pub hidden_size: usize,
+    /// Width inside the MLPs.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Heads of the queries.
+    pub num_attention_heads: usize,
+    /// Heads of keys and values.
+    pub num_key_value_heads: usize,
+    /// Longest sequence in tokens.
+    pub max_position_embeddings: usize,
+    /// f32 or bf16: dtype of the activations.
+    pub precision: String,
+}
+
+impl Default for LmTable {
+    /// [`LlamaConfig::tiny`] with 2048 tokens.
+    fn default() -> Self {
+        let tiny = LlamaConfig::tiny(2048);
+        Self {
+            vocab_size: tiny.vocab_size,
+            hidden_size: tiny.hidden_size,
+            intermediate_size: tiny.intermediate_size,
+            num_hidden_layers: tiny.num_hidden_layers,
+            num_attention_heads: tiny.num_attention_heads,
+            num_key_value_heads: tiny.num_key_value_heads,
+            max_position_embeddings: tiny.max_position_embeddings.unwrap_or(512),
+            precision: Precision::F32.to_string(),
+        }
+    }
+}
+
+impl Section for LmTable {
+    const NAME: &'static str = "model";
+}
+
+/// The `[mntp.model]` and `[contrastive.model]` tables.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LlmTable {
+    /// Directory of the language model to start from.
+    pub llm: PathBuf,
+    /// f32 or bf16: dtype of the activations.
+    #[serde(default = "f32")]
+    pub precision: String,
+    /// f32 or bf16: dtype of the frozen weights, in memory and where the tuned model is written. Absent: the precision.
+    pub weights: Option<String>,
+}
+
+fn f32() -> String {
+    Precision::F32.to_string()
+}
+
+impl Section for LlmTable {
+    const NAME: &'static str = "model";
+
+    fn resolve(&mut self, folder: &Path) {
+        self.llm = folder.join(&self.llm);
+    }
+}
+
+fn precision(field: &str, value: &str) -> Result<Precision> {
+    let parsed = value.parse();
+    parsed.map_err(|error| TrainError::Config(format!("model.{field}: {error}")))
+}
+
+impl LlmTable {
+    fn load(&self) -> Result<LoadOptions> {
+        let compute = precision("precision", &self.precision)?;
+        let weights = self
+            .weights
+            .as_deref()
+            .map(|w| precision("weights", w))
+            .transpose()?;
+        Ok(LoadOptions {
+            precision: compute,
+            weights: weights.unwrap_or(compute),
+        })
+    }
+}
+
+fn failed<E: Into<BoxError>>(what: &'static str) -> impl Fn(E) -> TrainError {
+    move |source| TrainError::Task {
+        what,
+        source: source.into(),
+    }
+}
+
+const DATA: &str = "opening [data]";
+const MODEL: &str = "loading [model]";
+const WRITING: &str = "writing the language model";
+
+impl Plan {
+    /// Reads a file with a table for each of its stages. Overrides begin with the stage: `contrastive.run.steps=10`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or names an unknown stage, when `only` names one that is not there, and when a table has a
+    /// field that its reader does not know.
+    pub fn load(path: &Path, overrides: &[String], only: &[String]) -> Result<Self> {
+        let recipes = Recipe::load_stages(path, overrides)?;
+        let names = STAGES.map(|(name, _)| name).join(", ");
+        let mut there: Vec<&String> = recipes.keys().collect();
+        there.retain(|name| !STAGES.iter().any(|(stage, _)| stage == name));
+        if let Some(name) = there.first() {
+            let message = format!("[{name}] is no stage; there are {names}");
+            return Err(TrainError::Recipe {
+                path: path.into(),
+                message,
+            });
+        }
+        if let Some(name) = only.iter().find(|name| !recipes.contains_key(*name)) {
+            let message = format!(
+                "no stage `{name}` in this file; it has {}",
+                list(recipes.keys())
+            );
+            return Err(TrainError::Recipe {
+                path: path.into(),
+                message,
+            });
+        }
+        let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
+        let mut recipes: BTreeMap<String, Recipe> = recipes;
+        let stages = STAGES.into_iter().filter(|(name, _)| wanted(name));
+        let stages = stages.filter_map(|(name, stage)| Some((stage, recipes.remove(name)?)));
+        let mut plan = Self(stages.collect());
+        plan.0
+            .iter_mut()
+            .try_for_each(|(stage, recipe)| check(*stage, recipe))?;
+        Ok(plan)
+    }
+
+    /// Trains one stage after another. A stage that was stopped is the last.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`train::run()`]; when a stage's data or model cannot be read, or its folder has a language model already.
+    pub fn run<B: AutodiffBackend>(
+        self,
+        launch: &Launch,
+        device: &Device<B::InnerBackend>,
+        report: &mut dyn FnMut(&Summary),
+    ) -> Result<Vec<Summary>> {
+        let mut summaries = Vec::new();
+        for (stage, recipe) in self.0 {
+            let summary = match stage {
+                Stage::Lm => lm::<B>(recipe, launch, device)?,
+                Stage::Mntp => mntp::<B>(recipe, launch, device)?,
+                Stage::Contrastive => contrastive::<B>(recipe, launch, device)?,
+            };
+            report(&summary);
+            let stopped = summary.stopped;
+            summaries.push(summary);
+            if stopped {
+                break;
+            }
+        }
+        Ok(summaries)
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads every table of a stage once, so that a misspelt field is found before the first stage trains.
+fn check(stage: Stage, recipe: &mut Recipe) -> Result<()> {
+    recipe.section::<TextTable>()?;
+    match stage {
+        Stage::Lm => {
+            recipe.section::<LmOptions>()?;
+            precision("precision", &recipe.section::<LmTable>()?.precision)?;
+        }
+        Stage::Mntp => {
+            recipe.section::<MntpOptions>()?;
+            recipe.section::<LlmTable>()?.load()?;
+        }
+        Stage::Contrastive => {
+            recipe.section::<ContrastiveOptions>()?;
+            recipe.section::<CaptionSet>()?;
+            recipe.section::<LlmTable>()?.load()?;
+        }
+    }
+    if stage != Stage::Contrastive && !recipe.validation.is_empty() {
+        let what = "only the stage `contrastive` has a [validation]; remove the other one";
+        return Err(TrainError::Config(what.into()));
+    }
+    Ok(())
+}
+
+/// Where the language model of a tuned stage goes.
+fn destination(recipe: &Recipe) -> Result<PathBuf> {
+    let path = recipe.out().join("llm");
+    match path.exists() {
+        true => Err(TrainError::Config(format!(
+            "{}: there is a language model already; remove it, or choose another run.out",
+            path.display()
+        ))),
+        false => Ok(path),
+    }
+}
+
+fn summary<T>(stage: Stage, outcome: &Outcome<T>, llm: PathBuf) -> Summary {
+    Summary {
+        stage,
+        steps: outcome.progress.step,
+        stopped: outcome.stopped,
+        seconds: outcome.seconds,
+        llm: (!outcome.stopped).then_some(llm),
+        captions: None,
+    }
+}
+
+fn lm<B: AutodiffBackend>(
+    mut recipe: Recipe,
+    launch: &Launch,
+    device: &Device<B::InnerBackend>,
+) -> Result<Summary> {
+    let (options, table): (LmOptions, LmTable) = (recipe.section()?, recipe.section()?);
+    let data: TextTable = recipe.section()?;
+    let texts = data.texts(recipe.run.seed).map_err(failed(DATA))?;
+    let tokenizer =
+        Tokenizer::train(&texts, table.vocab_size).map_err(failed("training the tokenizer"))?;
+    if table.num_attention_heads == 0
+        || !table.hidden_size.is_multiple_of(table.num_attention_heads)
+    {
+        return Err(TrainError::Config(format!(
+            "model.hidden_size = {} is no multiple of model.num_attention_heads = {}",
+            table.hidden_size, table.num_attention_heads
+        )));
+    }
+    let config = LlamaConfig {
+        hidden_size: table.hidden_size,
+        intermediate_size: table.intermediate_size,
+        num_hidden_layers: table.num_hidden_layers,
+        num_attention_heads: table.num_attention_heads,
+        num_key_value_heads: table.num_key_value_heads,
+        head_dim: table.hidden_size / table.num_attention_heads,
+        max_position_embeddings: Some(table.max_position_embeddings),
+        ..LlamaConfig::tiny(tokenizer.vocab_size())
+    };
+    config
+        .check()
+        .map_err(|what| TrainError::Config(format!("[model]: {what}")))?;
+    let blocks = Blocks::new(
+        "the texts",
+        &texts,
+        &tokenizer,
+        config.vocab_size,
+        options.block,
+    );
+    let blocks = Arc::new(blocks.map_err(failed(DATA))?);
+    let model = config.init::<B>(
+        recipe.run.seed,
+        precision("precision", &table.precision)?,
+        device,
+    );
+    let objective = Objective::Next {
+        bos: tokenizer.bos(),
+    };
+    let task = Predict::<WholeLlama<B::InnerBackend>>::new(
+        Visibility::Causal,
+        None,
+        tokenizer,
+        config,
+        PathBuf::new(),
+    );
+    let outcome = predict::<B, _>(
+        &recipe, &data, &task, model, blocks, objective, launch, device,
+    )?;
+    Ok(summary(Stage::Lm, &outcome, recipe.out().join("model")))
+}
+
+fn mntp<B: AutodiffBackend>(
+    mut recipe: Recipe,
+    launch: &Launch,
+    device: &Device<B::InnerBackend>,
+) -> Result<Summary> {
+    let (options, table): (MntpOptions, LlmTable) = (recipe.section()?, recipe.section()?);
+    let data: TextTable = recipe.section()?;
+    let llm = destination(&recipe)?;
+    let load = table.load()?;
+    let Pretrained {
+        model,
+        tokenizer,
+        config,
+        ..
+    } = Pretrained::<B>::load(&table.llm, &load, device).map_err(failed(MODEL))?;
+    let model = model
+        .with_lora(&options.lora, recipe.run.seed, device)
+        .map_err(failed(MODEL))?;
+    let masking = Masking {
+        share: options.share,
+        ..Masking::llm2clip(&tokenizer).map_err(failed(MODEL))?
+    };
+    masking.check().map_err(failed("[method]"))?;
+    let texts = data.texts(recipe.run.seed).map_err(failed(DATA))?;
+    let blocks = Blocks::new(
+        "the texts",
+        &texts,
+        &tokenizer,
+        config.vocab_size,
+        options.block,
+    );
+    let blocks = Arc::new(blocks.map_err(failed(DATA))?);
+    drop(texts);
+    let task = Predict::<TunedLlama<B::InnerBackend>>::new(
+        Visibility::Bidirectional,
+        Some(options.lora),
+        tokenizer,
+        config,
+        table.llm,
+    );
+    let objective = Objective::Masked(masking);
+    let outcome = predict::<B, _>(
+        &recipe, &data, &task, model, blocks, objective, launch, device,
+    )?;
+    let summary = summary(Stage::Mntp, &outcome, llm.clone());
+    if !outcome.stopped {
+        // The model is given away, so that its weights are in memory once.
+        let tuned = outcome.model;
+        whole(&llm, |path| tuned.merged().save(path, load.weights))?;
+    }
+    Ok(summary)
+}
+
+#[allow(clippy::too_many_arguments)] // what a run is made of
+fn predict<B: AutodiffBackend, T: super::predict::FromLlama<B::InnerBackend>>(
+    recipe: &Recipe,
+    data: &TextTable,
+    task: &Predict<T>,
+    model: llm::Llama<B>,
+    blocks: Arc<Blocks>,
+    objective: Objective,
+    launch: &Launch,
+    device: &Device<B::InnerBackend>,
+) -> Result<Outcome<T>> {
+    let sampler = data::Sampler::shuffled(data::Source::len(&*blocks), recipe.run.seed);
+    let (loader, group) = (data.loader.clone(), recipe.run.accumulate);
+    run(Run {
+        task,
+        model,
+        recipe,
+        batches: &mut prepared(PredictionRows(objective), blocks, sampler, loader, group),
+        collective: &Single,
+        validate: None,
+        launch,
+        device: device.clone(),
+    })
+}
+
+fn contrastive<B: AutodiffBackend>(
+    mut recipe: Recipe,
+    launch: &Launch,
+    device: &Device<B::InnerBackend>,
+) -> Result<Summary> {
+    let (options, table): (ContrastiveOptions, LlmTable) = (recipe.section()?, recipe.section()?);
+    let data: TextTable = recipe.section()?;
+    let pairs = recipe
+        .section::<CaptionSet>()?
+        .open()
+        .map_err(failed("opening [validation]"))?;
+    let llm = destination(&recipe)?;
+    let load = table.load()?;
+    let encoder = Encoder::<B>::load(&table.llm, options.encoder.clone(), &load, device);
+    let Encoder {
+        model,
+        tokenizer,
+        config,
+        options: encoder,
+    } = encoder.map_err(failed(MODEL))?;
+    let model = model
+        .with_lora(&options.lora, recipe.run.seed, device)
+        .map_err(failed(MODEL))?;
+    let batch = data.loader.batch_size * recipe.run.accumulate;
+    let (source, sampler) = data
+        .triplets(recipe.run.seed, batch)
+        .map_err(failed(DATA))?;
+    let rows = TripletRows {
+        tokenizer: tokenizer.clone(),
+        options: encoder.clone(),
+        vocab_size: config.vocab_size,
+    };
+    let task = Contrast {
+        scale: options.scale,
+        options: encoder,
+        lora: options.lora,
+        tokenizer,
+        config,
+        base: table.llm,
+    };
+    let mut rate =
+        |tuned: &TunedEncoder<B::InnerBackend>| -> Result<BTreeMap<String, f64>, BoxError> {
+            let pairs = pairs.as_deref().unwrap_or_default();
+            let top1 = caption_retrieval(&tuned.encoder, pairs, RATED, device)?;
+            Ok([("captions_top1".to_string(), top1)].into())
+        };
+    let validated = pairs.as_ref().is_some_and(|pairs| !pairs.is_empty());
+    let before = match validated {
+        true => {
+            let inner = burn::module::AutodiffModule::valid(&model);
+            let start = train::Task::<B>::trained(&task, inner);
+            let rated = rate(&start).map_err(failed("rating the model at the start"))?;
+            rated.get("captions_top1").copied()
+        }
+        false => None,
+    };
+    let (loader, group) = (data.loader.clone(), recipe.run.accumulate);
+    let outcome = run(Run {
+        task: &task,
+        model,
+        recipe: &recipe,
+        batches: &mut prepared(rows, source, sampler, loader, group),
+        collective: &Single,
+        validate: match validated {
+            true => Some(&mut rate),
+            false => None,
+        },
+        launch,
+        device: device.clone(),
+    })?;
+    let mut summary = summary(Stage::Contrastive, &outcome, llm.clone());
+    if !outcome.stopped {
+        if let Some(before) = before {
+            let rated = rate(&outcome.model).map_err(failed("rating the model at the end"))?;
+            summary.captions = Some([before, rated["captions_top1"]]);
+        }
+        let options = SaveOptions {
+            weights: load.weights,
+            ..SaveOptions::default()
+        };
+        // The model is given away, so that its weights are in memory once.
+        let tuned = outcome.model;
+        whole(&llm, |path| tuned.merged().save(path, &options))?;
+    }
+    Ok(summary)
+}
+
+/// Captions at a time when a model is rated.
+const RATED: usize = 64;
+
+/// Writes a directory beside its place and then there.
+fn whole(path: &Path, write: impl FnOnce(&Path) -> llm::Result<()>) -> Result<()> {
+    let io = |source| TrainError::Io {
+        path: path.into(),
+        source,
+    };
+    let partial = path.with_extension("partial");
+    if partial.exists() {
+        std::fs::remove_dir_all(&partial).map_err(io)?;
+    }
+    write(&partial).map_err(failed(WRITING))?;
+    std::fs::rename(&partial, path).map_err(io)
+}

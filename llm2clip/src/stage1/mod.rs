@@ -6,24 +6,28 @@
 //! * `mntp`: masked next-token prediction with both directions visible, LoRA only
 //! * `contrastive`: captions of one image find each other, LoRA only
 
+mod blocks;
 mod captions;
 mod contrastive;
 mod data;
 mod encoded;
+mod plan;
 mod predict;
 mod rate;
 mod run;
+mod tables;
 mod triplets;
 mod tuned;
 
+pub use blocks::{Block, Blocks};
 pub use captions::{CaptionPairs, CaptionTable, CapturedCaptions, CsvCaptions};
 pub use contrastive::{Contrast, ContrastiveOptions, TripletBatch, TripletRows};
 pub use data::{TextSource, TextTable};
 pub use encoded::join_rows;
-pub use predict::{
-    Block, BlockBatch, Blocks, LmOptions, MntpOptions, Objective, Predict, PredictionRows,
-};
+pub use plan::Plan;
+pub use predict::{BlockBatch, LmOptions, MntpOptions, Objective, Predict, PredictionRows};
 pub use rate::{CaptionSet, caption_retrieval};
-pub use run::{LlmTable, LmTable, Plan, STAGES, Stage, Summary};
+pub use run::{STAGES, Stage, Summary};
+pub use tables::{LlmTable, LmTable};
 pub use triplets::{JsonTriplets, Triplet};
 pub use tuned::{TunedEncoder, TunedLlama, WholeLlama};

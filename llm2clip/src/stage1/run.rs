@@ -1,21 +1,21 @@
-//! The stages of a file, run one after another.
+//! What each stage does.
 
+use super::blocks::Blocks;
 use super::contrastive::{Contrast, ContrastiveOptions, TripletRows};
 use super::data::TextTable;
-use super::predict::{Blocks, LmOptions, MntpOptions, Objective, Predict, PredictionRows};
+use super::predict::{LmOptions, MntpOptions, Objective, Predict, PredictionRows};
 use super::rate::{CaptionSet, caption_retrieval};
+use super::tables::{LlmTable, LmTable, precision};
 use super::tuned::{TunedEncoder, TunedLlama, WholeLlama};
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
-use clip::Precision;
 use llm::lm::Masking;
-use llm::{Encoder, LlamaConfig, LoadOptions, Pretrained, SaveOptions, Tokenizer, Visibility};
-use serde::{Deserialize, Serialize};
+use llm::{Encoder, LlamaConfig, Pretrained, SaveOptions, Tokenizer, Visibility};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use train::trainer::collective::Single;
-use train::{BoxError, Launch, Outcome, Recipe, Result, Run, Section, TrainError, prepared, run};
+use train::{BoxError, Launch, Outcome, Recipe, Result, Run, TrainError, prepared, run};
 
 /// A kind of training in stage 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,10 +35,6 @@ pub const STAGES: [(&str, Stage); 3] = [
     ("contrastive", Stage::Contrastive),
 ];
 
-/// The stages of a file, each a whole recipe.
-#[derive(Clone, Debug)]
-pub struct Plan(pub Vec<(Stage, Recipe)>);
-
 /// What a stage left.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
@@ -56,94 +52,6 @@ pub struct Summary {
     pub captions: Option<[f64; 2]>,
 }
 
-/// The `[lm.model]` table: sizes of a Llama with byte-pair tokens that are learned from the texts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LmTable {
-    /// Tokens at most.
-    pub vocab_size: usize,
-    /// Width.
-    pub hidden_size: usize,
-    /// Width inside the MLPs.
-    pub intermediate_size: usize,
-    /// Layers.
-    pub num_hidden_layers: usize,
-    /// Heads of the queries.
-    pub num_attention_heads: usize,
-    /// Heads of keys and values.
-    pub num_key_value_heads: usize,
-    /// Longest sequence in tokens.
-    pub max_position_embeddings: usize,
-    /// f32 or bf16: dtype of the activations.
-    pub precision: String,
-}
-
-impl Default for LmTable {
-    /// [`LlamaConfig::tiny`] with 2048 tokens.
-    fn default() -> Self {
-        let tiny = LlamaConfig::tiny(2048);
-        Self {
-            vocab_size: tiny.vocab_size,
-            hidden_size: tiny.hidden_size,
-            intermediate_size: tiny.intermediate_size,
-            num_hidden_layers: tiny.num_hidden_layers,
-            num_attention_heads: tiny.num_attention_heads,
-            num_key_value_heads: tiny.num_key_value_heads,
-            max_position_embeddings: tiny.max_position_embeddings.unwrap_or(512),
-            precision: Precision::F32.to_string(),
-        }
-    }
-}
-
-impl Section for LmTable {
-    const NAME: &'static str = "model";
-}
-
-/// The `[mntp.model]` and `[contrastive.model]` tables.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LlmTable {
-    /// Directory of the language model to start from.
-    pub llm: PathBuf,
-    /// f32 or bf16: dtype of the activations.
-    #[serde(default = "f32")]
-    pub precision: String,
-    /// f32 or bf16: dtype of the frozen weights, in memory and where the tuned model is written. Absent: the precision.
-    pub weights: Option<String>,
-}
-
-fn f32() -> String {
-    Precision::F32.to_string()
-}
-
-impl Section for LlmTable {
-    const NAME: &'static str = "model";
-
-    fn resolve(&mut self, folder: &Path) {
-        self.llm = folder.join(&self.llm);
-    }
-}
-
-fn precision(field: &str, value: &str) -> Result<Precision> {
-    let parsed = value.parse();
-    parsed.map_err(|error| TrainError::Config(format!("model.{field}: {error}")))
-}
-
-impl LlmTable {
-    fn load(&self) -> Result<LoadOptions> {
-        let compute = precision("precision", &self.precision)?;
-        let weights = self
-            .weights
-            .as_deref()
-            .map(|w| precision("weights", w))
-            .transpose()?;
-        Ok(LoadOptions {
-            precision: compute,
-            weights: weights.unwrap_or(compute),
-        })
-    }
-}
-
 fn failed<E: Into<BoxError>>(what: &'static str) -> impl Fn(E) -> TrainError {
     move |source| TrainError::Task {
         what,
@@ -154,104 +62,6 @@ fn failed<E: Into<BoxError>>(what: &'static str) -> impl Fn(E) -> TrainError {
 const DATA: &str = "opening [data]";
 const MODEL: &str = "loading [model]";
 const WRITING: &str = "writing the language model";
-
-impl Plan {
-    /// Reads a file with a table for each of its stages. Overrides begin with the stage: `contrastive.run.steps=10`.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be read or names an unknown stage, when `only` names one that is not there, and when a table has a
-    /// field that its reader does not know.
-    pub fn load(path: &Path, overrides: &[String], only: &[String]) -> Result<Self> {
-        let recipes = Recipe::load_stages(path, overrides)?;
-        let names = STAGES.map(|(name, _)| name).join(", ");
-        let mut there: Vec<&String> = recipes.keys().collect();
-        there.retain(|name| !STAGES.iter().any(|(stage, _)| stage == name));
-        if let Some(name) = there.first() {
-            let message = format!("[{name}] is no stage; there are {names}");
-            return Err(TrainError::Recipe {
-                path: path.into(),
-                message,
-            });
-        }
-        if let Some(name) = only.iter().find(|name| !recipes.contains_key(*name)) {
-            let message = format!(
-                "no stage `{name}` in this file; it has {}",
-                list(recipes.keys())
-            );
-            return Err(TrainError::Recipe {
-                path: path.into(),
-                message,
-            });
-        }
-        let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
-        let mut recipes: BTreeMap<String, Recipe> = recipes;
-        let stages = STAGES.into_iter().filter(|(name, _)| wanted(name));
-        let stages = stages.filter_map(|(name, stage)| Some((stage, recipes.remove(name)?)));
-        let mut plan = Self(stages.collect());
-        plan.0
-            .iter_mut()
-            .try_for_each(|(stage, recipe)| check(*stage, recipe))?;
-        Ok(plan)
-    }
-
-    /// Trains one stage after another. A stage that was stopped is the last.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`train::run()`]; when a stage's data or model cannot be read, or its folder has a language model already.
-    pub fn run<B: AutodiffBackend>(
-        self,
-        launch: &Launch,
-        device: &Device<B::InnerBackend>,
-        report: &mut dyn FnMut(&Summary),
-    ) -> Result<Vec<Summary>> {
-        let mut summaries = Vec::new();
-        for (stage, recipe) in self.0 {
-            let summary = match stage {
-                Stage::Lm => lm::<B>(recipe, launch, device)?,
-                Stage::Mntp => mntp::<B>(recipe, launch, device)?,
-                Stage::Contrastive => contrastive::<B>(recipe, launch, device)?,
-            };
-            report(&summary);
-            let stopped = summary.stopped;
-            summaries.push(summary);
-            if stopped {
-                break;
-            }
-        }
-        Ok(summaries)
-    }
-}
-
-fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    names.map(String::as_str).collect::<Vec<_>>().join(", ")
-}
-
-/// Reads every table of a stage once, so that a misspelt field is found before the first stage trains.
-fn check(stage: Stage, recipe: &mut Recipe) -> Result<()> {
-    recipe.section::<TextTable>()?;
-    match stage {
-        Stage::Lm => {
-            recipe.section::<LmOptions>()?;
-            precision("precision", &recipe.section::<LmTable>()?.precision)?;
-        }
-        Stage::Mntp => {
-            recipe.section::<MntpOptions>()?;
-            recipe.section::<LlmTable>()?.load()?;
-        }
-        Stage::Contrastive => {
-            recipe.section::<ContrastiveOptions>()?;
-            recipe.section::<CaptionSet>()?;
-            recipe.section::<LlmTable>()?.load()?;
-        }
-    }
-    if stage != Stage::Contrastive && !recipe.validation.is_empty() {
-        let what = "only the stage `contrastive` has a [validation]; remove the other one";
-        return Err(TrainError::Config(what.into()));
-    }
-    Ok(())
-}
 
 /// Where the language model of a tuned stage goes.
 fn destination(recipe: &Recipe) -> Result<PathBuf> {
@@ -276,7 +86,7 @@ fn summary<T>(stage: Stage, outcome: &Outcome<T>, llm: PathBuf) -> Summary {
     }
 }
 
-fn lm<B: AutodiffBackend>(
+pub(super) fn lm<B: AutodiffBackend>(
     mut recipe: Recipe,
     launch: &Launch,
     device: &Device<B::InnerBackend>,
@@ -336,7 +146,7 @@ fn lm<B: AutodiffBackend>(
     Ok(summary(Stage::Lm, &outcome, recipe.out().join("model")))
 }
 
-fn mntp<B: AutodiffBackend>(
+pub(super) fn mntp<B: AutodiffBackend>(
     mut recipe: Recipe,
     launch: &Launch,
     device: &Device<B::InnerBackend>,
@@ -414,7 +224,7 @@ fn predict<B: AutodiffBackend, T: super::predict::FromLlama<B::InnerBackend>>(
     })
 }
 
-fn contrastive<B: AutodiffBackend>(
+pub(super) fn contrastive<B: AutodiffBackend>(
     mut recipe: Recipe,
     launch: &Launch,
     device: &Device<B::InnerBackend>,

@@ -136,8 +136,7 @@ pub fn train<B: AutodiffBackend>(
             Arc::new(joined.map_err(failed("joining [data] with method.stores"))?)
         }
     };
-    let fields = check_captions(&mut options, source.as_ref())?;
-    let width = fields.width;
+    let width = check_captions(&mut options, source.as_ref())?;
     let teacher = match (&options.llm, validation.is_empty()) {
         (Some(llm), false) => {
             let precision = table.precision()?;
@@ -225,12 +224,8 @@ fn open_stores(options: &Options) -> Result<Opened> {
     })
 }
 
-struct Fields {
-    width: usize,
-}
-
 /// Fills in which captions are drawn, and finds how long their vectors are.
-fn check_captions(options: &mut Options, source: &dyn Source) -> Result<Fields> {
+fn check_captions(options: &mut Options, source: &dyn Source) -> Result<usize> {
     let what = "reading the first stored vector";
     let sample = source.get(0).map_err(failed(what))?;
     let Some(stored) = sample.embeddings else {
@@ -262,9 +257,7 @@ fn check_captions(options: &mut Options, source: &dyn Source) -> Result<Fields> 
         )));
     }
     let vector = stored.read(there[0]).map_err(failed(what))?;
-    Ok(Fields {
-        width: vector.len(),
-    })
+    Ok(vector.len())
 }
 
 /// The network to start from: a whole LLM2CLIP model, or a vision tower beside a new adapter.

@@ -8,5 +8,6 @@ mod closed_form;
 mod fixture;
 mod llm;
 mod measure;
+mod replay;
 mod towers;
 mod training;

@@ -9,5 +9,6 @@ mod fixture;
 mod llm;
 mod llm2clip;
 mod measure;
+mod replay;
 mod towers;
 mod training;

@@ -91,7 +91,7 @@ pub fn worst(differences: Vec<Difference>) -> Vec<Difference> {
         .collect()
 }
 
-fn per_tensor(what: &str, got: StateDict, fixture: &Fixture, prefix: &str) -> Vec<Difference> {
+pub fn per_tensor(what: &str, got: StateDict, fixture: &Fixture, prefix: &str) -> Vec<Difference> {
     let expected = fixture.expected(prefix);
     let names = |dict: &StateDict| dict.names().map(str::to_string).collect::<Vec<_>>();
     assert_eq!(names(&got), names(&expected.tensors), "{what}");
@@ -117,7 +117,10 @@ fn relative(got: &[f32], expected: &[f32], largest: Option<f32>) -> f32 {
     }
 }
 
-fn gradients<B: AutodiffBackend>(model: &Clip<B>, of: &Gradients<B::InnerBackend>) -> StateDict {
+pub fn gradients<B: AutodiffBackend>(
+    model: &Clip<B>,
+    of: &Gradients<B::InnerBackend>,
+) -> StateDict {
     let mut found = StateDict::default();
     for parameter in parameters(model) {
         if let Some(gradient) = of.get(parameter.id) {

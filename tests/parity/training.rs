@@ -7,9 +7,9 @@ use burn_ndarray::NdArray;
 use clip_burn::clip::Precision;
 
 /// Of gradients and weights, relative to the largest value of the tensor: single entries near zero carry only rounding.
-const TOLERANCE: f32 = 1e-5;
+pub const TOLERANCE: f32 = 1e-5;
 /// The fixtures with gradients.
-const TRAINED: [&str; 6] = [
+pub const TRAINED: [&str; 6] = [
     "base",
     "quick_gelu",
     "clipa",

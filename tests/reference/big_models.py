@@ -11,6 +11,7 @@ absolute difference of the normalized features, then the time of both.
 """
 
 import argparse
+import gc
 import json
 import shutil
 import subprocess
@@ -163,6 +164,9 @@ def check(label, arguments, paths):
     in_batches(encode_image, pixels[:8])  # warm up
     image, image_seconds = timed(lambda: in_batches(encode_image, pixels))
     text = in_batches(encode_text, tokenize(TEXTS))
+    # `embed` needs the room of the largest ones.
+    del reference, encode_image, encode_text, tokenize
+    gc.collect()
 
     inputs = {name: arguments.work / name for name in ("pixels.safetensors", "texts.txt", "photos.txt", "first.txt")}
     save_file({"pixels": pixels}, inputs["pixels.safetensors"])

@@ -87,6 +87,29 @@ fn rows_of_larger_files() {
     assert_eq!(total, 0);
 }
 
+/// `CLIP_TOKENIZER_RELEASED=FOLDER cargo test -p clip --lib released -- --ignored --nocapture`, with a folder made by
+/// `tests/reference/tokenizer_released.py --work FOLDER`.
+#[test]
+#[ignore = "needs a folder made by the reference script"]
+fn rows_of_a_released_vocabulary() {
+    let folder = std::env::var_os("CLIP_TOKENIZER_RELEASED");
+    let dir = PathBuf::from(folder.expect("CLIP_TOKENIZER_RELEASED names a folder"));
+    let json = std::fs::read_to_string(dir.join("open_clip_config.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let text_cfg = json["model_cfg"]["text_cfg"].clone();
+    let config: TokenizerConfig = serde_json::from_value(text_cfg).unwrap();
+    let tokenizer = Tokenizer::from_config(&config, &dir).unwrap();
+    let rows = rows(&dir.join("rows.jsonl.gz"));
+    let texts: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
+    let batch = tokenizer.batch(&texts).unwrap();
+    let pairs = batch.rows().zip(&rows);
+    let wrong: Vec<_> = pairs.filter(|(got, row)| *got != row.1).collect();
+    println!("{} of {} differ", wrong.len(), rows.len());
+    let show = |(got, row): &(&[i32], &(String, Vec<i32>))| println!("  {:?} {got:?}", row.0);
+    wrong.iter().take(15).for_each(show);
+    assert!(rows.len() > 2800 && wrong.is_empty());
+}
+
 #[test]
 fn golden_rows_of_the_published_vocabulary() {
     let ids = |text: &str| Tokenizer::clip().encode(text).unwrap();

@@ -12,6 +12,19 @@ mod name;
 #[cfg(feature = "hub")]
 mod remote;
 
+/// Where the files of a model lie: those of `hf-hub:ORG/NAME` are downloaded into the cache, `local-dir:PATH` and any other
+/// name are paths.
+///
+/// # Errors
+///
+/// Names the model, the file or the endpoint that is missing, and the remedy.
+pub fn local_directory(model: &str) -> Result<PathBuf> {
+    match model.strip_prefix("hf-hub:") {
+        Some(name) => download(name),
+        None => Ok(model.strip_prefix("local-dir:").unwrap_or(model).into()),
+    }
+}
+
 /// The local directory of the hub model `ORG/NAME[@REVISION]`, in the cache that Python's `huggingface_hub` uses too.
 ///
 /// Asks the hub for the newest commit of the revision and downloads what is missing of it; if the hub cannot be

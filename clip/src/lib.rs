@@ -21,6 +21,7 @@ pub use config::{
     TextConfig, TextPoolType, VisionConfig, VisionPoolType,
 };
 pub use error::{Error, Result};
+pub use hub::local_directory;
 pub use model::{Clip, ClipOutput};
 pub use nn::TowerInit;
 pub use precision::Precision;

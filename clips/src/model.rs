@@ -10,7 +10,7 @@ use clip::nn::init::Init;
 use clip::preprocess::Preprocess;
 use clip::text::TextTower;
 use clip::vision::VisionTower;
-use clip::{Clip, LoadOptions, Pretrained};
+use clip::{Clip, LoadOptions, ModelConfig, Pretrained};
 use eval::tasks::caption::ImageCaptioner;
 use eval::{DualEncoder, EvalError};
 use llm::Sampling;
@@ -138,7 +138,13 @@ impl<B: Backend> Clips<B> {
         model: &str,
         device: &Device<B>,
     ) -> Result<Self> {
-        let folder = Path::new(model.strip_prefix("local-dir:").unwrap_or(model));
+        if ModelConfig::preset_names().any(|name| name == model) {
+            return Ok(Self {
+                encoders,
+                captioner: None,
+            });
+        }
+        let folder = clip::local_directory(model)?;
         let path = folder.join(CONFIG);
         if !path.is_file() {
             return Ok(Self {

@@ -158,7 +158,7 @@ fn slip_and_laclip_checkpoints_with_no_config_or_the_wrong_one() {
 #[test]
 fn a_config_with_a_field_or_value_that_is_not_built() {
     let folder = Folder::new();
-    let model = folder.tiny_model("tiny");
+    let model = folder.tiny_model("small");
     let path = model.join("open_clip_config.json");
     let original: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     for (section, field, value) in [
@@ -174,16 +174,16 @@ fn a_config_with_a_field_or_value_that_is_not_built() {
         let mut config = original.clone();
         config["model_cfg"][section][field] = value;
         std::fs::write(&path, config.to_string()).unwrap();
-        assert_refused(&folder, "tiny", None, &["open_clip_config.json", field]);
+        assert_refused(&folder, "small", None, &["open_clip_config.json", field]);
     }
     let mut config = original.clone();
     config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = json!({"invented": 1});
     std::fs::write(&path, config.to_string()).unwrap();
-    assert_refused(&folder, "tiny", None, &["tiny", "invented"]);
+    assert_refused(&folder, "small", None, &["small", "invented"]);
     std::fs::write(&path, "{\"model_cfg\": ").unwrap();
     assert_refused(
         &folder,
-        "tiny",
+        "small",
         None,
         &["open_clip_config.json", "not JSON"],
     );
@@ -332,9 +332,9 @@ fn directories_without_what_a_model_needs() {
         None,
         &["hollow", "not a model directory"],
     );
-    let model = folder.tiny_model("tiny");
+    let model = folder.tiny_model("small");
     std::fs::remove_file(model.join("open_clip_model.safetensors")).unwrap();
-    assert_refused(&folder, "tiny", None, &["tiny", "no weights"]);
+    assert_refused(&folder, "small", None, &["small", "no weights"]);
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn a_run_goes_on_at_a_higher_resolution_with_its_captioner() {
     let said = [
         "the model directory has a captioner",
         "width: 16",
-        "width: 128",
+        "width: 64",
         "captioner.json",
     ];
     folder.run("train", &other).refused(&said);

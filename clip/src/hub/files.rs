@@ -8,8 +8,14 @@ use std::path::{Component, Path, PathBuf};
 pub(super) const HUGGING_FACE_CONFIG: &str = "config.json";
 pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
 
-const TOKENIZER_FILES: [&str; 4] = [
+/// Read where they are there: tokenizers, and what goes beside the weights of CLIPS and of language models.
+const FURTHER_FILES: [&str; 9] = [
+    "captioner.json",
+    "captioner.safetensors",
+    "chat_template.jinja",
+    "generation_config.json",
     "tokenizer.json",
+    "tokenizer.model",
     "vocab.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -35,7 +41,7 @@ pub(super) fn gather<E: From<String>>(
     } else {
         return Err(format!("neither {CONFIG} nor {HUGGING_FACE_CONFIG} is there").into());
     }
-    for name in TOKENIZER_FILES.iter().filter(|name| names.contains(**name)) {
+    for name in FURTHER_FILES.iter().filter(|name| names.contains(**name)) {
         get(name)?;
     }
     let weights = WEIGHT_FILES

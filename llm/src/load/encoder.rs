@@ -49,6 +49,7 @@ impl<B: Backend> Encoder<B> {
         load: &LoadOptions,
         device: &Device<B>,
     ) -> Result<Self> {
+        let directory = &super::local(directory)?;
         let contents = match super::files(directory)? {
             super::Files::HuggingFace(config) => hugging_face::open_encoder(directory, &config)?,
             super::Files::Meta(params) => {
@@ -94,6 +95,7 @@ impl EncoderOptions {
     ///
     /// As there.
     pub fn of_directory(directory: &Path) -> Result<Self> {
+        let directory = &super::local(directory)?;
         super::files(directory)?;
         find_options(directory, &Tokenizer::from_directory(directory, None)?)
     }

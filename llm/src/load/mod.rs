@@ -159,10 +159,16 @@ enum Files {
 }
 
 fn open(directory: &Path) -> Result<Contents> {
+    let directory = &local(directory)?;
     match files(directory)? {
         Files::HuggingFace(config) => hugging_face::open(directory, &config),
         Files::Meta(params) => meta::open(directory, &params),
     }
+}
+
+/// The directory itself, or where the files of `hf-hub:ORG/NAME` lie.
+pub(crate) fn local(directory: &Path) -> Result<PathBuf> {
+    Ok(clip::local_directory(&directory.to_string_lossy())?)
 }
 
 fn files(directory: &Path) -> Result<Files> {

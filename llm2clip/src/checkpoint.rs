@@ -1,6 +1,7 @@
 //! Model directories, our own and the released ones.
 
 use crate::adapter::AdapterConfig;
+// A circle on purpose: how a model is loaded and written is a part of it that fills a file of its own.
 use crate::encoder::Llm2Clip;
 use crate::error::{Error, Result};
 use crate::network::{Network, NetworkConfig};

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, ModelArgs, image_paths};
+use clip_burn::cli::{ComputeArgs, ModelArgs, exit_code, image_paths, read_images};
 use clip_burn::eval::DualEncoder;
 use clip_burn::llm::Sampling;
 use serde_json::json;
@@ -85,23 +85,12 @@ impl Job for Caption {
         let model = arguments
             .model
             .load::<B>(arguments.compute.precision, &device)?;
-        let captioner = model.captioner().with_context(|| {
-            format!(
-                "{}: has no captioner (captioner.json in its directory); the released CLIPS models come without, train one with \
-                 [method.captioner]",
-                arguments.model.model
-            )
-        })?;
+        let captioner = model
+            .captioner()
+            .with_context(|| arguments.model.model.clone())?;
         let (mut unread, mut seed) = (0, arguments.model.seed);
         for paths in paths.chunks(BATCH) {
-            let (pixels, read) = model.preprocess().load_batch(paths);
-            let mut good = Vec::new();
-            for (path, read) in paths.iter().zip(read) {
-                match read {
-                    Ok(()) => good.push(path),
-                    Err(error) => eprintln!("left out: {error}"),
-                }
-            }
+            let (pixels, good) = read_images(model.preprocess(), paths);
             unread += paths.len() - good.len();
             if good.is_empty() {
                 continue;
@@ -117,9 +106,6 @@ impl Job for Caption {
                 }
             }
         }
-        Ok(match unread {
-            0 => ExitCode::SUCCESS,
-            _ => ExitCode::from(2),
-        })
+        Ok(exit_code(unread))
     }
 }

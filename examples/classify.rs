@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, ModelArgs, image_paths};
+use clip_burn::cli::{ComputeArgs, ModelArgs, exit_code, image_paths, read_images};
 use clip_burn::eval::DualEncoder;
 use serde_json::json;
 use std::path::PathBuf;
@@ -83,14 +83,7 @@ impl Job for Classify {
 
         let mut unread = 0;
         for paths in paths.chunks(BATCH) {
-            let (pixels, read) = model.preprocess().load_batch(paths);
-            let mut good = Vec::new();
-            for (path, read) in paths.iter().zip(read) {
-                match read {
-                    Ok(()) => good.push(path),
-                    Err(error) => eprintln!("left out: {error}"),
-                }
-            }
+            let (pixels, good) = read_images(model.preprocess(), paths);
             unread += paths.len() - good.len();
             if good.is_empty() {
                 continue;
@@ -111,11 +104,7 @@ impl Job for Classify {
                 );
             }
         }
-        Ok(if unread > 0 {
-            ExitCode::from(2)
-        } else {
-            ExitCode::SUCCESS
-        })
+        Ok(exit_code(unread))
     }
 }
 

@@ -5,10 +5,11 @@ use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
-use clip_burn::backend::{BackendArg, Job, check, features, with_backend};
+use clip_burn::backend::{Job, check, with_backend};
+use clip_burn::cli::LaunchArgs;
 use clip_burn::clip::Precision;
 use clip_burn::methods;
-use clip_burn::train::{Launch, Recipe, Start, Stop};
+use clip_burn::train::{Launch, Recipe};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,15 +31,8 @@ struct Arguments {
     /// Overrides a field of the recipe: table.field=value
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Continues from `latest` or from a checkpoint's folder
-    #[arg(long)]
-    resume: Option<String>,
-    /// With --resume: goes on though the recipe differs from the checkpoint's; the log says in what
-    #[arg(long, requires = "resume")]
-    accept_changes: bool,
-    /// flex, ndarray, wgpu, cuda, cuda:N, tch, tch:cuda, tch:cuda:N or tch:mps, as far as compiled in
-    #[arg(long, default_value_t)]
-    backend: BackendArg,
+    #[command(flatten)]
+    launch: LaunchArgs,
     /// f32 or bf16: dtype of the activations [default: the recipe's]
     #[arg(long)]
     precision: Option<Precision>,
@@ -54,15 +48,13 @@ fn train() -> Result<()> {
     let overrides: Vec<_> = arguments.overrides.into_iter().chain(precision).collect();
     let recipe = Recipe::load(&arguments.recipe, &overrides)?;
     let precision: Precision = recipe.precision().parse().map_err(anyhow::Error::msg)?;
-    check(arguments.backend, precision).map_err(anyhow::Error::msg)?;
-    let resume = arguments.resume.as_deref();
-    let launch = Launch {
-        start: resume.map_or(Start::New, Start::from),
-        accept_changes: arguments.accept_changes,
-        stop: Stop::on_signals()?,
-        features: features(),
-    };
-    with_backend(arguments.backend, precision, Train { recipe, launch })
+    check(arguments.launch.backend, precision).map_err(anyhow::Error::msg)?;
+    let launch = arguments.launch.launch()?;
+    with_backend(
+        arguments.launch.backend,
+        precision,
+        Train { recipe, launch },
+    )
 }
 
 struct Train {

@@ -5,10 +5,11 @@ use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
-use clip_burn::backend::{BackendArg, Job, check, features, with_backend};
+use clip_burn::backend::{Job, check, with_backend};
+use clip_burn::cli::LaunchArgs;
 use clip_burn::clip::Precision;
 use clip_burn::llm2clip::stage1::{Plan, STAGES, Summary};
-use clip_burn::train::{Launch, Start, Stop};
+use clip_burn::train::Launch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,15 +34,8 @@ struct Arguments {
     /// Overrides a field of the recipe: stage.table.field=value
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Continues from `latest` or from a checkpoint's folder
-    #[arg(long)]
-    resume: Option<String>,
-    /// With --resume: goes on though the recipe differs from the checkpoint's; the log says in what
-    #[arg(long, requires = "resume")]
-    accept_changes: bool,
-    /// flex, ndarray, wgpu, cuda, cuda:N, tch, tch:cuda, tch:cuda:N or tch:mps, as far as compiled in
-    #[arg(long, default_value_t)]
-    backend: BackendArg,
+    #[command(flatten)]
+    launch: LaunchArgs,
 }
 
 fn main() -> ExitCode {
@@ -54,16 +48,10 @@ fn tune() -> Result<()> {
     let mut precision = Precision::F32;
     for (_, recipe) in &plan.0 {
         precision = recipe.precision().parse().map_err(anyhow::Error::msg)?;
-        check(arguments.backend, precision).map_err(anyhow::Error::msg)?;
+        check(arguments.launch.backend, precision).map_err(anyhow::Error::msg)?;
     }
-    let resume = arguments.resume.as_deref();
-    let launch = Launch {
-        start: resume.map_or(Start::New, Start::from),
-        accept_changes: arguments.accept_changes,
-        stop: Stop::on_signals()?,
-        features: features(),
-    };
-    with_backend(arguments.backend, precision, Tune { plan, launch })
+    let launch = arguments.launch.launch()?;
+    with_backend(arguments.launch.backend, precision, Tune { plan, launch })
 }
 
 struct Tune {

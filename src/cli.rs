@@ -1,15 +1,17 @@
 //! What the examples share on the command line.
 
-use crate::backend::{BackendArg, check};
+use crate::backend::{BackendArg, check, features};
 use crate::models::{Model, is_random};
 use anyhow::{Context, Result, bail};
 use burn::prelude::Backend;
 use clap::Args;
+use clip::preprocess::{PixelBatch, Preprocess};
 use clip::{LoadOptions, Precision};
 use data::folder::is_image_name;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
+use train::{Launch, Start, Stop};
 
 /// Runs a command: an error is one message on standard error, causes included, and the exit code 1.
 ///
@@ -66,6 +68,37 @@ pub fn warn_of_random(model: &str) {
             "WARNING: `{model}` is the name of an architecture, so its weights are RANDOM and every result is noise; \
              name a model directory, a checkpoint or hf-hub:ORG/NAME to use trained ones"
         );
+    }
+}
+
+/// How a run of training is started.
+#[derive(Debug, Clone, Args)]
+pub struct LaunchArgs {
+    /// Continues from `latest` or from a checkpoint's folder
+    #[arg(long)]
+    resume: Option<String>,
+    /// With --resume: goes on though the recipe differs from the checkpoint's; the log says in what
+    #[arg(long, requires = "resume")]
+    accept_changes: bool,
+    /// flex, ndarray, wgpu, cuda, cuda:N, tch, tch:cuda, tch:cuda:N or tch:mps, as far as compiled in
+    #[arg(long, default_value_t)]
+    pub backend: BackendArg,
+}
+
+impl LaunchArgs {
+    /// As the engine wants it; SIGTERM and Ctrl-C end the run from here on.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses to hand over the signals.
+    pub fn launch(&self) -> Result<Launch> {
+        let resume = self.resume.as_deref();
+        Ok(Launch {
+            start: resume.map_or(Start::New, Start::from),
+            accept_changes: self.accept_changes,
+            stop: Stop::on_signals()?,
+            features: features(),
+        })
     }
 }
 
@@ -172,6 +205,30 @@ pub fn image_paths(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(paths)
+}
+
+/// Reads images for a model; those that cannot be read are named on standard error. Gives the paths of the others.
+pub fn read_images<'a>(
+    preprocess: &Preprocess,
+    paths: &'a [PathBuf],
+) -> (PixelBatch, Vec<&'a PathBuf>) {
+    let (pixels, read) = preprocess.load_batch(paths);
+    let mut good = Vec::new();
+    for (path, read) in paths.iter().zip(read) {
+        match read {
+            Ok(()) => good.push(path),
+            Err(error) => eprintln!("left out: {error}"),
+        }
+    }
+    (pixels, good)
+}
+
+/// The exit code of a command that leaves out images that cannot be read: 2 if there were any.
+pub fn exit_code(unread: usize) -> ExitCode {
+    match unread {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(2),
+    }
 }
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {

@@ -70,11 +70,15 @@ impl<B: Backend> Model<B> {
         })
     }
 
-    /// The model as one that writes captions, if it has a captioner.
-    pub fn captioner(&self) -> Option<&Clips<B>> {
+    /// The model as one that writes captions.
+    ///
+    /// # Errors
+    ///
+    /// If it has no captioner.
+    pub fn captioner(&self) -> clips::Result<&Clips<B>> {
         match self {
-            Self::Clips(clips) => Some(clips),
-            Self::Clip(_) | Self::Llm2Clip(_) => None,
+            Self::Clips(clips) => Ok(clips),
+            Self::Clip(_) | Self::Llm2Clip(_) => Err(clips::Error::NoCaptioner),
         }
     }
 

@@ -11,6 +11,12 @@ pub enum Error {
     /// Settings that cannot be built or do not go together.
     #[error("{0}")]
     Config(String),
+    /// A model that only embeds.
+    #[error(
+        "the model has no captioner (captioner.json and captioner.safetensors in its directory); the released CLIPS models come \
+         without: train one with [method.captioner]"
+    )]
+    NoCaptioner,
     /// A model that computes nonsense.
     #[error(
         "the captioner's logits are not finite: its weights are damaged, or too large for bf16"

@@ -282,7 +282,7 @@ impl<B: Backend> Clips<B> {
     /// What the captioner reads of images and the captions beside them.
     fn read(&self, images: Tensor<B, 4>, web: &[String]) -> Result<Reading<'_, B>> {
         let captioner = self.captioner.as_ref();
-        let (captioner, _) = captioner.ok_or_else(|| Error::Config(NO_CAPTIONER.into()))?;
+        let (captioner, _) = captioner.ok_or(Error::NoCaptioner)?;
         let (clip, tokenizer) = (&self.encoders.model, &self.encoders.tokenizer);
         let frame = tokenizer
             .frame_ids()
@@ -309,9 +309,6 @@ struct Reading<'a, B: Backend> {
     prefix: Tensor<B, 3>,
     limits: Limits,
 }
-
-const NO_CAPTIONER: &str = "the model has no captioner (captioner.json and captioner.safetensors in its directory); the released \
-                            CLIPS models come without: train one with [method.captioner]";
 
 impl<B: Backend> Trained for Clips<B> {
     fn write_into(&self, dir: &Path) -> Result<(), BoxError> {

@@ -123,12 +123,10 @@ impl Task for Caption {
         job: &Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError> {
-        let captioner = model.clip.captioner().ok_or_else(|| {
-            EvalError::Encoder(format!(
-                "{}: has no captioner (captioner.json in its directory)",
-                job.model
-            ))
-        })?;
+        let captioner = model
+            .clip
+            .captioner()
+            .map_err(|error| EvalError::Encoder(format!("{}: {error}", job.model)))?;
         let shown = match self.shown {
             ShownArg::Own => Shown::Own,
             ShownArg::Another => Shown::Another,

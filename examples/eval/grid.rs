@@ -126,12 +126,7 @@ impl DataArgs {
     }
 
     pub fn split(&self, dataset: &str) -> Split<'_> {
-        let usual = if dataset.starts_with("wds") {
-            "test"
-        } else {
-            "val"
-        };
-        Split::named_or(self.split.as_deref(), usual)
+        Split::of_dataset(dataset, self.split.as_deref())
     }
 }
 

@@ -296,7 +296,7 @@ fn evaluate<B: Backend>(
     )?;
     let outcome = retrieval(model, &pairs, &RECALL_AT, &options, device)?;
     results.push(named(outcome, "retrieval"));
-    if let Some(captioner) = model.captioner() {
+    if let Ok(captioner) = model.captioner() {
         let unseen = caption_shards("00000.tar", &out.join("data/shards"), "synthetic")?;
         let outcome = caption(captioner, &unseen, Shown::Own, &options, device)?;
         results.push(named(outcome, "captions"));

@@ -28,6 +28,15 @@ impl<'a> Split<'a> {
         named.map_or(Self::Usual(usual), Self::Named)
     }
 
+    /// The split of a data set that is named, else the one that is usually scored: `test` of webdatasets, `val` of others.
+    pub fn of_dataset(dataset: &str, named: Option<&'a str>) -> Self {
+        let usual = match dataset.starts_with("wds") {
+            true => "test",
+            false => "val",
+        };
+        Self::named_or(named, usual)
+    }
+
     /// The folder of the split and its name, which is empty where the root itself is taken.
     pub(super) fn folder(self, dataset: &str, root: &Path) -> Result<(PathBuf, String)> {
         let name = self.name();

@@ -198,11 +198,7 @@ impl Validation {
 
 impl ZeroShotTable {
     fn open(&self) -> Result<(String, ClassificationData, Prompts), EvalError> {
-        let usual = match self.dataset.starts_with("wds") {
-            true => "test",
-            false => "val",
-        };
-        let split = Split::named_or(self.split.as_deref(), usual);
+        let split = Split::of_dataset(&self.dataset, self.split.as_deref());
         let data = classification(&self.dataset, &self.root, split)?;
         let sources = PromptSources {
             class_file: self.classnames.as_deref(),

@@ -1,5 +1,6 @@
 //! The training loop, from one step to a whole run. It knows no CLIP: models are burn modules, methods are [`Task`]s.
 
+mod alone;
 pub mod collective;
 pub mod hooks;
 pub mod launch;

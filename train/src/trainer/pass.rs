@@ -1,7 +1,8 @@
 //! What a method may use while it embeds a micro-batch.
 
+use super::alone::alone;
 use super::replay::Replay;
-use super::seeds::{BlockSeeds, drawing, mix};
+use super::seeds::{BlockSeeds, mix};
 use crate::parameters::parameters;
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, backend::AutodiffBackend};
@@ -21,7 +22,7 @@ impl<B: AutodiffBackend> Pass<B> {
     /// A pass in which blocks are run as they are. Draws depend on `seed` alone.
     pub fn plain(device: &B::Device, seed: u64) -> Self {
         {
-            let _drawing = drawing();
+            let _alone = alone();
             B::seed(device, seed);
         }
         Self {
@@ -69,7 +70,7 @@ impl<B: AutodiffBackend> Pass<B> {
         match &mut self.replay {
             Some(replay) if trainable(blocks) => replay.run(blocks, x, seeds, forward),
             _ => blocks.iter().enumerate().fold(x, |x, (index, block)| {
-                let _drawing = seeds.before::<B>(index);
+                let _alone = seeds.before::<B>(index);
                 forward(block, x)
             }),
         }

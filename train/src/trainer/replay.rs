@@ -5,6 +5,7 @@
 //! "Training Deep Nets with Sublinear Memory Cost"). A stack costs one extra forward pass and holds one
 //! `[batch, seq, width]` tensor per block plus the graph of a single block.
 
+use super::alone::alone;
 use super::seeds::BlockSeeds;
 use crate::optimizer::gradients::Gradients;
 use burn::module::AutodiffModule;
@@ -56,7 +57,7 @@ impl<B: AutodiffBackend> Replay<B> {
         for (index, block) in blocks.iter().enumerate() {
             inputs.push(hidden.clone());
             let untracked = block.clone().no_grad();
-            let _drawing = seeds.before::<B>(index);
+            let _alone = seeds.before::<B>(index);
             hidden = forward(&untracked, Tensor::from_inner(hidden)).inner();
         }
         let output = Tensor::from_inner(hidden).require_grad();
@@ -65,7 +66,7 @@ impl<B: AutodiffBackend> Replay<B> {
             for (index, (block, input)) in blocks.iter().zip(inputs).enumerate().rev() {
                 let leaf = Tensor::from_inner(input).require_grad();
                 let output = {
-                    let _drawing = seeds.before::<B>(index);
+                    let _alone = seeds.before::<B>(index);
                     forward(block, leaf.clone())
                 };
                 let mut grads = dot(output, up).backward();
@@ -90,6 +91,7 @@ impl<B: AutodiffBackend> Replay<B> {
         loss: Tensor<B, 1>,
         model: &M,
     ) -> Gradients<B::InnerBackend> {
+        let _alone = alone();
         let mut grads = connected(loss).backward();
         let mut total = Gradients::take(&mut grads, model);
         let mut pending: Vec<_> = self

@@ -1,7 +1,8 @@
 //! Seeds of whatever is drawn at random inside a model.
 
+use super::alone::alone;
 use burn::tensor::backend::AutodiffBackend;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::ReentrantMutexGuard;
 
 /// Seeds of the blocks of one stack.
 pub(crate) struct BlockSeeds<D> {
@@ -18,19 +19,16 @@ impl<D: Clone> BlockSeeds<D> {
         }
     }
 
-    /// Seeds the device for a block. While the result lives, no other thread's block is run: burn's generators belong to
-    /// the process, and replicas on threads would take each other's draws.
-    pub fn before<B: AutodiffBackend<Device = D>>(&self, index: usize) -> MutexGuard<'static, ()> {
-        let guard = drawing();
+    /// Seeds the device for a block. While the result lives, no other thread's block is run: replicas on threads would
+    /// take each other's draws.
+    pub fn before<B>(&self, index: usize) -> ReentrantMutexGuard<'static, ()>
+    where
+        B: AutodiffBackend<Device = D>,
+    {
+        let guard = alone();
         B::seed(&self.device, mix(self.stack, index as u64));
         guard
     }
-}
-
-/// While the result lives, no other thread seeds the device.
-pub(super) fn drawing() -> MutexGuard<'static, ()> {
-    static DRAWING: Mutex<()> = Mutex::new(());
-    DRAWING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A seed of its own for each `index` (splitmix64).

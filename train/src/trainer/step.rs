@@ -11,6 +11,7 @@
 //!
 //! The logit scale gets its gradient in step 2 once, and not once per micro-batch.
 
+use super::alone::alone;
 use super::collective::{Collective, Flags};
 use super::pass::Pass;
 use super::replay::{connected, dot};
@@ -67,6 +68,7 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
             .wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     };
     let with_graph = |index: usize| {
+        let _alone = alone();
         let mut pass = match options.replay {
             true => Pass::replayed(device, seed(index)),
             false => Pass::plain(device, seed(index)),
@@ -105,6 +107,7 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
             None => with_graph(index).map_err(failed("embedding a batch"))?,
         };
         let (leaves, embedded, pass) = graph;
+        let _alone = alone();
         let surrogate = whole.surrogate(index, embedded, device);
         gradients.add(pass.into_replay().backward(surrogate, &leaves));
     }
@@ -294,9 +297,13 @@ impl<B: AutodiffBackend> WholeBatch<B> {
     ) -> Result<()> {
         let mut leaves = Vec::with_capacity(embeddings.len());
         let mut named = Embeddings::default();
+        let mut gathered = Vec::with_capacity(embeddings.len());
         for (name, parts) in embeddings {
             let rows: Vec<usize> = parts.iter().map(|part| part.dims()[0]).collect();
-            let all = collective.all_gather(Tensor::cat(parts, 0))?;
+            gathered.push((name, rows, collective.all_gather(Tensor::cat(parts, 0))?));
+        }
+        let _alone = alone();
+        for (name, rows, all) in gathered {
             let leaf = Tensor::<B, 2>::from_inner(all).require_grad();
             named.push(name, leaf.clone());
             leaves.push((leaf, rows));
@@ -401,6 +408,7 @@ mod tests {
     /// Loss and gradients by the textbook: one graph over all micro-batches. Dropout draws for each micro-batch by its
     /// number.
     fn textbook(task: &ToyTask, batches: &[(u64, &ToyBatch)]) -> Measured {
+        let _alone = alone();
         let (model, device) = (model(task), Default::default());
         let mut named: Vec<(Cow<'static, str>, Vec<_>)> = Vec::new();
         let mut means: Vec<MeanLoss<TrainBackend>> = Vec::new();
@@ -519,6 +527,25 @@ mod tests {
                 });
             }
         }
+    }
+
+    /// Graphs of four micro-batches, whose leaves have been in many merges, built while other threads go backwards.
+    #[test]
+    fn threads_take_nothing_from_each_others_graphs() {
+        let task = ToyTask::all().remove(3);
+        let parts = ToyBatch::random(8, 5).split(&[2, 1, 3, 2]);
+        let numbered: Vec<_> = (0..).zip(&parts).collect();
+        let want = textbook(&task, &numbered);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        assert_equal(&textbook(&task, &numbered), &want, "textbook");
+                        assert_equal(&ours(&task, &parts, REPLAY, &Single), &want, "ours");
+                    }
+                });
+            }
+        });
     }
 
     #[test]

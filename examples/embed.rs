@@ -7,10 +7,14 @@ use burn::tensor::TensorData;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, ModelArgs, check_writable, image_paths, lines, progress};
+use clip_burn::cli::{
+    ComputeArgs, ModelArgs, check_writable, exit_code, image_paths, lines, progress,
+};
 use clip_burn::clip::checkpoint::{HostTensor, read_state_dict};
-use clip_burn::clip::nn::l2_normalize;
-use clip_burn::eval::DualEncoder;
+use clip_burn::clip::preprocess::Preprocess;
+use clip_burn::eval::extract::{image_features, text_features};
+use clip_burn::eval::images::ImageRef;
+use clip_burn::eval::{DualEncoder, EvalError, Extraction};
 use clip_burn::models::Model;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
@@ -88,47 +92,34 @@ impl Job for Embed {
         let model = arguments
             .model
             .load::<B>(arguments.compute.precision, &device)?;
-        let batch = arguments.batch_size as usize;
-        let normalize = !arguments.no_normalize;
-
-        let mut read_paths = Vec::new();
-        let mut image_features = Features::new(normalize);
-        if let Some(file) = &arguments.pixels {
-            embed_pixels(&model, file, batch, &device, &mut image_features)?;
+        let encoder = Encoder {
+            model: &model,
+            normalize: !arguments.no_normalize,
+        };
+        let options = Extraction {
+            batch_size: arguments.batch_size as usize,
+            max_bad: usize::MAX,
+            progress: true,
+        };
+        let images: Vec<_> = paths.iter().cloned().map(ImageRef::File).collect();
+        let read = image_features(&encoder, &images, &options, &device)?;
+        for bad in &read.bad {
+            eprintln!("left out: {}", bad.reason);
         }
-        let bar = progress(paths.len(), "images");
-        for paths in paths.chunks(batch) {
-            let (pixels, read) = model.preprocess().load_batch(paths);
-            for (path, read) in paths.iter().zip(read) {
-                match read {
-                    Ok(()) => read_paths.push(path.display().to_string()),
-                    Err(error) => bar.suspend(|| eprintln!("left out: {error}")),
-                }
-            }
-            if pixels.n > 0 {
-                let pixels = pixels.to_tensor(model.preprocess().config(), &device);
-                image_features.push(model.image_embeddings(pixels));
-            }
-            bar.inc(paths.len() as u64);
-        }
-        bar.finish_and_clear();
-        let unread = paths.len() - read_paths.len();
-
-        let mut text_features = Features::new(normalize);
-        let bar = progress(texts.len(), "texts");
-        for texts in texts.chunks(batch) {
-            text_features.push(model.text_embeddings(texts)?);
-            bar.inc(texts.len() as u64);
-        }
-        bar.finish_and_clear();
+        let read_paths: Vec<_> = read.kept.iter().map(|i| images[*i].name()).collect();
+        let images = match &arguments.pixels {
+            Some(file) => embed_pixels(&encoder, file, options.batch_size, &device)?,
+            None => read.features.to_vec(),
+        };
+        let texts_read = text_features(&encoder, &texts, &options)?;
 
         let scale = vec![model.scale().unwrap_or(1.0)];
         let embed_dim = model.embed_dim();
         write(
             &arguments.out,
             [
-                ("image_features", image_features.into_tensor(embed_dim)),
-                ("text_features", text_features.into_tensor(embed_dim)),
+                ("image_features", rows(images, embed_dim)),
+                ("text_features", rows(texts_read.to_vec(), embed_dim)),
                 ("logit_scale", HostTensor::from_values(scale, [1])),
             ],
             HashMap::from([
@@ -139,58 +130,68 @@ impl Job for Embed {
                 ("texts".to_string(), serde_json::to_string(&texts)?),
             ]),
         )?;
+        let unread = read.bad.len();
         if unread > 0 {
             eprintln!("{unread} of {} images could not be read", paths.len());
-            return Ok(ExitCode::from(2));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(exit_code(unread))
     }
 }
 
-/// Rows on the host, batch after batch.
-struct Features {
-    values: Vec<f32>,
-    rows: usize,
+/// A model whose embeddings keep their length where that is asked for.
+struct Encoder<'a, B: Backend> {
+    model: &'a Model<B>,
     normalize: bool,
 }
 
-impl Features {
-    fn new(normalize: bool) -> Self {
-        Self {
-            values: Vec::new(),
-            rows: 0,
-            normalize,
+impl<B: Backend> DualEncoder<B> for Encoder<'_, B> {
+    fn embed_dim(&self) -> usize {
+        self.model.embed_dim()
+    }
+
+    fn preprocess(&self) -> &Preprocess {
+        self.model.preprocess()
+    }
+
+    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        self.model.image_embeddings(images)
+    }
+
+    fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<B, 2>, EvalError> {
+        self.model.text_embeddings(texts)
+    }
+
+    fn encode_images(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        match self.normalize {
+            true => self.model.encode_images(images),
+            false => self.model.image_embeddings(images),
         }
     }
 
-    fn push<B: Backend>(&mut self, features: Tensor<B, 2>) {
-        let features = if self.normalize {
-            l2_normalize(features)
-        } else {
-            features
-        };
-        self.rows += features.dims()[0];
-        let values = features.into_data().convert::<f32>().into_vec::<f32>();
-        self.values.extend(values.expect("converted to f32"));
-    }
-
-    fn into_tensor(self, embed_dim: usize) -> HostTensor {
-        HostTensor::from_values(self.values, [self.rows, embed_dim])
+    fn encode_texts(&self, texts: &[String]) -> Result<Tensor<B, 2>, EvalError> {
+        match self.normalize {
+            true => self.model.encode_texts(texts),
+            false => self.model.text_embeddings(texts),
+        }
     }
 }
 
+fn rows(values: Vec<f32>, embed_dim: usize) -> HostTensor {
+    let rows = values.len() / embed_dim;
+    HostTensor::from_values(values, [rows, embed_dim])
+}
+
 fn embed_pixels<B: Backend>(
-    model: &Model<B>,
+    encoder: &Encoder<B>,
     file: &Path,
     batch: usize,
     device: &B::Device,
-    features: &mut Features,
-) -> Result<()> {
+) -> Result<Vec<f32>> {
     let tensors = read_state_dict(file)?;
     let pixels = tensors
         .get("pixels")
         .with_context(|| format!("{}: no tensor `pixels` in this file", file.display()))?;
-    let [height, width] = model.preprocess().config().size;
+    let [height, width] = encoder.preprocess().config().size;
     let &[n, 3, h, w] = pixels.shape() else {
         bail!(
             "{}: `pixels` has shape {:?}, expected [n, 3, {height}, {width}]",
@@ -206,14 +207,16 @@ fn embed_pixels<B: Backend>(
     }
     let bar = progress(n, "images");
     let image = 3 * h * w;
+    let mut embedded = Vec::with_capacity(n * encoder.embed_dim());
     for values in pixels.values().chunks(batch * image) {
         let count = values.len() / image;
         let data = TensorData::new(values.to_vec(), [count, 3, h, w]);
-        features.push(model.image_embeddings(Tensor::from_data(data, device)));
+        let rows = encoder.encode_images(Tensor::from_data(data, device));
+        embedded.extend(rows.into_data().convert::<f32>().iter::<f32>());
         bar.inc(count as u64);
     }
     bar.finish_and_clear();
-    Ok(())
+    Ok(embedded)
 }
 
 /// The file appears whole or not at all.

@@ -1,6 +1,7 @@
 //! A dual encoder (CLIP) and all that travels with its checkpoint: towers, losses, preprocessing, tokenizers.
 
 mod config;
+mod embed;
 mod error;
 mod hub;
 mod infer;

@@ -35,7 +35,7 @@ pub enum EvalError {
     },
     /// More images were unreadable than the run allows.
     #[error(
-        "{bad} of {total} images could not be read, {max_bad} allowed; raise --max-bad to skip them. \
+        "{bad} of {total} images could not be read, {max_bad} allowed; raise max_bad to skip them. \
          First: {first}"
     )]
     BadImages {
@@ -60,7 +60,7 @@ pub enum EvalError {
     /// An option has a value that makes no sense.
     #[error("{option}: {reason}")]
     Option {
-        /// Name of the option as on the command line.
+        /// Name of the field; on the command line an option with dashes.
         option: &'static str,
         /// Why the value is refused.
         reason: String,
@@ -90,7 +90,7 @@ impl EvalError {
     /// Labels that go beyond the class names.
     pub(crate) fn too_few_names(dataset: &str, needed: usize, names: usize) -> Self {
         let reason = format!(
-            "labels need {needed} classes, {names} class names were given; see --classnames"
+            "labels need {needed} classes, {names} class names were given; give as many (classnames)"
         );
         Self::dataset(dataset, reason)
     }

@@ -200,7 +200,7 @@ pub(crate) fn too_many_bad(bad: &[BadImage], total: usize, max_bad: usize) -> Ev
 fn batch_size(options: &Extraction) -> Result<usize> {
     if options.batch_size == 0 {
         return Err(EvalError::Option {
-            option: "--batch-size",
+            option: "batch_size",
             reason: "must be at least 1".into(),
         });
     }

@@ -44,11 +44,11 @@ pub fn jobs(
                 if let Some(other) = writers.insert(output.clone(), run.clone()) {
                     let reason = format!(
                         "{} would be written by {other} and by {run}; put {{model}}, {{pretrained}}, {{dataset}} or \
-                         {{language}} in the name, or give the models names of their own with --name",
+                         {{language}} in the name, or give the models names of their own",
                         output.display()
                     );
                     return Err(EvalError::Option {
-                        option: "--output",
+                        option: "output",
                         reason,
                     });
                 }
@@ -108,7 +108,7 @@ pub fn run_grid(
             }
             Existing::Refuse => {
                 let reason = format!(
-                    "{} exists; give --overwrite, --skip-existing or another --output",
+                    "{} exists; overwrite it, skip it (skip_existing) or name another output",
                     job.output.display()
                 );
                 outcome.failed.push((job.clone(), reason));
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!((again.skipped.len(), again.results.len()), (4, 4));
         let refused = run_grid(&jobs, Existing::default(), whole, |_, _| {});
         assert_eq!(refused.failed.len(), 8);
-        assert!(refused.failed[0].1.contains("exists; give --overwrite"));
+        assert!(refused.failed[0].1.contains("exists; overwrite"));
         let replaced = run_grid(&jobs, Existing::Replace, whole, |_, _| {});
         assert_eq!(replaced.results.len(), 8);
     }

@@ -77,11 +77,16 @@ impl ImageRef {
         }
     }
 
-    /// When the file that holds the image was changed, in nanoseconds since 1970; 0 if that is not known.
-    pub(crate) fn changed_ns(&self) -> u128 {
+    /// The file that holds the image.
+    pub fn file(&self) -> &Path {
         let (Self::File(path) | Self::Member { shard: path, .. } | Self::Cell { table: path, .. }) =
             self;
-        let changed = std::fs::metadata(path).and_then(|file| file.modified());
+        path
+    }
+
+    /// When the file that holds the image was changed, in nanoseconds since 1970; 0 if that is not known.
+    pub(crate) fn changed_ns(&self) -> u128 {
+        let changed = std::fs::metadata(self.file()).and_then(|file| file.modified());
         let since = changed.map(|time| time.duration_since(std::time::UNIX_EPOCH));
         since.map_or(0, |since| since.map_or(0, |time| time.as_nanos()))
     }

@@ -8,9 +8,9 @@ mod retrieval;
 mod stored;
 mod zero_shot;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use clip_burn::eval::report;
+use clip_burn::eval::report::{self, Pictures};
 use clip_burn::eval::results::{RunResult, load_all, save_csv};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,6 +59,9 @@ enum Command {
         /// Page to write
         #[arg(long, default_value = "report.html")]
         output: PathBuf,
+        /// Folders whose pictures the page may show; results name files by path, and can come from anyone
+        #[arg(long, num_args = 1.., default_value = ".")]
+        images: Vec<PathBuf>,
     },
 }
 
@@ -80,9 +83,18 @@ fn run() -> Result<ExitCode> {
             save_csv(&results, &output)?;
             written(&results, &output)
         }
-        Command::Report { results, output } => {
+        Command::Report {
+            results,
+            output,
+            images,
+        } => {
             let (results, left_out) = results.load()?;
-            report::save_report(&results, &left_out, &output)?;
+            let pictures = Pictures::below(&images).context("--images")?;
+            for folder in pictures.hidden(&results) {
+                let folder = folder.display();
+                eprintln!("not shown: pictures in {folder}; give --images {folder}");
+            }
+            report::save_report(&results, &left_out, &pictures, &output)?;
             written(&results, &output)
         }
         Command::ZeroShot(task) => match task.of_features() {

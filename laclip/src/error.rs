@@ -21,7 +21,7 @@ pub enum Error {
         problem: String,
     },
     /// The output exists, and nothing was said about going on with it.
-    #[error("{path}: exists already; go on with --resume, or name another output")]
+    #[error("{path}: exists already; resume it, or name another output")]
     OutputExists {
         /// The output.
         path: PathBuf,

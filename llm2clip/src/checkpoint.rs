@@ -182,7 +182,7 @@ pub(crate) fn write<B: Backend>(model: &Llm2Clip<B>, directory: &Path) -> Result
     std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
     write_safetensors(&directory.join(WEIGHTS), &collect(&model.network))?;
     let vision = json!({
-        "model_cfg": model.config.vision.without_init(),
+        "model_cfg": model.config.vision.for_open_clip(),
         "preprocess_cfg": model.config.preprocess,
     });
     let description = Description {

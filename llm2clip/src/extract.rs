@@ -255,7 +255,7 @@ fn check_names(source: &dyn Source, fields: &[String]) -> Result<()> {
     let missing = |field: &&String| !there.iter().any(|name| name.eq_ignore_ascii_case(field));
     match fields.iter().find(missing) {
         None if fields.is_empty() => Err(Error::Options(
-            "no captions are named: give --fields".into(),
+            "no captions are named: say which `fields` to embed".into(),
         )),
         None => Ok(()),
         Some(field) => Err(Error::Options(format!(

@@ -131,7 +131,7 @@ impl<B: Backend> Teacher<B> {
                         }
                     }
                     Err(Error::Options(format!(
-                        "the model has no language model, and {text:?} is in none of its stores: name one with --llm, or \
+                        "the model has no language model, and {text:?} is in none of its stores: name one (`llm`), or \
                          store the text's vector with embed_captions"
                     )))
                 };
@@ -141,7 +141,7 @@ impl<B: Backend> Teacher<B> {
                 Ok(Tensor::from_data(data, device))
             }
             Self::None => Err(Error::Options(
-                "the model has no language model to embed texts with: name the one that it was trained with, --llm DIR"
+                "the model has no language model to embed texts with: name the directory of the one that it was trained with (`llm`)"
                     .into(),
             )),
         }

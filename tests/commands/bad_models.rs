@@ -105,7 +105,7 @@ fn a_bare_checkpoint_without_a_config() {
     let folder = Folder::new();
     folder.tiny_model("tiny");
     let bare = "tiny/open_clip_model.safetensors";
-    assert_refused(&folder, bare, None, &[bare, "--config"]);
+    assert_refused(&folder, bare, None, &[bare, "`config`"]);
 }
 
 /// What a SLIP file has not told: a config for it, and what that must say.
@@ -119,13 +119,13 @@ fn slip_and_laclip_checkpoints_with_no_config_or_the_wrong_one() {
         )
         .unwrap();
     }
-    let said = ["slip.pt", "--config", "CLIP_VIT", "qk_norm"];
+    let said = ["slip.pt", "`config`", "CLIP_VIT", "qk_norm"];
     assert_refused(&folder, "slip.pt", None, &said);
     assert_refused(
         &folder,
         "laclip.pt",
         None,
-        &["laclip.pt", "other shapes", "--config"],
+        &["laclip.pt", "other shapes", "`config`"],
     );
     let plain = Some(Path::new("ViT-B-16"));
     assert_refused(&folder, "laclip.pt", plain, &["patch_bias", "CLIP_VITB16"]);

@@ -102,7 +102,7 @@ fn a_run_that_is_killed_twice_equals_an_uninterrupted_one() {
     assert_eq!(whole.lines().count(), 120);
 
     kill_at(&folder, &flags, 8);
-    rewrite(&folder, &flags).refused(&["out.txt", "exists", "--resume"]);
+    rewrite(&folder, &flags).refused(&["out.txt", "exists", "resume"]);
     let resume = format!("{flags} --resume");
     kill_at(&folder, &resume, 40);
     // What a power cut may leave behind.

@@ -260,7 +260,7 @@ class Checks:
         if name == "CLIP_VITS16":
             other = Laclip(width, layers, heads // 2)
             torch.save({"state_dict": other.state_dict()}, self.file)
-            self.refused("S/16 with 6 heads without --config", ["other shapes", "--config"])
+            self.refused("S/16 with 6 heads without --config", ["other shapes", "`config`"])
             self.refused("S/16 with 6 heads as the release's", ["another shape (48)", "ln_q"], "--config", name)
 
     def laion(self, name):

@@ -35,11 +35,44 @@ impl<B: Backend> Pretrained<B> {
     ///
     /// Says which of these `model` was taken for, and what is missing or does not fit.
     pub fn load(model: &str, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        Self::of(Source::find(model, options)?, options, device)
+    }
+
+    /// Loads a model directory, open_clip's or Hugging Face's.
+    ///
+    /// # Errors
+    ///
+    /// Says what is missing or does not fit.
+    pub fn from_dir(path: &Path, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        let source = Source::directory(path)?.resized(options)?;
+        Self::of(source, options, device)
+    }
+
+    /// Loads a checkpoint file, whose architecture is [`LoadOptions::config`] unless its tensors leave no choice.
+    ///
+    /// # Errors
+    ///
+    /// Says what is missing or does not fit.
+    pub fn from_file(path: &Path, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        let source = Source::file(path, options)?.resized(options)?;
+        Self::of(source, options, device)
+    }
+
+    /// Loads a model of the Hugging Face hub, `ORG/NAME` or `ORG/NAME@REVISION`, in a build with the feature `hub`.
+    ///
+    /// # Errors
+    ///
+    /// Says what could not be fetched, is missing or does not fit.
+    pub fn from_hub(name: &str, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        Self::from_dir(&crate::hub::download(name)?, options, device)
+    }
+
+    fn of(source: Source, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
         let Source {
             config,
             preprocess,
             weights,
-        } = Source::find(model, options)?;
+        } = source;
         match weights {
             Some(weights) => Self::assemble(config, preprocess, weights, options, device),
             None => Self::start(config, preprocess, options, device),
@@ -174,7 +207,7 @@ impl<B: Backend> Pretrained<B> {
         let dict = to_open_clip(collect(&self.model), config);
         write_safetensors_as(&path.join(WEIGHTS), &dict, dtype)?;
         self.tokenizer.save(path)?;
-        let json = json!({ "model_cfg": config.without_init(), "preprocess_cfg": self.preprocess.config() });
+        let json = json!({ "model_cfg": config.for_open_clip(), "preprocess_cfg": self.preprocess.config() });
         let text = serde_json::to_string_pretty(&json).expect("a config is plain data") + "\n";
         file::write_whole(&path.join(CONFIG), text.as_bytes())
     }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 /// Reads a safetensors file, a sharded set by its `*.index.json`, or a PyTorch pickle. The content decides which.
@@ -23,19 +23,23 @@ pub fn read_state_dict(path: &Path) -> Result<StateDict> {
     if path.to_string_lossy().ends_with(".index.json") {
         return read_shards(path);
     }
+    require_floats(read_tensors(path)?, path)
+}
+
+/// One file, whatever it holds.
+fn read_tensors(path: &Path) -> Result<StateDict> {
     let bytes = map(path)?;
     let head = (*bytes).as_ref();
-    let dict = if looks_like_safetensors(head) {
-        read_safetensors(path, bytes)?
+    if looks_like_safetensors(head) {
+        read_safetensors(path, bytes)
     } else if pickle::looks_like_pickle(head) {
-        pickle::read(path, bytes)?
+        pickle::read(path, bytes)
     } else {
-        return Err(Error::format(
+        Err(Error::format(
             path,
             "neither a safetensors file nor a PyTorch checkpoint",
-        ));
-    };
-    require_floats(dict, path)
+        ))
+    }
 }
 
 pub(super) fn map(path: &Path) -> Result<SharedBytes> {
@@ -105,7 +109,18 @@ pub(crate) fn read_shard_index(index: &Path) -> Result<BTreeMap<String, String>>
     let text = std::fs::read_to_string(index).map_err(Error::io(index))?;
     let ShardIndex { weight_map } = serde_json::from_str(&text)
         .map_err(|error| Error::format(index, format!("not an index of shards: {error}")))?;
-    Ok(weight_map)
+    // An index comes from elsewhere: it names files beside itself, and no index again.
+    let beside = |name: &str| {
+        let plain = |part| matches!(part, Component::Normal(_));
+        Path::new(name).components().all(plain) && !name.ends_with(".json")
+    };
+    match weight_map.values().find(|name| !beside(name)) {
+        Some(name) => Err(Error::format(
+            index,
+            format!("`{name}` is no file of tensors beside this index"),
+        )),
+        None => Ok(weight_map),
+    }
 }
 
 fn read_shards(index: &Path) -> Result<StateDict> {
@@ -114,10 +129,11 @@ fn read_shards(index: &Path) -> Result<StateDict> {
     let files: BTreeSet<&String> = weight_map.values().collect();
     let mut dict = StateDict::default();
     for file in files {
-        for (name, tensor) in read_state_dict(&folder.join(file))? {
+        for (name, tensor) in read_tensors(&folder.join(file))? {
             dict.insert(name, tensor);
         }
     }
+    let dict = require_floats(dict, index)?;
     let missing: Vec<_> = weight_map
         .keys()
         .filter(|name| dict.get(name).is_none())

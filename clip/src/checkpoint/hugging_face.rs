@@ -206,19 +206,10 @@ pub(super) fn preprocess_config(config: &Value, path: &Path) -> Result<Preproces
         crop_rounding: CropRounding::Down,
         ..PreprocessConfig::default()
     };
-    for step in ["do_resize", "do_rescale", "do_normalize"] {
-        if config[step] == Value::Bool(false) {
-            return Err(Error::format(
-                path,
-                format!("`{step}` is false, which is not supported"),
-            ));
-        }
-    }
-    let factor = config["rescale_factor"].as_f64().unwrap_or(1.0 / 255.0);
-    if (factor * 255.0 - 1.0).abs() > 1e-6 {
+    if config["do_resize"] == Value::Bool(false) {
         return Err(Error::format(
             path,
-            format!("`rescale_factor` {factor} is not supported, only 1/255"),
+            "`do_resize` is false: images would keep their size, and the tower sees only one",
         ));
     }
     let side = |value: &Value| match value {
@@ -235,12 +226,17 @@ pub(super) fn preprocess_config(config: &Value, path: &Path) -> Result<Preproces
     if let (true, Some(resized), Some(cropped)) = (crops, side(&config["size"]), side(crop))
         && resized != cropped
     {
-        return Err(Error::format(
-            path,
-            format!(
-                "images are resized to `size` {resized} and cropped to `crop_size` {cropped}; only equal ones are supported"
-            ),
-        ));
+        if squash || resized < cropped {
+            return Err(Error::format(
+                path,
+                format!(
+                    "images are resized to `size` {} and cropped to `crop_size` {}; with a crop of another size, `size` \
+                     must be a longer `shortest_edge`",
+                    config["size"], config["crop_size"]
+                ),
+            ));
+        }
+        preprocess.shortest_edge = Some(resized as usize);
     }
     if !squash && config["do_center_crop"] == Value::Bool(false) {
         return Err(Error::format(
@@ -268,7 +264,26 @@ pub(super) fn preprocess_config(config: &Value, path: &Path) -> Result<Preproces
             values.and_then(|v| v.iter().map(|x| x.as_f64().map(|x| x as f32)).collect());
         values.and_then(|v| v.try_into().ok()).unwrap_or(default)
     };
-    preprocess.mean = statistics("image_mean", preprocess.mean);
-    preprocess.std = statistics("image_std", preprocess.std);
+    // transformers: (x · factor − mean) / std. Ours: (x / 255 − mean') / std'.
+    let done = |step: &str| config[step] != Value::Bool(false);
+    if done("do_normalize") {
+        preprocess.mean = statistics("image_mean", preprocess.mean);
+        preprocess.std = statistics("image_std", preprocess.std);
+    } else {
+        (preprocess.mean, preprocess.std) = ([0.0; 3], [1.0; 3]);
+    }
+    let factor = match done("do_rescale") {
+        true => config["rescale_factor"].as_f64().unwrap_or(1.0 / 255.0),
+        false => 1.0,
+    };
+    if !(factor.is_finite() && factor > 0.0) {
+        let what = format!("`rescale_factor` is {factor}, which must be above 0");
+        return Err(Error::format(path, what));
+    }
+    if (factor * 255.0 - 1.0).abs() > 1e-6 {
+        let scaled = |x: f32| (f64::from(x) / (factor * 255.0)) as f32;
+        preprocess.mean = preprocess.mean.map(scaled);
+        preprocess.std = preprocess.std.map(scaled);
+    }
     Ok(preprocess)
 }

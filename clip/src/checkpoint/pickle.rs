@@ -54,7 +54,8 @@ pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
             name.clone(),
             view.ok_or_else(|| {
                 broken(format!(
-                    "tensor `{name}` reaches past the end of its data; the file is cut short"
+                    "tensor `{name}` reaches past the end of its data, or repeats it many times over; the file is cut \
+                     short, or should be saved with .contiguous()"
                 ))
             })?,
         );
@@ -194,6 +195,8 @@ fn read_stream(bytes: &SharedBytes) -> Parsed {
 
 /// Modules and dictionaries nest less deep than this.
 const MAX_DEPTH: usize = 64;
+/// Modules of a TorchScript archive, one that is shared counted for each name it has.
+const MAX_MODULES: usize = 1 << 16;
 
 /// Where a stored tensor lies.
 #[derive(Debug, Clone)]
@@ -266,8 +269,7 @@ fn find_state_dict(
         }
         // A TorchScript archive, as OpenAI released: attributes of nested modules.
         Value::Object(object) if object.class.starts_with("__torch__.") => {
-            collect_attributes(root, "", tensors, 0);
-            Ok(())
+            collect_attributes(root, "", tensors, 0, &mut 0)
         }
         Value::Object(object) => Err(format!(
             "the file holds a Python object of class {}, not a state dict; \
@@ -286,13 +288,17 @@ fn collect_attributes(
     prefix: &str,
     tensors: &mut Vec<(String, TensorRef)>,
     depth: usize,
-) {
-    let Value::Object(object) = value else { return };
-    let Some(Value::Dict(attributes)) = &*object.state.borrow() else {
-        return;
+    visited: &mut usize,
+) -> std::result::Result<(), String> {
+    let Value::Object(object) = value else {
+        return Ok(());
     };
-    if depth > MAX_DEPTH {
-        return;
+    let Some(Value::Dict(attributes)) = &*object.state.borrow() else {
+        return Ok(());
+    };
+    *visited += 1;
+    if depth > MAX_DEPTH || *visited > MAX_MODULES {
+        return Err("the TorchScript archive nests or shares modules beyond any model".into());
     }
     for (key, value) in attributes.borrow().iter() {
         let Some(key) = key.as_str() else { continue };
@@ -303,7 +309,8 @@ fn collect_attributes(
         };
         match value {
             Value::Tensor(tensor) => tensors.push((name, (**tensor).clone())),
-            _ => collect_attributes(value, &name, tensors, depth + 1),
+            _ => collect_attributes(value, &name, tensors, depth + 1, visited)?,
         }
     }
+    Ok(())
 }

@@ -113,8 +113,8 @@ pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
     let vocab_size = size(text, "vocab_size", 32_000)?;
     // SigLIP's tokenizer removes punctuation; SigLIP 2 has Gemma's, which keeps it.
     let clean = match vocab_size {
-        GEMMA_VOCABULARY => "lower",
-        _ => "canonicalize",
+        GEMMA_VOCABULARY => "hf_lower",
+        _ => "hf_canonicalize",
     };
     let value = ModelConfig {
         embed_dim: size(text, "projection_size", text_width)?,

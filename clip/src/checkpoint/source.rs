@@ -69,9 +69,13 @@ impl Source {
     /// A model directory (open_clip's or Hugging Face's), a checkpoint file, a preset, or `hf-hub:ORG/NAME`, at the
     /// sizes that the options ask for.
     pub fn find(model: &str, options: &LoadOptions) -> Result<Self> {
-        let mut source = Self::read(model, options)?;
-        source.config = resized(source.config, options)?;
-        Ok(source)
+        Self::read(model, options)?.resized(options)
+    }
+
+    /// The source at the sizes that the options ask for.
+    pub fn resized(mut self, options: &LoadOptions) -> Result<Self> {
+        self.config = resized(self.config, options)?;
+        Ok(self)
     }
 
     fn read(model: &str, options: &LoadOptions) -> Result<Self> {
@@ -101,7 +105,7 @@ impl Source {
         }
     }
 
-    fn directory(path: &Path) -> Result<Self> {
+    pub fn directory(path: &Path) -> Result<Self> {
         let (config, preprocess) = read_configs(path)?;
         let file = WEIGHT_FILES
             .iter()
@@ -127,7 +131,7 @@ impl Source {
         })
     }
 
-    fn file(path: &Path, options: &LoadOptions) -> Result<Self> {
+    pub fn file(path: &Path, options: &LoadOptions) -> Result<Self> {
         let (scheme, dict) = canonical(read_state_dict(path)?, path)?;
         let (config, preprocess) = match &options.config {
             Some(config) => read_config_argument(config)?,
@@ -178,6 +182,8 @@ fn read_configs(path: &Path) -> Result<Configs> {
         // Any name will do: the files are read from the model directory.
         let name = path.file_name().unwrap_or("tokenizer.json".as_ref());
         config.text_cfg.hf_tokenizer_name = Some(name.to_string_lossy().into_owned());
+        let kwargs = config.text_cfg.tokenizer_kwargs.get_or_insert_default();
+        kwargs.entry("clean").or_insert_with(|| "none".into());
     }
     let siglip = config.vision_cfg.timm_model_name.is_some();
     let preprocess = match read_processor(path)? {
@@ -233,7 +239,7 @@ fn configs_of_bare(dict: &StateDict, scheme: Scheme, path: &Path) -> Result<Conf
         return read_preset(preset);
     }
     let what = if scheme == Scheme::Slip {
-        "a SLIP checkpoint, or one like LaCLIP's with other shapes: write its config with --config FILE, beginning \
+        "a SLIP checkpoint, or one like LaCLIP's with other shapes: give a config file (`config`), beginning \
          from that of a CLIP_VIT preset (without `qk_norm` if there is no norm of queries and keys)"
             .to_string()
     } else {
@@ -246,7 +252,7 @@ fn configs_of_bare(dict: &StateDict, scheme: Scheme, path: &Path) -> Result<Conf
         });
         let choices = choices.collect::<Vec<_>>().join(" or ");
         format!(
-            "a bare checkpoint says nothing of its activation and preprocessing: name them with --config (a JSON \
+            "a bare checkpoint says nothing of its activation and preprocessing: name them (`config`: a JSON \
              file or a preset){}",
             match fitting.is_empty() {
                 true => String::new(),
@@ -284,8 +290,14 @@ pub(super) fn fitted(
     preprocess: Option<PreprocessConfig>,
     config: &ModelConfig,
 ) -> PreprocessConfig {
+    let preprocess = preprocess.unwrap_or_default();
+    let size = config.vision_cfg.image_size.sides();
     PreprocessConfig {
-        size: config.vision_cfg.image_size.sides(),
-        ..preprocess.unwrap_or_default()
+        // Where another size was asked for, as much is cropped away as before.
+        shortest_edge: preprocess
+            .shortest_edge
+            .map(|edge| edge * size[0] / preprocess.size[0]),
+        size,
+        ..preprocess
     }
 }

@@ -122,6 +122,9 @@ impl StoredType {
 /// Bytes that tensors share: a mapped file, or a buffer.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
+/// Elements of a tensor that has less data than elements, as `expand` makes them in PyTorch.
+const MAX_REPEATED: usize = 1 << 24;
+
 /// One stored tensor.
 #[derive(Clone)]
 pub struct HostTensor {
@@ -181,7 +184,8 @@ impl HostTensor {
         }
     }
 
-    /// A view of `bytes` from byte `offset` on; `None` if it would reach past their end.
+    /// A view of `bytes` from byte `offset` on; `None` if it would reach past their end, or if strides repeat a little data
+    /// beyond 2²⁴ elements.
     pub fn stored(
         bytes: SharedBytes,
         dtype: StoredType,
@@ -201,6 +205,9 @@ impl HostTensor {
             if len > 0 {
                 reach = reach.checked_add((side - 1).checked_mul(*stride)?)?;
             }
+        }
+        if len > reach.max(MAX_REPEATED) {
+            return None;
         }
         let end = offset.checked_add(reach.checked_mul(dtype.size())?)?;
         if end > (*bytes).as_ref().len() {
@@ -463,5 +470,8 @@ mod tests {
         );
         assert!(view(&[2, 4], None).is_none(), "reaches past the end");
         assert!(view(&[usize::MAX, 2], None).is_none(), "overflows");
+        let repeated = |rows: usize| view(&[rows, 3], Some(vec![0, 1]));
+        assert_eq!(repeated(2).unwrap().values(), [0., 1., 2., 0., 1., 2.]);
+        assert!(repeated(1 << 40).is_none(), "terabytes out of 12 bytes");
     }
 }

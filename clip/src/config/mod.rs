@@ -8,6 +8,7 @@ mod towers;
 
 use crate::error::{Error, Result};
 use crate::nn::{Activation, TowerInit};
+use crate::tokenizer::Clean;
 use refusals::drop_inert_fields;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -372,11 +373,25 @@ impl ModelConfig {
 }
 
 impl ModelConfig {
-    /// For a model whose weights are there: how they would start is of no use, and open_clip refuses the field.
-    pub fn without_init(&self) -> Self {
+    /// As it is written into a directory that open_clip reads: without how random weights are drawn, and with a cleaning of
+    /// texts that it knows.
+    pub fn for_open_clip(&self) -> Self {
         let mut config = self.clone();
         config.vision_cfg.init = None;
         config.text_cfg.init = None;
+        if let Some(kwargs) = &mut config.text_cfg.tokenizer_kwargs {
+            let clean = kwargs.get("clean").cloned();
+            let clean = clean.and_then(|clean| serde_json::from_value::<Clean>(clean).ok());
+            if let Some(clean) = clean {
+                match clean.open_clip_name() {
+                    Some(name) => kwargs.insert("clean".into(), name.into()),
+                    None => kwargs.remove("clean"),
+                };
+            }
+            if kwargs.is_empty() {
+                config.text_cfg.tokenizer_kwargs = None;
+            }
+        }
         config
     }
 }

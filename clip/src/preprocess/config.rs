@@ -72,6 +72,10 @@ pub struct PreprocessConfig {
     /// Start of a centre crop. JSON: `crop_rounding`, which is ours; open_clip passes over it.
     #[serde(skip_serializing_if = "is_default")]
     pub crop_rounding: CropRounding,
+    /// Length to which the shorter side is resized before the crop, where that is not `size`, as transformers may do
+    /// ([`ResizeMode::Shortest`] only). JSON: `shortest_edge`, which is ours; open_clip passes over it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortest_edge: Option<usize>,
 }
 
 fn is_default(rounding: &CropRounding) -> bool {
@@ -89,6 +93,7 @@ impl Default for PreprocessConfig {
             resize_mode: ResizeMode::Shortest,
             fill_color: 0,
             crop_rounding: CropRounding::Even,
+            shortest_edge: None,
         }
     }
 }
@@ -116,6 +121,12 @@ impl PreprocessConfig {
                 "crop_rounding" => {
                     self.crop_rounding = read(value)
                         .ok_or_else(|| refuse("crop_rounding", value, "\"even\" or \"down\""))?;
+                }
+                "shortest_edge" => {
+                    let [edge, _] = read_size(value).map_err(|_| {
+                        refuse("shortest_edge", value, "an integer from 1 to 16384")
+                    })?;
+                    self.shortest_edge = Some(edge);
                 }
                 _ => {}
             }
@@ -280,6 +291,7 @@ mod tests {
             std: IMAGENET_STD,
             fill_color: 127,
             crop_rounding: CropRounding::Down,
+            shortest_edge: Some(256),
             ..Default::default()
         };
         assert_eq!(
@@ -304,6 +316,7 @@ mod tests {
             ("resize_mode", json!("crop")),
             ("fill_color", json!(256)),
             ("crop_rounding", json!("up")),
+            ("shortest_edge", json!(0)),
             ("fill_color", json!([1, 2, 3])),
         ] {
             let error = parse(json!({field: value.clone()})).unwrap_err();

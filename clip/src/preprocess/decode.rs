@@ -3,14 +3,16 @@
 use std::io::{Cursor, ErrorKind};
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::ImageError;
+use super::{ImageError, budget};
 
 /// Most pixels of an image unless told otherwise; more is taken for a decompression bomb.
 pub const MAX_PIXELS: u64 = 128_000_000;
 /// Longest side of an image; bounds the memory that resizing an extreme aspect ratio takes.
 pub const MAX_SIDE: u32 = 100_000;
+/// What a decoder may allocate beside the image itself: rows, tables, a colour profile.
+const OVERHEAD: u64 = 32 << 20;
 
 /// Decodes the image file at `path`. See [`decode`].
 ///
@@ -64,8 +66,13 @@ pub fn decode_with_limit(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Imag
         },
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.no_limits(); // the pixel limit below is ours
-    let decoder = reader.into_decoder().map_err(explain)?;
+    let at_most = |bytes| {
+        let mut limits = Limits::no_limits(); // the limit on pixels below is ours
+        limits.max_alloc = Some(bytes);
+        limits
+    };
+    reader.limits(at_most(OVERHEAD));
+    let mut decoder = reader.into_decoder().map_err(explain)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > max_pixels || width.max(height) > MAX_SIDE {
         return Err(ImageError::TooLarge {
@@ -75,6 +82,12 @@ pub fn decode_with_limit(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Imag
             max_side: MAX_SIDE,
         });
     }
+    let bytes = decoder.total_bytes();
+    // A GIF whose first frame is not its canvas needs both.
+    let limits = at_most(bytes.saturating_mul(2).saturating_add(OVERHEAD));
+    decoder.set_limits(limits).map_err(explain)?;
+    // The coefficients of a progressive JPEG, the image, and its RGB.
+    let _reserved = budget::reserve(bytes.saturating_mul(3));
     DynamicImage::from_decoder(decoder)
         .map(into_rgb)
         .map_err(explain)
@@ -277,6 +290,40 @@ mod tests {
             matches!(error, ImageError::TooLarge { width: 60_000, .. }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_colour_profile_that_unpacks_to_gigabytes_is_not_unpacked() {
+        use std::io::Write;
+        // 100 MB of zeros in 100 kB.
+        let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        for _ in 0..100 {
+            packed.write_all(&vec![0; 1 << 20]).unwrap();
+        }
+        let mut chunk = b"iCCPx\0\0".to_vec();
+        chunk.extend(packed.finish().unwrap());
+        let mut crc = flate2::Crc::new();
+        crc.update(&chunk);
+        let whole = bytes("rgb.png");
+        let behind_header = 8 + 25;
+        let mut bomb = whole[..behind_header].to_vec();
+        bomb.extend((chunk.len() as u32 - 4).to_be_bytes());
+        bomb.extend(&chunk);
+        bomb.extend(crc.sum().to_be_bytes());
+        bomb.extend(&whole[behind_header..]);
+        // The profile is of no use here, so an image that would do without it may be read all the same.
+        if let Ok(image) = decode(&bomb) {
+            assert_eq!(image, decode(&whole).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_frame_larger_than_its_canvas_is_refused() {
+        let mut bomb = b"GIF89a\x02\0\x02\0\x80\0\0".to_vec(); // 2 × 2, two colours
+        bomb.extend([0, 0, 0, 255, 255, 255]);
+        bomb.extend(b",\0\0\0\0\xff\xff\xff\xff\0"); // 65535 × 65535, 17 GB
+        bomb.extend([2, 2, 0x4c, 1, 0, b';']);
+        assert!(decode(&bomb).is_err());
     }
 
     #[test]

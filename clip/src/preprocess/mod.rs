@@ -7,6 +7,7 @@
 
 mod augment;
 mod batch;
+mod budget;
 mod color;
 mod config;
 mod decode;

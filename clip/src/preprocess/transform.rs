@@ -70,13 +70,16 @@ impl Preprocess {
         match self.config.resize_mode {
             ResizeMode::Squash => self.config.size,
             ResizeMode::Longest => divide(ratios[0].max(ratios[1])),
-            ResizeMode::Shortest if target_height != target_width => {
+            ResizeMode::Shortest
+                if target_height != target_width && self.config.shortest_edge.is_none() =>
+            {
                 divide(ratios[0].min(ratios[1]))
             }
-            // torchvision's Resize truncates the longer side instead of rounding it.
+            // Resize of torchvision and transformers truncates the longer side instead of rounding it.
             ResizeMode::Shortest => {
+                let edge = self.config.shortest_edge.unwrap_or(target_height);
                 let short = height.min(width);
-                [height, width].map(|side| target_height * side / short)
+                [height, width].map(|side| edge * side / short)
             }
         }
     }
@@ -85,7 +88,9 @@ impl Preprocess {
     fn interpolation(&self) -> Interpolation {
         let [height, width] = self.config.size;
         match self.config.resize_mode {
-            ResizeMode::Shortest if height != width => Interpolation::Bicubic,
+            ResizeMode::Shortest if height != width && self.config.shortest_edge.is_none() => {
+                Interpolation::Bicubic
+            }
             _ => self.config.interpolation,
         }
     }

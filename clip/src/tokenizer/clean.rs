@@ -1,4 +1,4 @@
-//! What happens to a text before it is split into tokens; open_clip's `clean` argument.
+//! What happens to a text before it is split into tokens: open_clip's `clean` argument, and what transformers does.
 
 use std::borrow::Cow;
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ftfy, html};
 
-/// Cleaning applied to every text. All but [`Clean::None`] first repair the text as Python's
-/// ftfy does, resolve HTML references twice and strip.
+/// Cleaning applied to every text. Those of open_clip first repair the text as Python's ftfy does, resolve HTML references
+/// twice and strip; transformers does nothing of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -22,29 +22,45 @@ pub enum Clean {
     Canonicalize,
     /// As [`Clean::Whitespace`], with `_` as a space.
     WhitespaceUnderscore,
-    /// The text as it is.
+    /// Lower case, and nothing else: what transformers does for SigLIP 2.
+    HfLower,
+    /// Lower case, ASCII punctuation goes, collapse white space: what transformers does for SigLIP.
+    HfCanonicalize,
+    /// The text as it is: what transformers does for CLIP, whose `tokenizer.json` holds the rest.
     None,
 }
 
 impl Clean {
     /// Cleans one text.
     pub fn apply(self, text: &str) -> Cow<'_, str> {
-        if self == Self::None {
-            return Cow::Borrowed(text);
-        }
-        let text = repair(text);
         Cow::Owned(match self {
-            Self::Lower => to_lowercase(collapse(&text)),
-            Self::Canonicalize => collapse(&to_lowercase(
-                text.chars()
-                    .map(|c| if c == '_' { ' ' } else { c })
-                    .filter(|c| !c.is_ascii_punctuation())
-                    .collect(),
-            )),
-            Self::WhitespaceUnderscore => collapse(&text.replace('_', " ")),
-            Self::Whitespace | Self::None => collapse(&text),
+            Self::None => return Cow::Borrowed(text),
+            // Letter by letter, as the tokenizers crate does: a final sigma is like any other.
+            Self::HfLower => text.chars().flat_map(char::to_lowercase).collect(),
+            Self::HfCanonicalize => collapse(&without_punctuation(&to_lowercase(text.to_owned()))),
+            Self::Lower => to_lowercase(collapse(&repair(text))),
+            Self::Canonicalize => {
+                let text = repair(text).replace('_', " ");
+                collapse(&to_lowercase(without_punctuation(&text)))
+            }
+            Self::WhitespaceUnderscore => collapse(&repair(text).replace('_', " ")),
+            Self::Whitespace => collapse(&repair(text)),
         })
     }
+
+    /// The name of this or, where open_clip has no such cleaning, of what comes nearest; `None` for its default.
+    pub(crate) fn open_clip_name(self) -> Option<&'static str> {
+        match self {
+            Self::Lower | Self::HfLower => Some("lower"),
+            Self::Canonicalize | Self::HfCanonicalize => Some("canonicalize"),
+            Self::WhitespaceUnderscore => Some("whitespace_underscore"),
+            Self::Whitespace | Self::None => None,
+        }
+    }
+}
+
+fn without_punctuation(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_punctuation()).collect()
 }
 
 /// ftfy and two rounds of HTML references, skipped for the texts that they cannot change.
@@ -105,6 +121,11 @@ mod tests {
             "a b its c de"
         );
         assert_eq!(Clean::None.apply(" A  b"), " A  b");
+        assert_eq!(Clean::HfLower.apply(" A&amp; b_C"), " a&amp; b_c");
+        assert_eq!(
+            Clean::HfCanonicalize.apply(" A_b: it's\t(C) &lt;"),
+            "ab its c lt"
+        );
     }
 
     #[test]

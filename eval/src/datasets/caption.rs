@@ -58,7 +58,7 @@ const IMAGES: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 /// When a shard or its JSON cannot be read, or no sample is whole.
 pub fn caption_shards(pattern: &str, root: &Path, field: &str) -> Result<CaptionData> {
     let failed = |error: data::DataError| EvalError::Option {
-        option: "--shards",
+        option: "shards",
         reason: error.to_string(),
     };
     let mut data = CaptionData::default();
@@ -87,7 +87,7 @@ pub fn caption_shards(pattern: &str, root: &Path, field: &str) -> Result<Caption
     }
     if data.images.is_empty() {
         return Err(EvalError::Option {
-            option: "--shards",
+            option: "shards",
             reason: format!(
                 "no sample of `{pattern}` has an image and the field `{field}` in its .json"
             ),

@@ -193,7 +193,7 @@ pub fn classification<'a>(
             }
         },
         _ => Err(EvalError::Option {
-            option: "--dataset",
+            option: "dataset",
             reason: format!(
                 "`{name}` is unknown; there are {}, wds/NAME",
                 CLASSIFICATION.join(", ")

@@ -25,7 +25,7 @@ pub fn few_per_class(labels: &[usize], k: Option<usize>, seed: u64) -> Result<Ve
     }
     match counts.iter().find(|&(_, &count)| count < k) {
         Some((class, count)) => Err(EvalError::Option {
-            option: "--fewshot-k",
+            option: "fewshot_k",
             reason: format!("class {class} has only {count} of the {k} images asked for"),
         }),
         None => Ok(chosen),

@@ -156,10 +156,10 @@ fn check(
         })
     };
     if options.epochs == 0 || options.batch_size == 0 {
-        return option("--epochs, --batch-size", "must be at least 1");
+        return option("epochs, batch_size", "must be at least 1");
     }
     if !(0.0..1.0).contains(&options.val_proportion) {
-        return option("--val-proportion", "must be at least 0 and below 1");
+        return option("val_proportion", "must be at least 0 and below 1");
     }
     check_splits(train, val, test)
 }

@@ -43,7 +43,7 @@ pub fn nearest_probe(
     check_splits(train, None, test)?;
     if options.neighbours == 0 {
         return Err(EvalError::Option {
-            option: "--neighbours",
+            option: "neighbours",
             reason: "must be at least 1".into(),
         });
     }
@@ -128,7 +128,7 @@ mod tests {
             neighbours: 0,
             ..options.clone()
         };
-        assert!(message(&train, &none).contains("--neighbours"));
+        assert!(message(&train, &none).contains("neighbours"));
         let many = NearestOptions {
             fewshot_k: Some(2),
             ..options

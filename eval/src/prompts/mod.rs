@@ -52,7 +52,7 @@ impl Prompts {
     pub fn find(dataset: &str, language: &str, sources: &PromptSources) -> Result<Self> {
         if !LANGUAGES.contains(&language) {
             return Err(EvalError::Option {
-                option: "--language",
+                option: "language",
                 reason: format!(
                     "`{language}` is not packaged; there are {}",
                     LANGUAGES.join(", ")
@@ -64,7 +64,7 @@ impl Prompts {
             (None, Some(own)) => own.to_vec(),
             (None, None) => packaged_names_of(dataset, language).ok_or_else(|| {
                 let reason =
-                    format!("no class names for `{dataset}` ({language}); give --classnames");
+                    format!("no class names for `{dataset}` ({language}); give them (classnames)");
                 EvalError::Prompts(reason)
             })?,
         };

@@ -5,6 +5,7 @@ use clip::preprocess::{Interpolation, resize};
 use image::codecs::jpeg::JpegEncoder;
 use maud::{Markup, html};
 
+use super::Pictures;
 use crate::images::ImageRef;
 use crate::results::{Captioned, Query, RunResult};
 
@@ -13,36 +14,36 @@ const SIDE: u32 = 224;
 const QUALITY: u8 = 80;
 
 /// The example queries of every run.
-pub(super) fn queries(runs: &[&RunResult]) -> Markup {
+pub(super) fn queries(runs: &[&RunResult], pictures: &Pictures) -> Markup {
     html! {
         @for run in runs {
             @let queries = run.details.as_ref().map(|d| d.queries.as_slice()).unwrap_or_default();
             @if !queries.is_empty() {
                 h3 { "Images found: " (run.dataset) ", " (run.model_fullname()) }
                 p.hint { "The five best images for a caption, best first. Right ones have a green frame." }
-                @for query in queries { (one(query)) }
+                @for query in queries { (one(query, pictures)) }
             }
         }
     }
 }
 
-fn one(query: &Query) -> Markup {
+fn one(query: &Query, pictures: &Pictures) -> Markup {
     let found = query.hits.iter().any(|hit| hit.right);
     html! {
         article.query {
             p.caption { (query.text) span.rank.good[query.rank == 1].bad[!found] { "rank " (query.rank) } }
             div.strip {
                 @for hit in &query.hits {
-                    (picture(&hit.image, if hit.right { "right" } else { "" }, &format!("{:.3}", hit.score)))
+                    (picture(pictures, &hit.image, if hit.right { "right" } else { "" }, &format!("{:.3}", hit.score)))
                 }
-                @if let (false, Some(right)) = (found, &query.right) { (picture(right, "right missed", "the right one")) }
+                @if let (false, Some(right)) = (found, &query.right) { (picture(pictures, right, "right missed", "the right one")) }
             }
         }
     }
 }
 
 /// The example captions of every run.
-pub(super) fn captions(runs: &[&RunResult]) -> Markup {
+pub(super) fn captions(runs: &[&RunResult], pictures: &Pictures) -> Markup {
     html! {
         @for run in runs {
             @let captions = run.details.as_ref().map(|d| d.captions.as_slice()).unwrap_or_default();
@@ -50,17 +51,17 @@ pub(super) fn captions(runs: &[&RunResult]) -> Markup {
                 h3 { "Captions: " (run.dataset) ", " (run.model_fullname()) }
                 p.hint { "What the model says, under each image; below, what it read beside the image and what it should have said." }
                 div.captioned {
-                    @for captioned in captions { (with_caption(captioned)) }
+                    @for captioned in captions { (with_caption(captioned, pictures)) }
                 }
             }
         }
     }
 }
 
-fn with_caption(captioned: &Captioned) -> Markup {
+fn with_caption(captioned: &Captioned, pictures: &Pictures) -> Markup {
     html! {
         article.query {
-            (picture(&captioned.image, "", ""))
+            (picture(pictures, &captioned.image, "", ""))
             p.caption { @if captioned.said.is_empty() { em { "nothing" } } @else { (captioned.said) } }
             @if !captioned.web.is_empty() { p.hint { "read: " (captioned.web) } }
             @for reference in captioned.references.iter().take(2) { p.hint { "right: " (reference) } }
@@ -68,10 +69,17 @@ fn with_caption(captioned: &Captioned) -> Markup {
     }
 }
 
-fn picture(image: &ImageRef, class: &str, note: &str) -> Markup {
+fn picture(pictures: &Pictures, image: &ImageRef, class: &str, note: &str) -> Markup {
+    let thumbnail = match pictures.allow(image) {
+        true => thumbnail(image),
+        false => Err(format!(
+            "{}: not in a folder that pictures are taken from",
+            image.name()
+        )),
+    };
     html! {
         figure class=(class) {
-            @match thumbnail(image) {
+            @match thumbnail {
                 Ok(data) => img src=(data) alt=(file_name(image)) title=(image.name());,
                 Err(reason) => div.missing title=(reason) { (file_name(image)) br; "cannot be shown" },
             }

@@ -2,6 +2,7 @@
 
 mod bars;
 mod gallery;
+mod pictures;
 mod tables;
 
 use std::path::Path;
@@ -13,22 +14,30 @@ use crate::files;
 use crate::published::Published;
 use crate::results::RunResult;
 
+pub use pictures::Pictures;
+
 const STYLE: &str = include_str!("style.css");
 const GALLERY_STYLE: &str = include_str!("gallery.css");
 
 /// Writes the report of some results. `skipped` are files that were left out, with the reason.
-pub fn save_report(results: &[RunResult], skipped: &[String], path: &Path) -> Result<()> {
-    files::write(path, page(results, skipped).into_string().as_bytes())
+pub fn save_report(
+    results: &[RunResult],
+    skipped: &[String],
+    pictures: &Pictures,
+    path: &Path,
+) -> Result<()> {
+    let page = page(results, skipped, pictures).into_string();
+    files::write(path, page.as_bytes())
 }
 
-/// The pictures that were found for the example queries of some results, and those that were captioned, to put into another
-/// page.
+/// The pictures that were found for the example queries of one's own results, and those that were captioned, to put into
+/// another page.
 pub fn gallery(results: &[RunResult]) -> Markup {
     let runs: Vec<&RunResult> = results.iter().collect();
     html! {
         style { (PreEscaped(GALLERY_STYLE)) }
-        (gallery::queries(&runs))
-        (gallery::captions(&runs))
+        (gallery::queries(&runs, &Pictures::All))
+        (gallery::captions(&runs, &Pictures::All))
     }
 }
 
@@ -47,7 +56,7 @@ pub fn data_uri(path: &Path, media_type: &str) -> Result<String> {
 }
 
 /// The page.
-pub fn page(results: &[RunResult], skipped: &[String]) -> Markup {
+pub fn page(results: &[RunResult], skipped: &[String], pictures: &Pictures) -> Markup {
     let published = Published::load();
     let models: std::collections::BTreeSet<_> =
         results.iter().map(RunResult::model_fullname).collect();
@@ -85,8 +94,8 @@ pub fn page(results: &[RunResult], skipped: &[String]) -> Markup {
                                 (tables::metrics(&runs))
                                 (bars::against_published(&runs, &published))
                                 (tables::confusions(&runs))
-                                (gallery::queries(&runs))
-                                (gallery::captions(&runs))
+                                (gallery::queries(&runs, pictures))
+                                (gallery::captions(&runs, pictures))
                             }
                         }
                     }
@@ -215,7 +224,12 @@ mod tests {
             }],
             ..Details::default()
         });
-        let page = page(&[classification, retrieval], &["x.json: foreign".into()]).into_string();
+        let page = page(
+            &[classification, retrieval],
+            &["x.json: foreign".into()],
+            &Pictures::All,
+        )
+        .into_string();
         for expected in [
             "65.43",
             "ViT-L-14",
@@ -243,7 +257,12 @@ mod tests {
             "zeroshot_classification",
             json!({"acc1": 0.11}),
         );
-        let page = page(&[probe(-1, 0.33), probe(16, 0.22), zero_shot], &[]).into_string();
+        let page = page(
+            &[probe(-1, 0.33), probe(16, 0.22), zero_shot],
+            &[],
+            &Pictures::All,
+        )
+        .into_string();
         let overview = &page[page.find("Overview").unwrap()..page.find("<h2>Zero-shot").unwrap()];
         for part in [
             "linear probe, 16 shots, top-1",
@@ -265,12 +284,12 @@ mod tests {
         runs.iter_mut()
             .for_each(|run| run.dataset = "imagenet1k".into());
         let bars = |page: &str| page.matches("title=\"this run\"").count();
-        let whole = page(&runs, &[]).into_string();
+        let whole = page(&runs, &[], &Pictures::All).into_string();
         assert!(whole.contains(" · openai80") && whole.contains(" · simple"));
         assert_eq!(bars(&whole), 2);
         let details = runs[1].details.as_mut().unwrap();
         (details.classes, details.all_classes) = (12, Some(1000));
-        let part = page(&runs, &[]).into_string();
+        let part = page(&runs, &[], &Pictures::All).into_string();
         assert!(part.contains("12 of 1000 classes"));
         assert_eq!(bars(&part), 1);
     }

@@ -48,7 +48,7 @@ impl Scoring {
     fn check(&self) -> Result<()> {
         if self.recall_k.is_empty() || self.recall_k.contains(&0) {
             return Err(EvalError::Option {
-                option: "--recall-k",
+                option: "recall_k",
                 reason: "give numbers from 1 on, such as 1,5,10".into(),
             });
         }

@@ -101,7 +101,7 @@ fn an_empty_class_is_noted_and_counts_for_nothing() {
     assert!(said.contains("c004"), "{said}");
     folder.write("names.txt", "a\nb\n");
     let few = format!("{line} --classnames names.txt --overwrite");
-    eval(&folder, &few).refused(&["labels need 6 classes, 2 class names", "--classnames"]);
+    eval(&folder, &few).refused(&["labels need 6 classes, 2 class names", "classnames"]);
 }
 
 #[test]

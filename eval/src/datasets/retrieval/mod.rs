@@ -134,7 +134,7 @@ pub fn retrieval(
         _ => {
             let reason = format!("`{format}` is unknown; there are {}", FORMATS.join(", "));
             return Err(EvalError::Option {
-                option: "--format",
+                option: "format",
                 reason,
             });
         }

@@ -8,6 +8,7 @@ use clap::Args;
 use clip::preprocess::{PixelBatch, Preprocess};
 use clip::{LoadOptions, Precision};
 use data::folder::is_image_name;
+use eval::EvalError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
@@ -31,14 +32,31 @@ pub fn run<T: Termination>(command: impl FnOnce() -> Result<T>) -> ExitCode {
 
 /// An error with its causes; a cause that the error already quotes is not said again.
 fn message(error: &anyhow::Error) -> String {
-    let mut said = error.to_string();
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
-        if !said.contains(&cause) {
+    let mut said = String::new();
+    for cause in error.chain() {
+        let cause = in_flags(cause);
+        if said.is_empty() {
+            said = cause;
+        } else if !said.contains(&cause) {
             said += &format!("\n  because: {cause}");
         }
     }
     said
+}
+
+/// What an error says; a field of the library's options that it names is called as on the command line.
+pub fn in_flags(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref() {
+        Some(EvalError::Option { option, reason }) => {
+            let flag = |field: &str| match field.chars().all(char::is_uppercase) {
+                true => field.to_string(), // a place, not an option
+                false => format!("--{}", field.replace('_', "-")),
+            };
+            let flags: Vec<_> = option.split(", ").map(flag).collect();
+            format!("{}: {reason}", flags.join(", "))
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Where to compute.

@@ -96,7 +96,7 @@ fn both_layouts_give_the_references_ids_and_features_and_survive_saving() {
         let saved = folder.path().join("saved");
         model.save_as(&saved, WeightType::F16).unwrap(); // what it was stored in
         let again = load(&saved).unwrap();
-        assert_eq!(again.config, model.config, "{name}");
+        assert_eq!(again.config, model.config.for_open_clip(), "{name}");
         check(&again, &expected[name], &texts, &format!("{name}, saved"));
     }
 }
@@ -188,8 +188,7 @@ fn preprocessing_is_read_from_the_processors_file_too() {
 fn steps_of_preprocessing_that_are_not_built_are_refused_by_name() {
     for (field, value) in [
         ("do_resize", json!(false)),
-        ("do_normalize", json!(false)),
-        ("rescale_factor", json!(1.0)),
+        ("rescale_factor", json!(0.0)),
         ("crop_size", json!({"height": 14, "width": 14})),
     ] {
         let copy = with_fields(
@@ -205,6 +204,22 @@ fn steps_of_preprocessing_that_are_not_built_are_refused_by_name() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn other_ranges_of_pixels_are_another_mean_and_deviation() {
+    let read = |field: &str, value: serde_json::Value| {
+        let change = |config: &mut serde_json::Value| config[field] = value;
+        let copy = with_fields("siglip_hugging_face", "preprocessor_config.json", change);
+        let config = load(copy.path()).unwrap().preprocess.config().clone();
+        (config.mean, config.std)
+    };
+    assert_eq!(read("do_normalize", json!(false)), ([0.0; 3], [1.0; 3]));
+    // (x / 127.5 − 0.5) / 0.5 = (x / 255 − 0.25) / 0.25
+    let factor = json!(1.0 / 127.5);
+    assert_eq!(read("rescale_factor", factor), ([0.25; 3], [0.25; 3]));
+    let (mean, std) = read("do_rescale", json!(false));
+    assert_eq!((mean, std), ([0.5 / 255.0; 3], [0.5 / 255.0; 3]));
 }
 
 /// transformers' `center_crop` takes `(side - crop) // 2`.

@@ -72,7 +72,7 @@ pub struct GridOutcome {
     /// Files that were there already.
     pub skipped: Vec<PathBuf>,
     /// Runs that failed, with the reason; the others were not affected.
-    pub failed: Vec<(Job, String)>,
+    pub failed: Vec<(Job, EvalError)>,
 }
 
 /// What to do where a result file is there already.
@@ -102,16 +102,18 @@ pub fn run_grid(
             Existing::Skip => {
                 match RunResult::load(&job.output) {
                     Ok(_) => outcome.skipped.push(job.output.clone()),
-                    Err(error) => outcome.failed.push((job.clone(), error.to_string())),
+                    Err(error) => outcome.failed.push((job.clone(), error)),
                 }
                 continue;
             }
             Existing::Refuse => {
                 let reason = format!(
-                    "{} exists; overwrite it, skip it (skip_existing) or name another output",
+                    "{} exists; overwrite it, skip it or name another",
                     job.output.display()
                 );
-                outcome.failed.push((job.clone(), reason));
+                let option = "output";
+                let error = EvalError::Option { option, reason };
+                outcome.failed.push((job.clone(), error));
                 continue;
             }
         }
@@ -120,7 +122,7 @@ pub fn run_grid(
                 written(&result, &job.output);
                 outcome.results.push(result);
             }
-            Err(error) => outcome.failed.push((job.clone(), error.to_string())),
+            Err(error) => outcome.failed.push((job.clone(), error)),
         }
     }
     outcome
@@ -258,13 +260,18 @@ mod tests {
         });
         let lens = (outcome.results.len(), outcome.failed.len());
         assert_eq!((calls, seen, lens), (8, 4, (4, 4)));
-        assert!(outcome.failed[0].1.contains("is broken"));
+        assert!(outcome.failed[0].1.to_string().contains("is broken"));
         let whole = |job: &Job| Ok(run(&job.dataset, &job.model, "t", json!({})));
         let again = run_grid(&jobs, Existing::Skip, whole, |_, _| {});
         assert_eq!((again.skipped.len(), again.results.len()), (4, 4));
         let refused = run_grid(&jobs, Existing::default(), whole, |_, _| {});
         assert_eq!(refused.failed.len(), 8);
-        assert!(refused.failed[0].1.contains("exists; overwrite"));
+        assert!(
+            refused.failed[0]
+                .1
+                .to_string()
+                .contains("exists; overwrite")
+        );
         let replaced = run_grid(&jobs, Existing::Replace, whole, |_, _| {});
         assert_eq!(replaced.results.len(), 8);
     }

@@ -6,8 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Args;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::ComputeArgs;
-use clip_burn::cli::warn_of_random;
+use clip_burn::cli::{ComputeArgs, in_flags, warn_of_random};
 use clip_burn::clip::LoadOptions;
 use clip_burn::eval::datasets::{ClassificationData, Split, classification};
 use clip_burn::eval::grid::{
@@ -272,7 +271,8 @@ pub fn summary(outcome: &GridOutcome) -> ExitCode {
         let runs = runs(outcome.skipped.len());
         eprintln!("{runs} left out because the result exists");
     }
-    for (job, reason) in &outcome.failed {
+    for (job, error) in &outcome.failed {
+        let reason = in_flags(error);
         eprintln!("failed: {} on {}: {reason}", job.model, job.dataset);
     }
     if outcome.failed.is_empty() {

@@ -94,7 +94,7 @@ fn without_a_language_model_stored_captions_are_the_only_texts() {
     let embed = words("--model run/model --texts texts.txt --out out.safetensors");
     folder
         .run("embed", &embed)
-        .refused(&["a red circle", "--llm"]);
+        .refused(&["a red circle", "`llm`"]);
     let (config, fields) = (shards(None), ["web".to_string()]);
     let source = ShardSource::open(ShardConfig {
         root: Some(folder.path("")),

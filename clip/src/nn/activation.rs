@@ -21,6 +21,14 @@ pub enum Activation {
 impl Activation {
     /// Applies the activation to every element.
     pub fn forward<B: Backend, const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
+        let kind = match self {
+            Self::Gelu => kernels::Activation::Gelu,
+            Self::GeluTanh => kernels::Activation::GeluTanh,
+            Self::QuickGelu => kernels::Activation::QuickGelu,
+        };
+        if let Some(y) = kernels::activation(kind, &x) {
+            return y;
+        }
         match self {
             // Some backends differentiate `gelu` as if it were the tanh form, so a tracked one is spelled out.
             Self::Gelu if B::ad_enabled(&x.device()) => {

@@ -52,7 +52,14 @@ impl<B: Backend> Attention<B> {
     /// - bias: `[1 or batch, 1, seq, seq]` f32, added to the scores
     /// - output: `[batch, seq, width]`
     pub fn forward(&self, x: Tensor<B, 3>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
-        let [q, k, v] = self.project(x);
+        let qkv = self.packed(x);
+        if self.ln_q.is_none()
+            && self.ln_k.is_none()
+            && let Some(context) = kernels::attention(&qkv, self.heads, bias.as_ref())
+        {
+            return self.out_proj.forward(context);
+        }
+        let [q, k, v] = self.split(qkv);
         self.join(sdpa(q, k, v, bias))
     }
 
@@ -63,9 +70,17 @@ impl<B: Backend> Attention<B> {
     /// - x: `[batch, seq, width]`
     /// - output: `[batch, heads, seq, head_dim]` each
     pub fn project(&self, x: Tensor<B, 3>) -> [Tensor<B, 4>; 3] {
-        let [batch, seq, width] = x.dims();
-        let head_dim = width / self.heads;
-        let qkv = linear(x, self.in_proj_weight.val(), Some(self.in_proj_bias.val()));
+        self.split(self.packed(x))
+    }
+
+    /// `[batch, seq, 3 · width]`: queries, keys and values side by side, before their norms.
+    fn packed(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        linear(x, self.in_proj_weight.val(), Some(self.in_proj_bias.val()))
+    }
+
+    fn split(&self, qkv: Tensor<B, 3>) -> [Tensor<B, 4>; 3] {
+        let [batch, seq, width] = qkv.dims();
+        let head_dim = width / 3 / self.heads;
         let qkv = qkv.reshape([batch, seq, 3, self.heads, head_dim]);
         let [q, k, v] = [0, 1, 2].map(|i| {
             qkv.clone()

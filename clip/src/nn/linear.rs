@@ -82,11 +82,13 @@ pub fn linear<B: Backend, const D: usize>(
     shape[D - 1] = outputs;
 
     // One two-dimensional product: a batched one would broadcast the weight.
-    let y = x
-        .reshape([rows, inputs])
-        .matmul(weight.cast(dtype).transpose());
-    match bias {
-        Some(bias) => (y + bias.cast(dtype).unsqueeze()).reshape(shape),
-        None => y.reshape(shape),
-    }
+    let x = x.reshape([rows, inputs]);
+    let weight = weight.cast(dtype);
+    let Some(bias) = bias else {
+        return x.matmul(weight.transpose()).reshape(shape);
+    };
+    let bias = bias.cast(dtype);
+    let y = kernels::linear(&x, &weight, &bias);
+    y.unwrap_or_else(|| x.matmul(weight.transpose()) + bias.unsqueeze())
+        .reshape(shape)
 }

@@ -112,7 +112,7 @@ fn lookup_goes_from_the_users_file_to_the_data_set_to_the_package() {
     let error = Prompts::find("unknown", "en", &PromptSources::default())
         .unwrap_err()
         .to_string();
-    assert!(error.contains("--classnames"), "{error}");
+    assert!(error.contains("classnames"), "{error}");
     assert!(Prompts::find("imagenet1k", "zh", &PromptSources::default()).is_err());
 }
 

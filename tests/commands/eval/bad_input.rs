@@ -10,12 +10,13 @@ fn a_missing_image_fails_the_run_or_is_counted() {
     std::fs::remove_file(folder.path("s/images/test-0000003.png")).unwrap();
     let line = "retrieval --model tiny --format karpathy --annotations s/dataset_scenes.json --images s/images";
     folder.write("r.json", "an older result");
-    eval(&folder, &format!("{line} --output r.json")).refused(&["r.json exists", "--overwrite"]);
+    eval(&folder, &format!("{line} --output r.json"))
+        .refused(&["--output: r.json exists", "overwrite"]);
     let line = format!("{line} --overwrite");
     eval(&folder, &format!("{line} --output r.json")).refused(&[
         "1 of 8 images",
         "test-0000003.png",
-        "--max-bad",
+        "max_bad",
     ]);
     let kept = std::fs::read_to_string(folder.path("r.json")).unwrap();
     assert_eq!(kept, "an older result");

@@ -99,7 +99,7 @@ fn a_released_openai_directory_gives_the_embeddings_of_transformers() {
         .text_embeddings(&["a".into()])
         .unwrap_err()
         .to_string();
-    assert!(message.contains("--llm"), "{message}");
+    assert!(message.contains("`llm`"), "{message}");
 }
 
 #[test]

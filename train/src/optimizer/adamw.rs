@@ -231,6 +231,30 @@ fn update<B: Backend>(
     let AdamWConfig {
         beta1, beta2, eps, ..
     } = *config;
+    let moments = match moments {
+        None => None,
+        Some(m) => {
+            let steps = m.steps + 1;
+            let numbers = kernels::AdamW {
+                beta1,
+                beta2,
+                eps,
+                step_size: lr / (1.0 - beta1.powi(steps)),
+                root: (1.0 - beta2.powi(steps)).sqrt(),
+                keep: if decay > 0.0 { 1.0 - lr * decay } else { 1.0 },
+            };
+            let tensors = [&weights, &gradient, &m.exp_avg, &m.exp_avg_sq];
+            if let Some([weights, exp_avg, exp_avg_sq]) = kernels::adamw(numbers, tensors) {
+                let moments = Moments {
+                    exp_avg,
+                    exp_avg_sq,
+                    steps,
+                };
+                return (weights, moments);
+            }
+            Some(m)
+        }
+    };
     let square = gradient.clone().square();
     let (exp_avg, exp_avg_sq, steps) = match moments {
         None => (gradient * (1.0 - beta1), square * (1.0 - beta2), 1),

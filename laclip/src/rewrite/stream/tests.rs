@@ -180,7 +180,7 @@ fn an_output_is_never_overwritten_and_goes_on_only_as_it_was_begun() {
     assert!(go(&config, 1).is_err());
     let message = go(&config, 9).unwrap_err().to_string();
     assert!(
-        message.contains("out.txt") && message.contains("--resume"),
+        message.contains("out.txt") && message.contains("resume"),
         "{message}"
     );
 

@@ -1,0 +1,135 @@
+//! Layer norm over rows: mean and variance in one go, mean and 1 / deviation kept for the way back.
+
+use super::math::sum;
+use super::parallel::{fill, vectorized};
+use super::{Kernel, floats, made, shape};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(crate) struct LayerNorm {
+    pub eps: f32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    x: FlexTensor,
+    weight: FlexTensor,
+    /// Mean and 1 / deviation of each row.
+    rows: Arc<Vec<f32>>,
+}
+
+/// Rows whose shares of the weights' gradients are added up together, so that the sum depends on no number of threads.
+const ROWS: usize = 64;
+
+impl Kernel<3> for LayerNorm {
+    type State = State;
+
+    fn takes(&self, [x, weight, bias]: &[FlexTensor; 3]) -> bool {
+        let width = shape(weight)[0];
+        width > 0 && shape(x).last() == Some(&width) && shape(bias) == [width]
+    }
+
+    fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, State) {
+        let (xs, w, b) = (floats(&x), floats(&weight), floats(&bias));
+        let width = w.len();
+        let mut rows = vec![0f32; xs.len() / width * 2];
+        fill(&mut rows, 2, |rows, first| {
+            vectorized(|| {
+                let xs = xs[first * width..].chunks_exact(width);
+                for (row, x) in rows.chunks_exact_mut(2).zip(xs) {
+                    let mean = sum(x, x, |x, _| x) / width as f32;
+                    let variance = sum(x, x, |x, _| (x - mean) * (x - mean)) / width as f32;
+                    row.copy_from_slice(&[mean, 1.0 / (variance + self.eps).sqrt()]);
+                }
+            });
+        });
+        let mut out = vec![0f32; xs.len()];
+        fill(&mut out, width, |out, first| {
+            vectorized(|| {
+                let xs = xs[first * width..].chunks_exact(width);
+                let rows = rows[first * 2..].chunks_exact(2);
+                for ((out, x), row) in out.chunks_exact_mut(width).zip(xs).zip(rows) {
+                    let (mean, scale) = (row[0], row[1]);
+                    for (((out, x), w), b) in out.iter_mut().zip(x).zip(w).zip(b) {
+                        *out = (x - mean) * scale * w + b;
+                    }
+                }
+            });
+        });
+        let out = made(out, shape(&x));
+        let rows = Arc::new(rows);
+        (out, State { x, weight, rows })
+    }
+
+    fn backward(self, state: State, dy: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let State { x, weight, rows } = state;
+        let (xs, w, dys) = (floats(&x), floats(&weight), floats(&dy));
+        let width = w.len();
+        let dx = wanted[0].then(|| {
+            let mut dx = vec![0f32; xs.len()];
+            fill(&mut dx, width, |dx, first| {
+                vectorized(|| {
+                    let xs = xs[first * width..].chunks_exact(width);
+                    let dys = dys[first * width..].chunks_exact(width);
+                    let rows = rows[first * 2..].chunks_exact(2);
+                    let dxs = dx.chunks_exact_mut(width);
+                    for (((dx, x), dy), row) in dxs.zip(xs).zip(dys).zip(rows) {
+                        row_backward(dx, x, dy, w, row[0], row[1]);
+                    }
+                });
+            });
+            made(dx, shape(&x))
+        });
+        if !wanted[1] && !wanted[2] {
+            return [dx, None, None];
+        }
+        // Of each group of rows: the gradient of the weight, then that of the bias.
+        let groups = xs
+            .par_chunks(ROWS * width)
+            .zip(dys.par_chunks(ROWS * width));
+        let groups = groups.zip(rows.par_chunks(ROWS * 2));
+        let shares: Vec<Vec<f32>> = groups
+            .map(|((xs, dys), rows)| {
+                let mut share = vec![0f32; 2 * width];
+                vectorized(|| {
+                    let (dw, db) = share.split_at_mut(width);
+                    let xs = xs.chunks_exact(width).zip(dys.chunks_exact(width));
+                    for ((x, dy), row) in xs.zip(rows.chunks_exact(2)) {
+                        let (mean, scale) = (row[0], row[1]);
+                        let sums = dw.iter_mut().zip(db.iter_mut());
+                        for ((dw, db), (x, dy)) in sums.zip(x.iter().zip(dy)) {
+                            *dw += dy * (x - mean) * scale;
+                            *db += dy;
+                        }
+                    }
+                });
+                share
+            })
+            .collect();
+        let mut total = vec![0f32; 2 * width];
+        for share in shares {
+            total.iter_mut().zip(&share).for_each(|(a, b)| *a += b);
+        }
+        let db = total.split_off(width);
+        [
+            dx,
+            wanted[1].then(|| made(total, &[width])),
+            wanted[2].then(|| made(db, &[width])),
+        ]
+    }
+}
+
+#[inline(always)]
+fn row_backward(dx: &mut [f32], x: &[f32], dy: &[f32], w: &[f32], mean: f32, scale: f32) {
+    let n = dx.len() as f32;
+    for ((dx, dy), w) in dx.iter_mut().zip(dy).zip(w) {
+        *dx = dy * w;
+    }
+    let plain = sum(dx, dx, |up, _| up) / n;
+    let along = sum(dx, x, |up, x| up * (x - mean)) * scale / n;
+    for (dx, x) in dx.iter_mut().zip(x) {
+        *dx = scale * (*dx - plain - (x - mean) * scale * along);
+    }
+}

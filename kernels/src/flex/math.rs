@@ -46,7 +46,7 @@ pub(super) fn erf(x: f32) -> f32 {
     let u = -3.883_964_4e-3 * t + 2.425_462_2e-2;
     let q = q * s + u;
     let q = q * t - 1.067_778_8e-1;
-    let q = q * t - 6.348_466_9e-1;
+    let q = q * t - 6.348_467e-1;
     let q = q * t - 1.287_175_1e-1;
     let q = q * t - t;
     let large = (1.0 - exp(q)).copysign(x);

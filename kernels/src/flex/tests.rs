@@ -160,7 +160,7 @@ proptest! {
     ) {
         let width = heads * head_dim;
         let qkv = random([batch, seq, 3 * width], 8);
-        let hidden = |i: usize| match (i * 7 + 3) % 5 == 0 && i / seq % seq != i % seq {
+        let hidden = |i: usize| match (i * 7 + 3).is_multiple_of(5) && i / seq % seq != i % seq {
             true => -1e9,
             false => (i % 3) as f32 * 0.1,
         };

@@ -32,7 +32,8 @@ use clip_burn::train::{DataTable, Launch, Recipe, SourceConfig};
 use maud::html;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
+use std::time::Duration;
 use table::{Clock, RECALL_AT, Table};
 
 #[global_allocator]
@@ -195,15 +196,19 @@ fn load(path: &Path, arguments: &Arguments) -> Result<Recipe> {
     Ok(Recipe::load(path, &settings)?)
 }
 
-/// Trains every method in a process of its own. A process keeps about one core busy, so on a CPU they run side by side;
-/// on a device they take turns.
+/// Trains every method in a process of its own. A process keeps about one core busy, so on a CPU as many run side by side as
+/// there are cores, the longest first; on a device they take turns.
 fn train_all(arguments: &Arguments, recipes: &[Recipe]) -> Result<()> {
     let ComputeArgs { backend, precision } = arguments.compute;
     let on_cpu = backend.on_cpu();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let threads = (cores / recipes.len()).max(1);
-    let mut running = Vec::new();
-    for (index, recipe) in recipes.iter().enumerate() {
+    let at_once = if on_cpu { cores.min(recipes.len()) } else { 1 };
+    let mut running: Vec<(PathBuf, Child)> = Vec::new();
+    // The last one has the captioner.
+    for (index, recipe) in recipes.iter().rev().enumerate() {
+        while running.len() >= at_once {
+            end_one(&mut running)?;
+        }
         let out = recipe.out();
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--train").arg(out.with_extension("toml"));
@@ -213,31 +218,38 @@ fn train_all(arguments: &Arguments, recipes: &[Recipe]) -> Result<()> {
             command.arg("--steps").arg(steps.to_string());
         }
         if on_cpu {
-            command.env("RAYON_NUM_THREADS", threads.to_string());
+            command.env("RAYON_NUM_THREADS", (cores / at_once).to_string());
             if index > 0 {
                 command.stderr(File::create(out.with_extension("log"))?); // one progress bar at a time
             }
         }
-        let mut child = command.spawn()?;
-        if !on_cpu {
-            child.wait()?;
-        }
-        running.push((out, child));
+        running.push((out, command.spawn()?));
     }
-    let mut failed = None;
-    for (out, child) in &mut running {
-        if failed.is_some() {
-            let _ = child.kill(); // nobody waits for it any more
-        }
-        if !child.wait()?.success() && failed.is_none() {
-            failed = Some(out.clone());
-        }
-    }
-    if let Some(out) = failed {
-        let said = std::fs::read_to_string(out.with_extension("log")).unwrap_or_default();
-        anyhow::bail!("{} was not trained\n{said}", out.display());
+    while !running.is_empty() {
+        end_one(&mut running)?;
     }
     Ok(())
+}
+
+/// Waits until one of the trainings has ended; where it failed, the others are of no use either.
+fn end_one(running: &mut Vec<(PathBuf, Child)>) -> Result<()> {
+    loop {
+        for place in 0..running.len() {
+            let Some(status) = running[place].1.try_wait()? else {
+                continue;
+            };
+            let (out, _) = running.swap_remove(place);
+            if status.success() {
+                return Ok(());
+            }
+            for (_, child) in running {
+                let _ = child.kill().and_then(|()| child.wait());
+            }
+            let said = std::fs::read_to_string(out.with_extension("log")).unwrap_or_default();
+            anyhow::bail!("{} was not trained\n{said}", out.display());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// The world that a recipe trains on.

@@ -41,6 +41,7 @@ mod config;
 mod encoder;
 mod error;
 mod generate;
+mod json;
 mod load;
 mod lora;
 mod model;

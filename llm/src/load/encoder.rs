@@ -1,8 +1,9 @@
 //! Directories → an [`Encoder`].
 
-use super::{LoadOptions, hugging_face, layout, meta, read_json};
+use super::{LoadOptions, hugging_face, layout, meta};
 use crate::encoder::{Encoder, EncoderOptions, Pooling, Template};
 use crate::error::{Error, Result};
+use crate::json::read_json;
 use crate::model::Decoder;
 use crate::tokenizer::Tokenizer;
 use burn::prelude::*;

@@ -1,8 +1,9 @@
 //! Hugging Face's `LlamaForCausalLM` directories.
 
-use super::{Contents, read_json};
+use super::Contents;
 use crate::config::{LlamaConfig, OneOrMore};
 use crate::error::{Error, Result};
+use crate::json::read_json;
 use crate::tokenizer::Tokenizer;
 use clip::checkpoint::{StateDict, read_state_dict};
 use std::path::{Path, PathBuf};

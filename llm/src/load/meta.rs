@@ -3,9 +3,10 @@
 //! Their rotary positions pair neighbouring entries of a head; ours pair entries half a head apart. The rows of
 //! `wq` and `wk` are reordered accordingly, which changes no score.
 
-use super::{Contents, read_json};
+use super::Contents;
 use crate::config::{LlamaConfig, RopeScaling};
 use crate::error::{Error, Result};
+use crate::json::read_json;
 use crate::tokenizer::Tokenizer;
 use clip::checkpoint::{HostTensor, StateDict, read_state_dict};
 use serde::Deserialize;

@@ -21,7 +21,6 @@ use burn::prelude::*;
 use clip::Precision;
 use clip::checkpoint::{StateDict, apply_as};
 use clip::nn::init::Init;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// How to load a model.
@@ -192,9 +191,4 @@ fn files(directory: &Path) -> Result<Files> {
             "neither config.json (Hugging Face) nor params.json (Meta): not a language model",
         ))
     }
-}
-
-pub(crate) fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    serde_json::from_str(&text).map_err(|error| Error::format(path, format!("not JSON: {error}")))
 }

@@ -1,7 +1,7 @@
 //! LoRA adapters in PEFT's layout: `adapter_config.json` and `adapter_model.safetensors`.
 
-use super::read_json;
 use crate::error::{Error, Result};
+use crate::json::read_json;
 use crate::lora::LoraConfig;
 use crate::model::Decoder;
 use crate::nn::Lora;

@@ -60,7 +60,7 @@ impl Tokenizer {
             .map_err(|error| Error::format(path, format!("not a tokenizer: {error}")))?;
         let config = path.with_file_name("tokenizer_config.json");
         let named = match config.is_file() {
-            true => crate::load::read_json(&config)?,
+            true => crate::json::read_json(&config)?,
             false => Value::Null,
         };
         let id = |field: &str| {

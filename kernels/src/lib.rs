@@ -18,7 +18,6 @@
 mod flex;
 
 use burn::prelude::*;
-use burn::tensor::TensorPrimitive;
 
 /// Nonlinearities that have a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,8 +139,9 @@ fn raw<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Raw<B> {
     tensor.clone().into_primitive().tensor()
 }
 
+#[cfg(feature = "flex")]
 fn tensor<B: Backend, const D: usize>(raw: Raw<B>) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(raw))
+    Tensor::from_primitive(burn::tensor::TensorPrimitive::Float(raw))
 }
 
 #[cfg(not(feature = "flex"))]

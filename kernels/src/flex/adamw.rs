@@ -1,21 +1,16 @@
 //! One AdamW update in one pass, in the order of operations of the plain form: equal to it to the last bit.
 
-use super::parallel::vectorized;
-use super::{floats, made, shape};
+use super::parallel::{TASK, vectorized};
+use super::{floats, made, same, shape};
 use crate::{AdamW, Raw};
 use burn::prelude::*;
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
-use std::any::Any;
-
-/// Elements of one task.
-const TASK: usize = 1 << 14;
 
 /// Weights and moments after the update, from weights, gradient and moments.
 pub(crate) fn adamw<B: Backend>(numbers: AdamW, tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {
-    let tensors: Box<dyn Any> = Box::new(tensors);
-    let tensors = *tensors.downcast::<[FlexTensor; 4]>().ok()?;
+    let tensors: [FlexTensor; 4] = same(tensors)?;
     let n = shape(&tensors[0]).to_vec();
     let fit = |tensor: &FlexTensor| tensor.dtype() == DType::F32 && shape(tensor) == n;
     if !tensors.iter().all(fit) {
@@ -28,8 +23,7 @@ pub(crate) fn adamw<B: Backend>(numbers: AdamW, tensors: [Raw<B>; 4]) -> Option<
     let tasks = tasks.zip(v.par_chunks_mut(TASK));
     let tasks = tasks.zip(floats(&gradient).par_chunks(TASK));
     tasks.for_each(|(((w, m), v), g)| update(numbers, w, m, v, g));
-    let made_of: Box<dyn Any> = Box::new(made_of.map(|values| made(values, &n)));
-    made_of.downcast::<[Raw<B>; 3]>().ok().map(|made| *made)
+    same(made_of.map(|values| made(values, &n)))
 }
 
 fn update(numbers: AdamW, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {

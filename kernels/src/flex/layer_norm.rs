@@ -1,10 +1,9 @@
 //! Layer norm over rows: mean and variance in one go, mean and 1 / deviation kept for the way back.
 
 use super::math::sum;
-use super::parallel::{fill, vectorized};
+use super::parallel::{fill, sum_over, vectorized};
 use super::{Kernel, floats, made, shape};
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub(crate) struct State {
     rows: Arc<Vec<f32>>,
 }
 
-/// Rows whose shares of the weights' gradients are added up together, so that the sum depends on no number of threads.
+/// Rows of one share of the weights' gradients.
 const ROWS: usize = 64;
 
 impl Kernel<3> for LayerNorm {
@@ -85,33 +84,24 @@ impl Kernel<3> for LayerNorm {
         if !wanted[1] && !wanted[2] {
             return [dx, None, None];
         }
-        // Of each group of rows: the gradient of the weight, then that of the bias.
-        let groups = xs
-            .par_chunks(ROWS * width)
-            .zip(dys.par_chunks(ROWS * width));
-        let groups = groups.zip(rows.par_chunks(ROWS * 2));
-        let shares: Vec<Vec<f32>> = groups
-            .map(|((xs, dys), rows)| {
-                let mut share = vec![0f32; 2 * width];
-                vectorized(|| {
-                    let (dw, db) = share.split_at_mut(width);
-                    let xs = xs.chunks_exact(width).zip(dys.chunks_exact(width));
-                    for ((x, dy), row) in xs.zip(rows.chunks_exact(2)) {
-                        let (mean, scale) = (row[0], row[1]);
-                        let sums = dw.iter_mut().zip(db.iter_mut());
-                        for ((dw, db), (x, dy)) in sums.zip(x.iter().zip(dy)) {
-                            *dw += dy * (x - mean) * scale;
-                            *db += dy;
-                        }
+        // The gradient of the weight, then that of the bias.
+        let mut total = sum_over(rows.len() / 2, ROWS, 2 * width, |share, group| {
+            vectorized(|| {
+                let (dw, db) = share.split_at_mut(width);
+                let floats = group.start * width..group.end * width;
+                let xs = xs[floats.clone()].chunks_exact(width);
+                let xs = xs.zip(dys[floats].chunks_exact(width));
+                let rows = rows[2 * group.start..2 * group.end].chunks_exact(2);
+                for ((x, dy), row) in xs.zip(rows) {
+                    let (mean, scale) = (row[0], row[1]);
+                    let sums = dw.iter_mut().zip(db.iter_mut());
+                    for ((dw, db), (x, dy)) in sums.zip(x.iter().zip(dy)) {
+                        *dw += dy * (x - mean) * scale;
+                        *db += dy;
                     }
-                });
-                share
-            })
-            .collect();
-        let mut total = vec![0f32; 2 * width];
-        for share in shares {
-            total.iter_mut().zip(&share).for_each(|(a, b)| *a += b);
-        }
+                }
+            });
+        });
         let db = total.split_off(width);
         [
             dx,

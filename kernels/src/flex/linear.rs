@@ -1,15 +1,14 @@
 //! A linear layer: the bias lies in the output before the product is added to it.
 
 use super::matmul::{Matrix, matmul};
-use super::parallel::vectorized;
+use super::parallel::{sum_over, vectorized};
 use super::{Kernel, floats, made, shape};
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
 #[derive(Debug)]
 pub(crate) struct Linear;
 
-/// Rows whose shares of the bias's gradient are added up together.
+/// Rows of one share of the bias's gradient.
 const ROWS: usize = 256;
 
 fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
@@ -58,22 +57,15 @@ impl Kernel<3> for Linear {
 }
 
 fn sum_of_rows(rows: &FlexTensor) -> FlexTensor {
-    let width = shape(rows)[1];
-    let add = |total: &mut [f32], row: &[f32]| {
-        total.iter_mut().zip(row).for_each(|(a, b)| *a += b);
-    };
-    let shares: Vec<Vec<f32>> = floats(rows)
-        .par_chunks((ROWS * width).max(1))
-        .map(|rows| {
-            let mut share = vec![0f32; width];
-            vectorized(|| {
-                rows.chunks_exact(width)
-                    .for_each(|row| add(&mut share, row))
-            });
-            share
-        })
-        .collect();
-    let mut total = vec![0f32; width];
-    shares.iter().for_each(|share| add(&mut total, share));
+    let (count, width) = (shape(rows)[0], shape(rows)[1]);
+    let values = floats(rows);
+    let total = sum_over(count, ROWS, width, |share, group| {
+        vectorized(|| {
+            for row in group {
+                let row = &values[row * width..][..width];
+                share.iter_mut().zip(row).for_each(|(a, b)| *a += b);
+            }
+        });
+    });
     made(total, &[width])
 }

@@ -1,9 +1,10 @@
 //! Work on slices over all cores, with the vectors that the CPU has.
 
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Floats that are worth a task of their own.
-const TASK: usize = 1 << 14;
+pub(super) const TASK: usize = 1 << 14;
 
 /// Runs a loop compiled for the widest vectors of this CPU. What it calls must be inlined into it.
 #[inline(always)]
@@ -20,4 +21,28 @@ pub(super) fn fill(out: &mut [f32], part: usize, fill: impl Fn(&mut [f32], usize
     }
     let stretches = out.par_chunks_mut(parts * part).enumerate();
     stretches.for_each(|(index, stretch)| fill(stretch, index * parts));
+}
+
+/// A sum of `len` floats over rows. `add` adds a group of them to its share; shares are added in the order of the rows, so that
+/// the sum depends on no number of threads.
+pub(super) fn sum_over(
+    rows: usize,
+    group: usize,
+    len: usize,
+    add: impl Fn(&mut [f32], Range<usize>) + Sync,
+) -> Vec<f32> {
+    let groups = (0..rows.div_ceil(group)).into_par_iter();
+    let shares: Vec<Vec<f32>> = groups
+        .map(|index| {
+            let mut share = vec![0f32; len];
+            let first = index * group;
+            add(&mut share, first..rows.min(first + group));
+            share
+        })
+        .collect();
+    let mut total = vec![0f32; len];
+    for share in shares {
+        total.iter_mut().zip(&share).for_each(|(a, b)| *a += b);
+    }
+    total
 }

@@ -231,48 +231,41 @@ fn update<B: Backend>(
     let AdamWConfig {
         beta1, beta2, eps, ..
     } = *config;
-    let moments = match moments {
-        None => None,
-        Some(m) => {
-            let steps = m.steps + 1;
-            let numbers = kernels::AdamW {
-                beta1,
-                beta2,
-                eps,
-                step_size: lr / (1.0 - beta1.powi(steps)),
-                root: (1.0 - beta2.powi(steps)).sqrt(),
-                keep: if decay > 0.0 { 1.0 - lr * decay } else { 1.0 },
-            };
-            let tensors = [&weights, &gradient, &m.exp_avg, &m.exp_avg_sq];
-            if let Some([weights, exp_avg, exp_avg_sq]) = kernels::adamw(numbers, tensors) {
-                let moments = Moments {
-                    exp_avg,
-                    exp_avg_sq,
-                    steps,
-                };
-                return (weights, moments);
-            }
-            Some(m)
-        }
+    let steps = moments.as_ref().map_or(0, |m| m.steps) + 1;
+    let numbers = kernels::AdamW {
+        beta1,
+        beta2,
+        eps,
+        step_size: lr / (1.0 - beta1.powi(steps)),
+        root: (1.0 - beta2.powi(steps)).sqrt(),
+        keep: if decay > 0.0 { 1.0 - lr * decay } else { 1.0 },
     };
+    if let Some(m) = &moments
+        && let tensors = [&weights, &gradient, &m.exp_avg, &m.exp_avg_sq]
+        && let Some([weights, exp_avg, exp_avg_sq]) = kernels::adamw(numbers, tensors)
+    {
+        let moments = Moments {
+            exp_avg,
+            exp_avg_sq,
+            steps,
+        };
+        return (weights, moments);
+    }
     let square = gradient.clone().square();
-    let (exp_avg, exp_avg_sq, steps) = match moments {
-        None => (gradient * (1.0 - beta1), square * (1.0 - beta2), 1),
+    let (exp_avg, exp_avg_sq) = match moments {
+        None => (gradient * (1.0 - beta1), square * (1.0 - beta2)),
         Some(m) => (
             m.exp_avg * beta1 + gradient * (1.0 - beta1),
             m.exp_avg_sq * beta2 + square * (1.0 - beta2),
-            m.steps + 1,
         ),
     };
-    let step_size = lr / (1.0 - beta1.powi(steps));
-    let root = (1.0 - beta2.powi(steps)).sqrt();
     let weights = if decay > 0.0 {
-        weights * (1.0 - lr * decay)
+        weights * numbers.keep
     } else {
         weights
     };
-    let denominator = exp_avg_sq.clone().sqrt() / root + eps;
-    let weights = weights - exp_avg.clone() * step_size / denominator;
+    let denominator = exp_avg_sq.clone().sqrt() / numbers.root + eps;
+    let weights = weights - exp_avg.clone() * numbers.step_size / denominator;
     (
         weights,
         Moments {

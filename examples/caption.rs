@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, ModelArgs, exit_code, image_paths, read_images};
+use clip_burn::cli::{ComputeArgs, ModelArgs, exit_code, image_paths, parse, read_images};
 use clip_burn::eval::DualEncoder;
 use clip_burn::llm::Sampling;
 use serde_json::json;
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = parse();
     arguments.compute.check()?;
     arguments.sampling().check()?;
     let compute = arguments.compute.clone();

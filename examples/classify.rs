@@ -1,12 +1,12 @@
 //! Probabilities of given labels for given images.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, ModelArgs, exit_code, image_paths, read_images};
+use clip_burn::cli::{ComputeArgs, ModelArgs, exit_code, image_paths, lines, parse, read_images};
 use clip_burn::eval::DualEncoder;
 use serde_json::json;
 use std::path::PathBuf;
@@ -27,10 +27,10 @@ struct Arguments {
     /// Files, directories (walked recursively, sorted by path) or .txt lists of paths
     #[arg(long, num_args = 1.., required = true)]
     images: Vec<PathBuf>,
-    /// The labels to choose from
+    /// The labels to choose from; FILE.txt stands for its lines
     #[arg(long, num_args = 1.., required = true)]
     labels: Vec<String>,
-    /// A sentence around each label, with {} in its place
+    /// A sentence around each label, with {} or {c} in its place
     #[arg(long, default_value = "{}")]
     template: String,
     /// One JSON object per image in place of the table
@@ -45,16 +45,40 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let mut arguments: Arguments = parse();
     arguments.compute.check()?;
-    if !arguments.template.contains("{}") {
+    if !PLACES
+        .iter()
+        .any(|place| arguments.template.contains(place))
+    {
         bail!(
             "--template `{}` has no {{}} for the label",
             arguments.template
         );
     }
+    arguments.labels = labels(&arguments.labels)?;
     let compute = arguments.compute.clone();
     with_backend(compute.backend, compute.precision, Classify(arguments))
+}
+
+/// What a template has in the label's place; the second is CLIP_benchmark's.
+const PLACES: [&str; 2] = ["{}", "{c}"];
+
+/// Files among the labels stand for their lines.
+fn labels(arguments: &[String]) -> Result<Vec<String>> {
+    let mut labels = Vec::new();
+    for argument in arguments {
+        if argument.ends_with(".txt") {
+            let lines = lines(argument.as_ref()).context("--labels")?;
+            labels.extend(lines.into_iter().filter(|line| !line.trim().is_empty()));
+        } else {
+            labels.push(argument.clone());
+        }
+    }
+    if labels.is_empty() {
+        bail!("--labels: the files hold no label, one per line");
+    }
+    Ok(labels)
 }
 
 /// Images at a time.
@@ -77,7 +101,12 @@ impl Job for Classify {
         let texts: Vec<_> = arguments
             .labels
             .iter()
-            .map(|label| arguments.template.replace("{}", label))
+            .map(|label| {
+                let sentence = |text: String, place| text.replace(place, label);
+                PLACES
+                    .into_iter()
+                    .fold(arguments.template.clone(), sentence)
+            })
             .collect();
         let text = model.encode_texts(&texts)?;
 

@@ -6,6 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{BackendArg, Job, with_backend};
+use clip_burn::cli::{parse, warn_of_random};
 use clip_burn::clip::{LoadOptions, Precision, Pretrained};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     // No device is needed to rename tensors.
     let cpu = "flex".parse().unwrap_or(BackendArg::default());
-    with_backend(cpu, Precision::F32, Convert(Arguments::parse()))
+    with_backend(cpu, Precision::F32, Convert(parse()))
 }
 
 struct Convert(Arguments);
@@ -56,6 +57,7 @@ impl Job for Convert {
             config: arguments.config,
             ..LoadOptions::default()
         };
+        warn_of_random(&arguments.from);
         let clip = Pretrained::<B>::load(&arguments.from, &options, &device)?;
         clip.save(&arguments.out)?;
         println!(

@@ -8,7 +8,7 @@ use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{
-    ComputeArgs, ModelArgs, check_writable, exit_code, image_paths, lines, progress,
+    ComputeArgs, ModelArgs, check_writable, exit_code, image_paths, lines, parse, progress,
 };
 use clip_burn::clip::checkpoint::{HostTensor, read_state_dict};
 use clip_burn::clip::preprocess::Preprocess;
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = parse();
     arguments.compute.check()?;
     if arguments.images.is_empty() && arguments.pixels.is_none() && arguments.texts.is_none() {
         bail!("nothing to embed: give --images, --pixels or --texts");

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::{Parser, ValueEnum};
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, progress};
+use clip_burn::cli::{ComputeArgs, parse, progress};
 use clip_burn::clip::Precision;
 use clip_burn::data::store::StoreType;
 use clip_burn::data::text::{LinesConfig, LinesSource};
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = parse();
     arguments.compute.check()?;
     if arguments.format == Format::Store && arguments.out.is_none() {
         bail!("name the folder of the store: --out DIR");

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, check_writable, progress};
+use clip_burn::cli::{ComputeArgs, check_writable, parse, progress};
 use clip_burn::clip::Precision;
 use clip_burn::laclip::rewrite::{
     Empty, HEADER, LlamaWriter, Pool, Progress, PromptForm, Run, RunRecord, Settings, Summary, run,
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
 }
 
 fn rewrite() -> Result<()> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = parse();
     arguments.compute.check()?;
     let pool = Pool::open(&arguments.mode)?;
     check_writable(&arguments.output)?;

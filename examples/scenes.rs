@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use clip_burn::cli::check_writable;
+use clip_burn::cli::{check_writable, parse};
 use clip_burn::data::scenes::write::{
     ImageFormat, write_cc3m, write_imagenet, write_karpathy, write_webdataset,
 };
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = parse();
     if arguments.images == 0 || arguments.shard_size == 0 {
         bail!("--images and --shard-size must be at least 1");
     }

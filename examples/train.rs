@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, check, with_backend};
-use clip_burn::cli::LaunchArgs;
+use clip_burn::cli::{LaunchArgs, parse};
 use clip_burn::clip::Precision;
 use clip_burn::methods;
 use clip_burn::train::{Launch, Recipe};
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn train() -> Result<()> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = parse();
     let precision = arguments.precision.map(|p| format!("model.precision={p}"));
     let overrides: Vec<_> = arguments.overrides.into_iter().chain(precision).collect();
     let recipe = Recipe::load(&arguments.recipe, &overrides)?;

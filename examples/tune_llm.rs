@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, check, with_backend};
-use clip_burn::cli::LaunchArgs;
+use clip_burn::cli::{LaunchArgs, parse};
 use clip_burn::clip::Precision;
 use clip_burn::llm2clip::stage1::{Plan, STAGES, Summary};
 use clip_burn::train::Launch;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn tune() -> Result<()> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = parse();
     let plan = Plan::load(&arguments.recipe, &arguments.overrides, &arguments.stages)?;
     let mut precision = Precision::F32;
     for (_, recipe) in &plan.0 {

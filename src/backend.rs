@@ -99,6 +99,7 @@ impl FromStr for BackendArg {
             .split_once(':')
             .map_or((argument, None), |(n, i)| (n, Some(i)));
         let backend = match (name, index) {
+            ("cpu", None) => cpu()?,
             ("flex", None) => Self::Flex,
             ("ndarray", None) => Self::NdArray,
             ("wgpu", None) => Self::Wgpu,
@@ -112,11 +113,11 @@ impl FromStr for BackendArg {
             }
             _ => {
                 return Err(format!(
-                    "`{argument}` is no backend; choose flex, ndarray, wgpu, cuda[:N], tch, tch:cuda[:N] or tch:mps"
+                    "`{argument}` is no backend; choose cpu, flex, ndarray, wgpu, cuda[:N], tch, tch:cuda[:N] or tch:mps"
                 ));
             }
         };
-        if !compiled_in().contains(&name) {
+        if name != "cpu" && !compiled_in().contains(&name) {
             return Err(format!(
                 "this build has no {name} backend (it has {}); build with `--features {name}`",
                 compiled_in().join(", ")
@@ -124,6 +125,16 @@ impl FromStr for BackendArg {
         }
         Ok(backend)
     }
+}
+
+/// The backend that computes on the CPU, whichever this build has.
+fn cpu() -> Result<BackendArg, String> {
+    let built = compiled_in();
+    let name = ["flex", "tch", "ndarray"]
+        .into_iter()
+        .find(|name| built.contains(name));
+    let name = name.ok_or("this build has no backend for the CPU; build with `--features flex`")?;
+    name.parse()
 }
 
 fn gpu(index: &str) -> Result<usize, String> {

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use burn::prelude::*;
 use burn::tensor::activation::softmax;
 use clip::preprocess::Preprocess;
-use clip::{LoadOptions, ModelConfig, Pretrained};
+use clip::{LoadOptions, Pretrained};
 use clips::Clips;
 use eval::{DualEncoder, EvalError};
 use llm2clip::{Llm2Clip, Llm2ClipOptions, is_llm2clip};
@@ -21,11 +21,6 @@ pub enum Model<B: Backend> {
     Llm2Clip(Llm2Clip<B>),
     /// Two towers and a captioner.
     Clips(Clips<B>),
-}
-
-/// Where the weights of a model come from.
-pub fn is_random(model: &str) -> bool {
-    ModelConfig::preset_names().any(|name| name == model)
 }
 
 impl<B: Backend> Model<B> {

@@ -13,7 +13,7 @@ mod name;
 mod remote;
 
 /// Where the files of a model lie: those of `hf-hub:ORG/NAME` are downloaded into the cache, `local-dir:PATH` and any other
-/// name are paths.
+/// name are paths. The folder of a run or of a checkpoint, which has its recipe beside `model/`, stands for that model.
 ///
 /// # Errors
 ///
@@ -21,7 +21,12 @@ mod remote;
 pub fn local_directory(model: &str) -> Result<PathBuf> {
     match model.strip_prefix("hf-hub:") {
         Some(name) => download(name),
-        None => Ok(model.strip_prefix("local-dir:").unwrap_or(model).into()),
+        None => {
+            let path = PathBuf::from(model.strip_prefix("local-dir:").unwrap_or(model));
+            let of_run = path.join("model");
+            let is_run = path.join("recipe.toml").is_file() && of_run.is_dir();
+            Ok(if is_run { of_run } else { path })
+        }
     }
 }
 

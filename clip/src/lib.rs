@@ -16,7 +16,7 @@ pub mod text;
 pub mod tokenizer;
 pub mod vision;
 
-pub use checkpoint::{LoadOptions, Pretrained, PretrainedVision, VisionOptions};
+pub use checkpoint::{LoadOptions, Pretrained, PretrainedVision, VisionOptions, is_random};
 pub use config::{
     ActivationArguments, ImageSize, ModelConfig, NormArguments, PositionKind, ProjectionType,
     TextConfig, TextPoolType, VisionConfig, VisionPoolType,

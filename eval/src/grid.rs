@@ -139,7 +139,13 @@ fn store(result: RunResult, path: &Path) -> Result<RunResult> {
 /// `runs/a/checkpoints/epoch_32.pt` are `a` and `a-epoch_32`.
 pub fn model_names(model: &str, config: Option<&str>) -> (String, String) {
     let path = Path::new(model.trim_start_matches("local-dir:"));
-    if let Some(name) = model.strip_prefix("hf-hub:") {
+    if clip::is_random(model) {
+        let name = Path::new(model.trim_end_matches(".json")).file_name();
+        (
+            name.unwrap_or_default().to_string_lossy().into_owned(),
+            "random".into(),
+        )
+    } else if let Some(name) = model.strip_prefix("hf-hub:") {
         (name.into(), "hf-hub".into())
     } else if path.is_dir() {
         (telling_name(path), "local".into())

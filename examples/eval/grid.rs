@@ -1,13 +1,13 @@
 //! What all tasks share: their options, and running every model on every data set.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Args;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{ComputeArgs, in_flags, warn_of_random};
-use clip_burn::clip::LoadOptions;
+use clip_burn::clip::{LoadOptions, is_random};
 use clip_burn::eval::datasets::{ClassificationData, Split, classification};
 use clip_burn::eval::grid::{
     self, DEFAULT_OUTPUT, Existing, GridOutcome, expand_list, model_names, run_grid,
@@ -29,6 +29,9 @@ pub struct Run {
     /// For bare checkpoint files: their config (a JSON file or a preset name)
     #[arg(long)]
     pub config: Option<String>,
+    /// Side of the images in pixels, if not the model's own; position embeddings are resized
+    #[arg(long, alias = "force-image-size")]
+    pub image_size: Option<usize>,
     /// Seed of random weights, of the choice of shots and of a probe
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -103,7 +106,7 @@ pub struct DataArgs {
     #[arg(long, required = true)]
     dataset: Vec<String>,
     /// Folder of the data set; {dataset} is its name and {dataset_cleaned} its name with - for /
-    #[arg(long)]
+    #[arg(long, alias = "dataset-root")]
     root: String,
     /// Split to score [default: val if it is there, and test for wds]
     #[arg(long)]
@@ -179,6 +182,13 @@ impl<T: Task> Job for Grid<T> {
         let run = task.run();
         let (models, datasets) = (expand_list(task.models())?, task.datasets()?);
         let languages = expand_list(&run.language)?;
+        if let Some(config) = &run.config
+            && !models.iter().any(|model| bare(model))
+        {
+            bail!(
+                "--config {config}: none of the models is a checkpoint file, so it would not be used"
+            );
+        }
         let names = run.names(&models)?;
         let name = |model: &str| names[model].clone();
         let jobs = grid::jobs(
@@ -217,11 +227,18 @@ impl<T: Task> Job for Grid<T> {
     }
 }
 
+/// Whether a model is a checkpoint file, of which --config says what it is.
+fn bare(model: &str) -> bool {
+    Path::new(model).is_file() && !is_random(model)
+}
+
 fn load<B: Backend>(argument: &str, run: &Run, device: &B::Device) -> Result<Loaded<B>, EvalError> {
     let options = LoadOptions {
-        config: run.config.clone(),
+        // One of several models may be a bare file, which alone needs it.
+        config: run.config.clone().filter(|_| bare(argument)),
         precision: run.compute.precision,
         seed: run.seed,
+        image_size: run.image_size.map(|side| [side, side]),
         ..LoadOptions::default()
     };
     warn_of_random(argument);

@@ -10,6 +10,7 @@ mod zero_shot;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use clip_burn::cli::parse;
 use clip_burn::eval::report::{self, Pictures};
 use clip_burn::eval::results::{RunResult, load_all, save_csv};
 use std::path::{Path, PathBuf};
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    match Arguments::parse().command {
+    match parse::<Arguments>().command {
         Command::Build { results, output } => {
             let (results, _) = results.load()?;
             save_csv(&results, &output)?;

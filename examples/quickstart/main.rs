@@ -11,7 +11,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::ComputeArgs;
+use clip_burn::cli::{ComputeArgs, parse};
 use clip_burn::clip::LoadOptions;
 use clip_burn::data::scenes::{
     Scenes, Split, TEMPLATES, Words, contact_sheet,
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = parse();
     arguments.compute.check()?;
     let compute = arguments.compute.clone();
     with_backend(compute.backend, compute.precision, Quickstart(arguments))

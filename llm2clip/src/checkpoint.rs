@@ -13,7 +13,7 @@ use clip::checkpoint::{
     StateDict, apply, collect, read_state_dict, write_safetensors, write_whole,
 };
 use clip::nn::init::Init;
-use clip::{LoadOptions, PretrainedVision, VisionOptions, VisionTower};
+use clip::{LoadOptions, PretrainedVision, VisionOptions, VisionTower, local_directory};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -49,14 +49,16 @@ pub struct Llm2ClipOptions {
 /// Whether a model is one of this kind: a directory that was written here, a released directory (`LLM2CLIPModel`), or a
 /// released file with an adapter.
 pub fn is_llm2clip(model: &str) -> bool {
-    let path = Path::new(model);
+    let Ok(path) = local_directory(model) else {
+        return false; // what it is taken for next says why
+    };
     if path.is_dir() {
         let config = std::fs::read_to_string(path.join("config.json")).ok();
         let config = config.and_then(|text| serde_json::from_str::<Value>(&text).ok());
         return path.join(DESCRIPTION).is_file()
             || config.is_some_and(|config| released::is_llm2clip(&config));
     }
-    path.is_file() && read_state_dict(path).is_ok_and(|dict| released::prefix(&dict).is_some())
+    path.is_file() && read_state_dict(&path).is_ok_and(|dict| released::prefix(&dict).is_some())
 }
 
 impl<B: Backend> Llm2Clip<B> {
@@ -67,7 +69,7 @@ impl<B: Backend> Llm2Clip<B> {
     /// Names the file and what in it is missing or does not fit; refuses a language model whose vectors have another
     /// length than the adapter takes, or that is known to be another one.
     pub fn load(model: &str, options: &Llm2ClipOptions, device: &Device<B>) -> Result<Self> {
-        let path = Path::new(model);
+        let path = &local_directory(model)?;
         let ours = path.join(DESCRIPTION);
         let (vision, text, adapter, mut side) = match ours.is_file() {
             true => own(path, &ours, options, device)?,

@@ -21,4 +21,5 @@ mod llm2clip;
 mod python;
 mod rewrite;
 mod scenes;
+mod spellings;
 mod train;

@@ -139,9 +139,9 @@ pub fn to_open_clip(dict: StateDict, config: &ModelConfig) -> StateDict {
         .collect()
 }
 
-/// Distributed and compiled training put their own prefix before every name.
+/// Distributed and compiled training and Lightning put their own prefix before every name.
 fn strip_wrapper(dict: StateDict) -> StateDict {
-    let prefixes = ["module.", "_orig_mod."];
+    let prefixes = ["module.", "_orig_mod.", "model."];
     let wrapped = |dict: &StateDict, prefix: &str| {
         !dict.is_empty() && dict.names().all(|name| name.starts_with(prefix))
     };

@@ -211,7 +211,13 @@ struct TensorRef {
 }
 
 /// Names under which trainers put the weights, in order of preference.
-const WEIGHT_KEYS: [&str; 4] = ["state_dict", "model", "module", "state_dict_ema"];
+const WEIGHT_KEYS: [&str; 5] = [
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "state_dict_ema",
+];
 
 fn find_state_dict(
     root: &Value,

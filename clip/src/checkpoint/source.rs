@@ -5,6 +5,7 @@ use super::state_dict::StateDict;
 use super::{hugging_face, read_state_dict, siglip};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
+use crate::hub::local_directory;
 use crate::infer::fitting_presets;
 use crate::precision::Precision;
 use crate::preprocess::PreprocessConfig;
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 /// What may be said when a model is loaded.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// For a bare checkpoint file: a config file, or the name of a preset. LaCLIP's need none.
+    /// For a bare checkpoint file: a config file, a model directory that has one, or the name of a preset. LaCLIP's need
+    /// none; beside a model of another kind it is an error.
     pub config: Option<String>,
     /// Dtype of the activations.
     pub precision: Precision,
@@ -79,23 +81,22 @@ impl Source {
     }
 
     fn read(model: &str, options: &LoadOptions) -> Result<Self> {
-        if let Some(name) = model.strip_prefix("hf-hub:") {
-            return Self::directory(&crate::hub::download(name)?);
-        }
         // Before files: what a name means must not depend on what lies in the working directory.
-        if ModelConfig::preset_names().any(|name| name == model) {
-            let (config, preprocess) = read_preset(model)?;
+        if is_random(model) {
+            refuse_config(model, "an architecture, with random weights", options)?;
+            let (config, preprocess) = read_config_argument(model)?;
             return Ok(Self {
                 config,
                 preprocess,
                 weights: None,
             });
         }
-        let path = Path::new(model.strip_prefix("local-dir:").unwrap_or(model));
+        let path = local_directory(model)?;
         if path.is_dir() {
-            Self::directory(path)
+            refuse_config(model, "a model directory, which has its own", options)?;
+            Self::directory(&path)
         } else if path.is_file() {
-            Self::file(path, options)
+            Self::file(&path, options)
         } else {
             Err(Error::NotFound(format!(
                 "`{model}` is no directory, no file and no preset ({}); \
@@ -155,6 +156,24 @@ impl Source {
             preprocess,
             weights: Some(weights),
         })
+    }
+}
+
+/// Whether a name stands for an architecture, whose weights are random: a preset, or a config file in open_clip's schema.
+pub fn is_random(model: &str) -> bool {
+    let is_config = model.ends_with(".json") && !model.ends_with(".index.json");
+    ModelConfig::preset_names().any(|name| name == model)
+        || (is_config && Path::new(model).is_file())
+}
+
+/// A config is for a bare file; beside anything else it would change nothing.
+fn refuse_config(model: &str, kind: &str, options: &LoadOptions) -> Result<()> {
+    match &options.config {
+        None => Ok(()),
+        Some(config) => Err(Error::Config(format!(
+            "`{config}` (`config`) would not be used: `{model}` is {kind}; \
+             leave it out, or name a checkpoint file as the model"
+        ))),
     }
 }
 
@@ -263,10 +282,14 @@ fn configs_of_bare(dict: &StateDict, scheme: Scheme, path: &Path) -> Result<Conf
     Err(Error::format(path, what))
 }
 
-/// A file, or the name of a preset.
+/// The name of a preset, a file, or a model directory.
 fn read_config_argument(argument: &str) -> Result<Configs> {
     let path = Path::new(argument);
-    if path.is_file() {
+    let preset = ModelConfig::preset_names().any(|name| name == argument);
+    if !preset && path.is_dir() {
+        return read_configs(path);
+    }
+    if !preset && path.is_file() {
         return read_open_clip_config(path);
     }
     read_preset(argument)

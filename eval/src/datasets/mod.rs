@@ -195,7 +195,8 @@ pub fn classification<'a>(
         _ => Err(EvalError::Option {
             option: "dataset",
             reason: format!(
-                "`{name}` is unknown; there are {}, wds/NAME",
+                "`{name}` is unknown; there are {}, wds/NAME. Data sets that CLIP_benchmark downloads by name (cifar10, \
+                 food101, vtab/...) are read as `wds/{name}` from their webdataset, or as `folder/{name}` from class folders",
                 CLASSIFICATION.join(", ")
             ),
         }),

@@ -1,0 +1,94 @@
+//! What the examples share on the command line.
+
+mod arguments;
+mod elsewhere;
+mod images;
+
+pub use arguments::{ComputeArgs, LaunchArgs, ModelArgs, warn_of_random};
+pub use elsewhere::parse;
+pub use images::{exit_code, image_paths, read_images};
+
+use anyhow::{Context, Result, bail};
+use eval::EvalError;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::path::Path;
+use std::process::{ExitCode, Termination};
+
+/// Runs a command: an error is one message on standard error, causes included, and the exit code 1.
+///
+/// The place where it arose is of no use to who typed the command; `CLIP_BURN_BACKTRACE=1` shows it, together with
+/// `RUST_BACKTRACE=1`.
+pub fn run<T: Termination>(command: impl FnOnce() -> Result<T>) -> ExitCode {
+    let error = match command() {
+        Ok(done) => return done.report(),
+        Err(error) => error,
+    };
+    match std::env::var_os("CLIP_BURN_BACKTRACE") {
+        Some(_) => eprintln!("error: {error:?}"),
+        None => eprintln!("error: {}", message(&error)),
+    }
+    ExitCode::FAILURE
+}
+
+/// An error with its causes; a cause that the error already quotes is not said again.
+fn message(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain() {
+        let cause = in_flags(cause);
+        if said.is_empty() {
+            said = cause;
+        } else if !said.contains(&cause) {
+            said += &format!("\n  because: {cause}");
+        }
+    }
+    said
+}
+
+/// What an error says; a field of the library's options that it names is called as on the command line.
+pub fn in_flags(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref() {
+        Some(EvalError::Option { option, reason }) => {
+            let flag = |field: &str| match field.chars().all(char::is_uppercase) {
+                true => field.to_string(), // a place, not an option
+                false => format!("--{}", field.replace('_', "-")),
+            };
+            let flags: Vec<_> = option.split(", ").map(flag).collect();
+            format!("{}: {reason}", flags.join(", "))
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Refuses a path that could not be written, before any work is done for it.
+///
+/// # Errors
+///
+/// Names the path.
+pub fn check_writable(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!("{}: a directory; name a file to write", path.display());
+    }
+    let mut trial = path.as_os_str().to_owned();
+    trial.push(".partial");
+    std::fs::File::create(&trial)
+        .and_then(|_| std::fs::remove_file(&trial))
+        .with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+/// A bar with count, rate and remaining time; silent where stderr is no terminal.
+pub fn progress(len: usize, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} ETA {eta}");
+    let bar = ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::stderr());
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message(what)
+}
+
+/// The lines of a text file, `\n` or `\r\n` ended.
+///
+/// # Errors
+///
+/// Names the file if it cannot be read or is not UTF-8.
+pub fn lines(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.lines().map(str::to_string).collect())
+}

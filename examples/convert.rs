@@ -4,9 +4,10 @@ use anyhow::Result;
 use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use clip_burn::backend::{BackendArg, Job, with_backend};
 use clip_burn::cli::{parse, warn_of_random};
+use clip_burn::clip::checkpoint::WeightType;
 use clip_burn::clip::{LoadOptions, Precision, Pretrained};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +32,26 @@ struct Arguments {
     /// The directory to write; must not exist or be empty
     #[arg(long)]
     out: PathBuf,
+    /// Type of the weights that are written
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl From<Dtype> for WeightType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+            Dtype::F16 => Self::F16,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -59,7 +80,7 @@ impl Job for Convert {
         };
         warn_of_random(&arguments.from);
         let clip = Pretrained::<B>::load(&arguments.from, &options, &device)?;
-        clip.save(&arguments.out)?;
+        clip.save_as(&arguments.out, arguments.dtype.into())?;
         println!(
             "wrote {} ({} parameters)",
             arguments.out.display(),

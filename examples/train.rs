@@ -79,6 +79,9 @@ impl Job for Train {
             outcome.waited,
             out.display()
         );
+        if outcome.stopped {
+            eprintln!("stopped before its end; --resume latest goes on from there");
+        }
         Ok(())
     }
 }

@@ -53,5 +53,21 @@ pub use mimalloc::MiMalloc;
 pub struct WriteAMethod;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/evaluate.md")]
+pub struct Evaluate;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/load-a-model.md")]
+pub struct LoadAModel;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/language-models.md")]
+pub struct LanguageModels;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/rewrite-captions.md")]
+pub struct RewriteCaptions;
+
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

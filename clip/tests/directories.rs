@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use burn_flex::Flex;
-use clip::checkpoint::{StateDict, WeightType, read_state_dict};
+use clip::checkpoint::{StateDict, WeightType, collect, read_state_dict};
 use clip::preprocess::{Interpolation, ResizeMode};
 use clip::tokenizer::Clean;
 use clip::{LoadOptions, ModelConfig, Pretrained};
@@ -294,4 +294,34 @@ fn presets_of_siglip_name_their_cleaning() {
     let kwargs = config.text_cfg.tokenizer_kwargs.unwrap();
     let clean: Clean = serde_json::from_value(kwargs["clean"].clone()).unwrap();
     assert_eq!(clean, Clean::Canonicalize);
+}
+
+/// What the engine relies on when a checkpoint leaves to the exported model what that holds already.
+#[test]
+fn every_parameter_is_exported_under_the_name_that_is_told() {
+    let towers = ["base", "clipa", "siglip", "eva02"].map(|name| {
+        let file = fixture("..").join(format!("towers/{name}.safetensors"));
+        let bytes = std::fs::read(&file).unwrap();
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        let config = &header.metadata().as_ref().unwrap()["model_cfg"];
+        ModelConfig::from_json(&serde_json::from_str(config).unwrap()).unwrap()
+    });
+    for mut config in towers {
+        config.text_cfg.hf_tokenizer_name = None;
+        config.text_cfg.vocab_size = 49408;
+        let options = LoadOptions::default();
+        let model = Pretrained::<Flex>::random(config, &options, &Default::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        model.write_into(folder.path()).unwrap();
+        let parameters = collect(&model.model);
+        assert!(parameters.len() > 20);
+        for (path, tensor) in parameters.iter() {
+            let (file, name) = model.exported_name(path);
+            let exported = read_state_dict(&folder.path().join(file)).unwrap();
+            let exported = exported
+                .get(&name)
+                .unwrap_or_else(|| panic!("{path} → {name}"));
+            assert_eq!(exported.values(), tensor.values(), "{path} → {name}");
+        }
+    }
 }

@@ -337,7 +337,7 @@ impl<B: Backend> Trained for Clips<B> {
                 tensor: tensor.into(),
             });
         }
-        let (file, tensor) = self.encoders.exported_name(path)?;
+        let (file, tensor) = self.encoders.exported_name(path);
         Some(Stored { file, tensor })
     }
 }

@@ -194,7 +194,7 @@ mod tests {
 
     fn texts(captions: &[Caption]) -> Texts {
         Texts {
-            tokenizer: Tokenizer::clip().with_context_length(8),
+            tokenizer: Tokenizer::clip().with_context_length(8).unwrap(),
             captions: captions.to_vec(),
             reduction: Reduction::default(),
             queries: Some(6),

@@ -103,6 +103,8 @@ pub(crate) fn read_fields(
 #[derive(Debug, Default)]
 pub(crate) struct FieldsSeen {
     objects: usize,
+    /// Objects that could not be read: what stands in them is not known.
+    broken: usize,
     seen: Vec<bool>,
     /// The fields of the first object.
     there: Vec<String>,
@@ -120,8 +122,19 @@ impl FieldsSeen {
         seen.for_each(|(seen, field)| *seen |= object.contains_key(&field.field));
     }
 
+    pub fn see_broken(&mut self) {
+        self.broken += 1;
+    }
+
     /// What is wrong, if a field stood in none of the objects.
     pub fn absent(&self, fields: &[CaptionField]) -> Option<String> {
+        if let (0, 0, Some(first)) = (self.objects, self.broken, fields.first()) {
+            return Some(format!(
+                "no JSON object in any of the samples that were looked at, so no field `{}`; ask for no fields, or make \
+                 the data with its .json members",
+                first.field
+            ));
+        }
         let place = self.seen.iter().position(|seen| !seen)?;
         Some(format!(
             "no field `{}` in any of the {} JSON objects that were looked at; the first has {}. Mend \

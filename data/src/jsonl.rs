@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::captions::{CaptionField, FieldsSeen, read_fields};
 use crate::error::{DataError, Place};
+use crate::image_file::read_image;
 use crate::lines::{LineEnd, Lines, MappedFile};
 use crate::problem::{Problem, Problems};
 use crate::report::{CaptionCounts, SourceReport, spread};
@@ -95,14 +96,14 @@ impl JsonlSource {
             }
         });
         let name = config.path.display().to_string();
-        if let Some(what) = fields.absent(&config.captions) {
-            return Err(DataError::malformed(&config.path, Place::Whole, what));
-        }
         problems.check(
             &name,
             (problems.count(), usable.len() + problems.count(), "lines"),
             config.max_bad,
         )?;
+        if let Some(what) = fields.absent(&config.captions) {
+            return Err(DataError::malformed(&config.path, Place::Whole, what));
+        }
         if usable.is_empty() {
             let what = match problems.iter().next() {
                 Some(first) => format!("no usable line; the first problem: {first}"),
@@ -149,7 +150,7 @@ impl Source for JsonlSource {
             Some(root) => root.join(&row.image),
             None => PathBuf::from(&row.image),
         };
-        let image = std::fs::read(&path).map_err(|error| DataError::io(path, error))?;
+        let image = read_image(&path)?;
         Ok(Sample {
             key: row.image,
             image,

@@ -93,7 +93,7 @@ impl<B: Backend> DualEncoder<B> for Pretrained<B> {
 
     fn truncated(&self, texts: &[String]) -> Option<usize> {
         // With so much room nothing is cut, whatever a framing keeps free for its special tokens.
-        let roomy = self.tokenizer.clone().with_context_length(ROOMY);
+        let roomy = self.tokenizer.clone().with_context_length(ROOMY).ok()?;
         let len = |tokenizer: &Tokenizer, text: &str| tokenizer.encode(text).map(|ids| ids.len());
         let is_cut = |text: &&String| match (len(&roomy, text), len(&self.tokenizer, text)) {
             (Ok(all), Ok(kept)) => all > kept,

@@ -255,6 +255,7 @@ fn decode(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
 }
 
 mod names;
+pub use names::Arranged;
 
 #[cfg(test)]
 mod tests;

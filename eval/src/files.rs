@@ -1,7 +1,6 @@
 //! Reading with the path in the error, and writing so that a half-written file never carries the final name.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -38,18 +37,12 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
         .collect()
 }
 
-/// Writes a file under a temporary name beside `path`, syncs it and renames it.
+/// Writes a file whole or not at all, with the folders that it needs.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(EvalError::io(parent))?;
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
-    written.map_err(EvalError::io(path))
+    ::files::write(path, bytes).map_err(EvalError::io(path))
 }
 
 /// Entries of a directory, sorted by name.

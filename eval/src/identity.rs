@@ -110,7 +110,7 @@ mod tests {
         again.config.quick_gelu = !again.config.quick_gelu;
         assert_ne!(identity(&again).unwrap(), known);
         again.config.quick_gelu = !again.config.quick_gelu;
-        again.tokenizer = again.tokenizer.with_context_length(9);
+        again.tokenizer = again.tokenizer.with_context_length(9).unwrap();
         assert_ne!(identity(&again).unwrap(), known);
     }
 }

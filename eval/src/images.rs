@@ -44,7 +44,7 @@ impl ImageRef {
     /// The encoded bytes.
     pub fn read(&self) -> Result<Vec<u8>> {
         match self {
-            Self::File(path) => std::fs::read(path).map_err(EvalError::io(path)),
+            Self::File(path) => Ok(data::read_image(path)?),
             Self::Member {
                 shard, offset, len, ..
             } => stretch(shard, *offset, *len),

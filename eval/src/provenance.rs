@@ -1,5 +1,7 @@
 //! What is needed to repeat a run, and to tell it from others.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -23,6 +25,8 @@ pub struct Provenance {
     pub precision: String,
     /// Seed of random weights and of random choices.
     pub seed: Option<u64>,
+    /// What else was asked for that changes the result, option by option, where it is not the default.
+    pub options: BTreeMap<String, String>,
 }
 
 impl Provenance {
@@ -34,6 +38,17 @@ impl Provenance {
             identity: identity.into(),
             ..Self::default()
         }
+    }
+}
+
+impl Provenance {
+    /// The options in a few words, for tables.
+    pub fn label(&self) -> String {
+        let words = self
+            .options
+            .iter()
+            .map(|(name, value)| format!("{name} {value}"));
+        words.collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -87,6 +87,14 @@ pub struct Details {
     pub captions: Vec<Captioned>,
 }
 
+impl Details {
+    /// `20 of 1000` where only some of the data set's classes were chosen among.
+    fn some_classes(&self) -> Option<String> {
+        let all = self.all_classes?;
+        Some(format!("{} of {all}", self.classes))
+    }
+}
+
 /// An image with what a model said about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Captioned {
@@ -137,6 +145,16 @@ pub struct Hit {
     pub right: bool,
 }
 
+/// Names of [`RunResult::circumstances`].
+const CIRCUMSTANCES: [&str; 6] = [
+    "templates",
+    "precision",
+    "weights",
+    "options",
+    "split",
+    "classes",
+];
+
 impl RunResult {
     /// `MODEL PRETRAINED`, the key of CLIP_benchmark's tables.
     pub fn model_fullname(&self) -> String {
@@ -145,9 +163,9 @@ impl RunResult {
             .to_owned()
     }
 
-    /// What tells this run from others of the same model, by the name of the circumstance: templates, precision and
-    /// weights; empty where it is not known.
-    pub fn circumstances(&self) -> [(&'static str, String); 3] {
+    /// What tells this run from others of the same model, by the name of the circumstance; empty where it is not known or
+    /// nothing special.
+    pub fn circumstances(&self) -> [(&'static str, String); 6] {
         let details = self.details.as_ref();
         let provenance = details.and_then(|details| details.provenance.as_ref());
         let prompts = details.and_then(|details| details.prompts.as_ref());
@@ -162,6 +180,18 @@ impl RunResult {
                 provenance.map(|p| p.precision.clone()).unwrap_or_default(),
             ),
             ("weights", weights.to_owned()),
+            (
+                "options",
+                provenance.map(Provenance::label).unwrap_or_default(),
+            ),
+            (
+                "split",
+                details.map(|d| d.split.clone()).unwrap_or_default(),
+            ),
+            (
+                "classes",
+                details.and_then(Details::some_classes).unwrap_or_default(),
+            ),
         ]
     }
 
@@ -267,7 +297,7 @@ pub fn row_names(results: &[RunResult]) -> Vec<String> {
             });
             if differs && !value.is_empty() {
                 name += &match what {
-                    "weights" => format!(" · {what} {value}"),
+                    "weights" | "split" | "classes" => format!(" · {what} {value}"),
                     _ => format!(" · {value}"),
                 };
             }
@@ -278,10 +308,10 @@ pub fn row_names(results: &[RunResult]) -> Vec<String> {
 }
 
 /// All results as CSV: dataset, model, pretrained, task, language, the metrics in `metric_order`, what is known of
-/// templates, precision and weights, model_fullname.
+/// the circumstances, model_fullname.
 pub fn to_csv(results: &[RunResult]) -> Result<String> {
     let metrics = metric_names(results);
-    let known: Vec<&str> = ["templates", "precision", "weights"]
+    let known: Vec<&str> = CIRCUMSTANCES
         .into_iter()
         .enumerate()
         .filter(|(place, _)| {

@@ -73,7 +73,7 @@ impl Run {
         let given = expand_list(&self.model_name)?;
         if !given.is_empty() && given.len() != models.len() {
             return Err(EvalError::Option {
-                option: "--model-name",
+                option: "model_name",
                 reason: format!("{} names for {} models", given.len(), models.len()),
             });
         }
@@ -142,6 +142,11 @@ pub trait Task {
     fn models(&self) -> &[String];
 
     fn datasets(&self) -> Result<Vec<String>, EvalError>;
+
+    /// Options that change the result and are kept in it, where they are not the default.
+    fn options(&self) -> Vec<(&'static str, Option<String>)> {
+        Vec::new()
+    }
 
     /// One run. Names of model and weights, and where they are from, are filled in afterwards.
     fn evaluate<B: Backend>(
@@ -217,6 +222,7 @@ impl<T: Task> Job for Grid<T> {
                 backend: B::name(&device),
                 precision: run.compute.precision.to_string(),
                 seed: Some(run.seed),
+                options: options(&task),
                 ..Provenance::new(&job.model, &model.identity)
             };
             result.details.get_or_insert_default().provenance = Some(provenance);
@@ -225,6 +231,18 @@ impl<T: Task> Job for Grid<T> {
         let outcome = run_grid(&jobs, run.existing(), evaluate, print);
         Ok(summary(&outcome))
     }
+}
+
+/// The options of a task and of every task that are not the default, as provenance keeps them.
+pub fn options(task: &impl Task) -> BTreeMap<String, String> {
+    let run = task.run();
+    let of_all = [
+        ("config", run.config.clone()),
+        ("image-size", run.image_size.map(|side| side.to_string())),
+    ];
+    let all = task.options().into_iter().chain(of_all);
+    all.filter_map(|(name, value)| Some((name.to_string(), value?)))
+        .collect()
 }
 
 /// Whether a model is a checkpoint file, of which --config says what it is.

@@ -83,6 +83,25 @@ impl Task for Probe {
         self.data.names()
     }
 
+    fn options(&self) -> Vec<(&'static str, Option<String>)> {
+        let unless = |value: String, default: &str| (value != default).then_some(value);
+        let train = unless(self.train_split.clone(), "train");
+        if self.method == Method::Knn {
+            let neighbours = unless(self.neighbours.to_string(), "20");
+            return vec![("train-split", train), ("neighbours", neighbours)];
+        }
+        vec![
+            ("train-split", train),
+            ("val-split", self.val_split.clone()),
+            (
+                "val-proportion",
+                unless(self.val_proportion.to_string(), "0"),
+            ),
+            ("lr", unless(self.lr.to_string(), "0.1")),
+            ("batch-size", unless(self.run.batch_size.to_string(), "64")),
+        ]
+    }
+
     fn evaluate<B: Backend>(
         &self,
         model: &Loaded<B>,

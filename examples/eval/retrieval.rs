@@ -3,7 +3,9 @@
 use anyhow::Result;
 use burn::prelude::*;
 use clap::{Args, ValueEnum};
-use clip_burn::eval::datasets::retrieval::{RetrievalData, RetrievalOptions, retrieval};
+use clip_burn::eval::datasets::retrieval::{
+    RetrievalData, RetrievalOptions, has_splits, retrieval,
+};
 use clip_burn::eval::grid::Job;
 use clip_burn::eval::metrics::retrieval::Ties;
 use clip_burn::eval::results::RunResult;
@@ -29,9 +31,9 @@ pub struct Retrieval {
     /// Folder that image paths are relative to
     #[arg(long)]
     images: Option<PathBuf>,
-    /// Split to score, where the annotations hold several
-    #[arg(long, default_value = "test")]
-    split: String,
+    /// Split to score, where the annotations hold several: karpathy, docci, wds [default: test]
+    #[arg(long)]
+    split: Option<String>,
     /// Ranks within which a hit counts
     #[arg(long, value_delimiter = ',', default_value = "1,5,10")]
     recall_k: Vec<usize>,
@@ -69,9 +71,7 @@ impl Retrieval {
         let datasets = [self.dataset()];
         self.stored.score(self, &datasets, |job, images, texts| {
             let (data, options) = (self.data(&job.language)?, self.run.extraction());
-            let mut outcome =
-                retrieval_of_features(&data, images, texts, self.scoring(), &options)?;
-            outcome.details.split = self.split.clone();
+            let outcome = retrieval_of_features(&data, images, texts, self.scoring(), &options)?;
             Ok(outcome.named(&job.dataset, "", "", &job.language))
         })
     }
@@ -85,8 +85,18 @@ impl Retrieval {
     }
 
     fn data(&self, language: &str) -> Result<RetrievalData, EvalError> {
+        if let Some(split) = self.split.as_deref().filter(|_| !has_splits(&self.format)) {
+            return Err(EvalError::Option {
+                option: "split",
+                reason: format!(
+                    "`{split}` would not be used: a file of the format {} is one split",
+                    self.format
+                ),
+            });
+        }
+        let default = RetrievalOptions::default();
         let options = RetrievalOptions {
-            split: self.split.clone(),
+            split: self.split.clone().unwrap_or(default.split),
             language: language.into(),
             max_captions: self.max_captions,
             join_lines: self.join_lines,
@@ -125,6 +135,19 @@ impl Task for Retrieval {
         Ok(vec![self.dataset()])
     }
 
+    fn options(&self) -> Vec<(&'static str, Option<String>)> {
+        let ties = match self.ties {
+            TiesArg::Stable => None,
+            TiesArg::Optimistic => Some("optimistic".to_string()),
+            TiesArg::Pessimistic => Some("pessimistic".to_string()),
+        };
+        vec![
+            ("ties", ties),
+            ("max-captions", self.max_captions.map(|n| n.to_string())),
+            ("join-lines", self.join_lines.then(|| "true".into())),
+        ]
+    }
+
     fn evaluate<B: Backend>(
         &self,
         model: &Loaded<B>,
@@ -134,8 +157,7 @@ impl Task for Retrieval {
         let data = self.data(&job.language)?;
         let (scoring, options) = (self.scoring(), self.run.extraction());
         let clip = &model.clip;
-        let mut outcome = tasks::retrieval::retrieval(clip, &data, scoring, &options, device)?;
-        outcome.details.split = self.split.clone();
+        let outcome = tasks::retrieval::retrieval(clip, &data, scoring, &options, device)?;
         Ok(outcome.named(&job.dataset, "", "", &job.language))
     }
 }

@@ -10,7 +10,7 @@ use clip_burn::eval::{EvalError, Features};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::grid::{Task, print, stem, summary};
+use crate::grid::{Task, options, print, stem, summary};
 
 #[derive(Args, Clone)]
 pub struct StoredFeatures {
@@ -51,7 +51,10 @@ impl StoredFeatures {
                 let texts = Features::open(text_file, TEXT_FEATURES)?;
                 let mut result = evaluate(job, &images, &texts)?;
                 (result.model, result.pretrained) = names.clone();
-                let provenance = Provenance::new(image_file.display().to_string(), "");
+                let provenance = Provenance {
+                    options: options(task),
+                    ..Provenance::new(image_file.display().to_string(), "")
+                };
                 result.details.get_or_insert_default().provenance = Some(provenance);
                 Ok(result)
             };

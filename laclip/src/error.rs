@@ -40,12 +40,29 @@ pub enum Error {
     /// Options that contradict each other.
     #[error("{0}")]
     Options(String),
+    /// An option with a value that cannot be used.
+    #[error("{option}: {reason}")]
+    Option {
+        /// Its name, a field of this crate.
+        option: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// The language model failed.
     #[error(transparent)]
     Model(#[from] llm::Error),
 }
 
 impl Error {
+    /// The option that cannot be used and why, if that is the error: for programs that call it otherwise.
+    pub fn option(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Option { option, reason } => Some((*option, reason)),
+            Self::Model(error) => error.option(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }

@@ -23,6 +23,14 @@ pub enum Error {
     /// Options that contradict each other or the model.
     #[error("{0}")]
     Options(String),
+    /// An option with a value that cannot be used.
+    #[error("{option}: {reason}")]
+    Option {
+        /// Its name, a field of this crate.
+        option: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// A text that the tokenizer cannot turn into ids of the model.
     #[error("cannot tokenize `{text}`: {problem}")]
     Encode {
@@ -34,7 +42,7 @@ pub enum Error {
     /// Logits that are not numbers.
     #[error(
         "the model's logits are not finite at position {position}: \
-         the weights are damaged, or bf16 is too coarse for them (try --precision f32)"
+         the weights are damaged, or bf16 is too coarse for them (try f32 as the precision)"
     )]
     NotFinite {
         /// Index of the token that was fed.
@@ -46,6 +54,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The option that cannot be used and why, if that is the error: for programs that call it otherwise.
+    pub fn option(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Option { option, reason } => Some((*option, reason)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }

@@ -28,14 +28,18 @@ impl Sampling {
     pub fn check(&self) -> Result<()> {
         let Self { temperature, top_p } = *self;
         if !temperature.is_finite() || temperature < 0.0 {
-            return Err(Error::Options(format!(
-                "temperature {temperature}: give 0 for the most likely token, or a positive number"
-            )));
+            return Err(Error::Option {
+                option: "temperature",
+                reason: format!(
+                    "give 0 for the most likely token, or a positive number, not {temperature}"
+                ),
+            });
         }
         if !(top_p > 0.0 && top_p <= 1.0) {
-            return Err(Error::Options(format!(
-                "top-p {top_p}: give a number above 0 and up to 1"
-            )));
+            return Err(Error::Option {
+                option: "top_p",
+                reason: format!("give a number above 0 and up to 1, not {top_p}"),
+            });
         }
         Ok(())
     }

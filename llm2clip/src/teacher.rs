@@ -88,7 +88,7 @@ impl<B: Backend> Teacher<B> {
                         path,
                         format!(
                             "another language model ({found}) than the one whose vectors the adapter was trained on \
-                             ({expected}); name that one with --llm, or remove `identity` from llm2clip.json if this is \
+                             ({expected}); name that one (`llm`), or remove `identity` from llm2clip.json if this is \
                              meant"
                         ),
                     ));

@@ -1,13 +1,15 @@
 //! Images that a command line names.
 
 use super::lines;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clip::preprocess::{PixelBatch, Preprocess};
-use data::folder::is_image_name;
+use data::Tally;
+use data::folder::images_below;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Expands files, directories (walked recursively, sorted by path) and `.txt` lists of paths.
+/// Expands files, directories (walked recursively, sorted by path) and `.txt` lists of paths. Hidden images and those of
+/// formats that are not read are passed over in directories, which standard error tells.
 ///
 /// # Errors
 ///
@@ -16,13 +18,15 @@ pub fn image_paths(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for argument in arguments {
         if argument.is_dir() {
-            let mut found = Vec::new();
-            walk(argument, &mut found)?;
+            let mut passed_over = Tally::default();
+            let found = images_below(argument, &mut passed_over)?;
+            for dropped in passed_over.dropped() {
+                eprintln!("passed over: {dropped}");
+            }
             if found.is_empty() {
                 bail!("{}: no images in this directory", argument.display());
             }
-            found.sort();
-            paths.append(&mut found);
+            paths.extend(found.into_iter().map(|image| argument.join(image.path)));
         } else if argument
             .extension()
             .is_some_and(|extension| extension == "txt")
@@ -66,19 +70,4 @@ pub fn exit_code(unread: usize) -> ExitCode {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(2),
     }
-}
-
-fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = folder
-        .read_dir()
-        .with_context(|| folder.display().to_string())?;
-    for entry in entries {
-        let path = entry.with_context(|| folder.display().to_string())?.path();
-        if path.is_dir() {
-            walk(&path, found)?;
-        } else if is_image_name(&path) {
-            found.push(path);
-        }
-    }
-    Ok(())
 }

@@ -13,6 +13,7 @@ use eval::EvalError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::Path;
 use std::process::{ExitCode, Termination};
+use train::{Remedy, TrainError};
 
 /// Runs a command: an error is one message on standard error, causes included, and the exit code 1.
 ///
@@ -44,19 +45,49 @@ fn message(error: &anyhow::Error) -> String {
     said
 }
 
-/// What an error says; a field of the library's options that it names is called as on the command line.
+/// What an error says; options of the library that it names are called as on the command line.
 pub fn in_flags(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.downcast_ref() {
-        Some(EvalError::Option { option, reason }) => {
-            let flag = |field: &str| match field.chars().all(char::is_uppercase) {
-                true => field.to_string(), // a place, not an option
-                false => format!("--{}", field.replace('_', "-")),
-            };
-            let flags: Vec<_> = option.split(", ").map(flag).collect();
-            format!("{}: {reason}", flags.join(", "))
-        }
-        _ => error.to_string(),
+    if let Some((option, reason)) = option(error) {
+        let flag = |field: &str| match field.chars().all(char::is_uppercase) {
+            true => field.to_string(), // a place, not an option
+            false => format!("--{}", field.replace('_', "-")),
+        };
+        let flags: Vec<_> = option.split(", ").map(flag).collect();
+        return format!("{}: {reason}", flags.join(", "));
     }
+    if let Some(EvalError::BadImages { .. }) = error.downcast_ref() {
+        return error.to_string().replace("max_bad", "--max-bad");
+    }
+    match error.downcast_ref().and_then(TrainError::remedy) {
+        Some(remedy) => format!("{error} ({})", launch_flags(remedy)),
+        None => error.to_string(),
+    }
+}
+
+/// The option that an error of any of the libraries is about, and what is wrong with it.
+fn option<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<(&'a str, &'a str)> {
+    if let Some(EvalError::Option { option, reason }) = error.downcast_ref() {
+        return Some((option, reason));
+    }
+    let of_method = error.downcast_ref().and_then(laclip::Error::option);
+    let of_llm = || match error.downcast_ref()? {
+        clips::Error::Sampling(error) => error.option(),
+        _ => None,
+    };
+    of_method
+        .or_else(|| error.downcast_ref().and_then(llm::Error::option))
+        .or_else(of_llm)
+}
+
+/// How the command is started that gets past an error of training.
+fn launch_flags(remedy: Remedy) -> String {
+    let set = remedy.set.map(|set| format!("--set {set}"));
+    let flags = [
+        remedy.resume.then_some("--resume latest"),
+        remedy.accept_changes.then_some("--accept-changes"),
+        set.as_deref(),
+    ];
+    flags.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// Refuses a path that could not be written, before any work is done for it.
@@ -68,10 +99,11 @@ pub fn check_writable(path: &Path) -> Result<()> {
     if path.is_dir() {
         bail!("{}: a directory; name a file to write", path.display());
     }
-    let mut trial = path.as_os_str().to_owned();
-    trial.push(".partial");
-    std::fs::File::create(&trial)
-        .and_then(|_| std::fs::remove_file(&trial))
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+        .map(drop)
         .with_context(|| format!("{}: cannot be written", path.display()))
 }
 

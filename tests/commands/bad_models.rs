@@ -155,6 +155,16 @@ fn slip_and_laclip_checkpoints_with_no_config_or_the_wrong_one() {
     }
 }
 
+/// The weights fit both, and half of the features' digits would be wrong.
+#[test]
+fn openais_archives_are_not_read_with_another_activation() {
+    let folder = Folder::new();
+    let config = fixture("open_clip.json");
+    let said = ["torchscript.pt", "QuickGELU", "open_clip.json"];
+    let model = fixture("torchscript.pt").display().to_string();
+    assert_refused(&folder, &model, Some(&config), &said);
+}
+
 #[test]
 fn a_config_with_a_field_or_value_that_is_not_built() {
     let folder = Folder::new();
@@ -354,12 +364,16 @@ fn a_sharded_directory_without_one_of_its_shards() {
 #[test]
 fn a_model_that_is_nowhere() {
     let folder = Folder::new();
-    let said = [
-        "models/mine",
-        "no directory, no file and no preset",
-        "ViT-B-32",
-    ];
+    let said = ["models/mine", "no directory, no file;", "hf-hub:ORG/NAME"];
     assert_refused(&folder, "models/mine", None, &said);
+    assert_refused(&folder, "nope.pt", None, &["`nope.pt` is no directory"]);
+    // Only what may be a misspelt name is answered with all names.
+    assert_refused(
+        &folder,
+        "ViT-B32",
+        None,
+        &["ViT-B32", "no preset", "ViT-B-32"],
+    );
 }
 
 /// Names and contents of an archive whose entries are stored, not compressed.

@@ -167,6 +167,8 @@ fn inputs_and_flags_that_are_wrong() {
     let run = |from: &str, to: &str| rewrite(&folder, &BASE.replace(from, to));
     run("in.txt", "gone.txt").refused(&["gone.txt"]);
     run("in.txt", "latin1.txt").refused(&["latin1.txt", "line 2", "UTF-8"]);
+    folder.write("table.tsv", "filepath\ttitle\na.jpg\ta dog\n");
+    run("in.txt", "table.tsv").refused(&["table.tsv", "header of a table"]);
     run("in.txt", "llama2").refused(&["llama2", "directory"]);
     run("out.txt", "llama2").refused(&["llama2", "directory"]);
     // Found out before the model is loaded, here before it is missed.
@@ -175,9 +177,10 @@ fn inputs_and_flags_that_are_wrong() {
     run("coco", "poetry").refused(&["poetry", "chatgpt, bard, coco, human"]);
     run("coco", "pool.json").refused(&["pool.json", "1 examples"]);
     run("coco", "in.txt").refused(&["in.txt", "pairs"]);
-    run("coco", "coco --temperature -1").refused(&["temperature"]);
-    run("coco", "coco --top-p 1.5").refused(&["top-p 1.5"]);
-    run("coco", "coco --max-seq-len 50").refused(&["max-seq-len 50", "give"]);
+    run("coco", "coco --temperature -1").refused(&["--temperature: ", "not -1"]);
+    run("coco", "coco --top-p 1.5").refused(&["--top-p: ", "not 1.5"]);
+    run("coco", "coco --max-seq-len 50").refused(&["--max-seq-len: 50", "give"]);
+    run("coco", "coco --max-seq-len 2049").refused(&["--max-seq-len: 2049", "give 2048"]);
     run("coco", "coco --batch-size 0").refused(&["--batch-size"]);
     run("coco", "coco --prompt tidy").refused(&["tidy", "compat"]);
     run("coco", "coco --on-empty drop").refused(&["drop", "original"]);

@@ -45,6 +45,8 @@ def main():
     ids = texts()
     out = {f"model.{name}": value.clone().contiguous() for name, value in model.state_dict().items()}
     exempt = ("positional_embedding", "class_embedding")
+    # Written down, for open_clip 3.3 has nothing to import: its rule is a lambda inside of open_clip_train.main, and goes by
+    # names. This is that of its main branch (open_clip_train/optim.py, `make_wd_exclude` with CLIP's `no_weight_decay`).
     named = list(model.named_parameters())
     plain = [p for n, p in named if p.ndim <= 1 or n.endswith(exempt)]
     decayed = [p for n, p in named if not (p.ndim <= 1 or n.endswith(exempt))]

@@ -33,6 +33,16 @@ pub enum TrainError {
         path: PathBuf,
         /// What is wrong and what can be done.
         message: String,
+        /// How the run gets past it, where starting it otherwise is enough.
+        remedy: Option<Remedy>,
+    },
+    /// The last checkpoint could not be written.
+    #[error(
+        "writing the last checkpoint: {source}; earlier ones are intact: make room and resume from the latest"
+    )]
+    LastCheckpoint {
+        /// The cause.
+        source: Box<TrainError>,
     },
     /// The device can no longer be trusted.
     #[error("{fault}{}", advice(fault, *pairs, *accumulate))]
@@ -45,8 +55,13 @@ pub enum TrainError {
         accumulate: usize,
     },
     /// Losses or gradients stopped being numbers.
-    #[error("{0}")]
-    NonFinite(String),
+    #[error("{message}")]
+    NonFinite {
+        /// What was found and what can be done.
+        message: String,
+        /// How the run gets past it.
+        remedy: Remedy,
+    },
     /// The stream of batches ended or failed.
     #[error("reading a batch (epoch {}, sample {}): {source}", place.epoch, place.sample)]
     Batch {
@@ -80,6 +95,27 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Result of this crate.
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
 
+/// How a run that ended with an error is started to get past it. The error says the same in words; programs whose options
+/// have other names say it in theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remedy {
+    /// At its latest checkpoint: [`Start::Latest`](crate::Start::Latest).
+    pub resume: bool,
+    /// With [`Launch::accept_changes`](crate::Launch::accept_changes).
+    pub accept_changes: bool,
+    /// With this override of the recipe, `table.field=value`.
+    pub set: Option<&'static str>,
+}
+
+impl Remedy {
+    /// Resuming as it is.
+    pub(crate) const RESUME: Self = Self {
+        resume: true,
+        accept_changes: false,
+        set: None,
+    };
+}
+
 /// What to do about a fault.
 fn advice(fault: &Fault, pairs: usize, accumulate: usize) -> String {
     match fault {
@@ -91,7 +127,7 @@ fn advice(fault: &Fault, pairs: usize, accumulate: usize) -> String {
         ),
         Fault::OutOfMemory { .. } => "; use a smaller batch size".into(),
         Fault::Kernel { .. } => {
-            "; what was computed since cannot be trusted. Checkpoints written before are intact: --resume latest".into()
+            "; what was computed since cannot be trusted. Checkpoints written before are intact: resume from the latest".into()
         }
     }
 }
@@ -108,6 +144,29 @@ impl TrainError {
         TrainError::Checkpoint {
             path: path.to_path_buf(),
             message: message.into(),
+            remedy: None,
         }
+    }
+
+    /// How the run is started to get past this error, where that is all it takes.
+    pub fn remedy(&self) -> Option<Remedy> {
+        match self {
+            Self::Checkpoint { remedy, .. } => *remedy,
+            Self::NonFinite { remedy, .. } => Some(*remedy),
+            Self::LastCheckpoint { .. } => Some(Remedy::RESUME),
+            Self::Device {
+                fault: Fault::Kernel { .. },
+                ..
+            } => Some(Remedy::RESUME),
+            _ => None,
+        }
+    }
+
+    /// The same error about a checkpoint, with the way past it.
+    pub(crate) fn with_remedy(mut self, way: Remedy) -> Self {
+        if let Self::Checkpoint { remedy, .. } = &mut self {
+            *remedy = Some(way);
+        }
+        self
     }
 }

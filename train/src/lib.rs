@@ -22,7 +22,7 @@ pub mod trainer;
 #[cfg(test)]
 mod toy;
 
-pub use error::{BoxError, Result, TrainError};
+pub use error::{BoxError, Remedy, Result, TrainError};
 pub use fault::{Fault, device_fault, watch_device};
 pub use feed::{Batches, Place, Prepare, prepared};
 pub use image_text::{

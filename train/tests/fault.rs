@@ -28,7 +28,7 @@ fn panics_of_device_threads_are_told_by_an_attempt_and_the_first_is_kept_by_the_
     panicking("DSU-cuda-0", "Resource to exist.");
     let message = check().unwrap_err().to_string();
     assert!(
-        message.contains("selected by autotune") && message.contains("--resume"),
+        message.contains("selected by autotune") && message.contains("resume from the latest"),
         "{message}"
     );
 }

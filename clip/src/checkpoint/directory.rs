@@ -2,7 +2,10 @@
 
 use super::naming::{open_clip_name, to_open_clip};
 use super::position::Positions;
-use super::source::{CONFIG, LoadOptions, Source, WEIGHTS, Weights, fitted, resized};
+use super::source::{
+    CONFIG, LoadOptions, Source, WEIGHTS, Weights, fitted, refuse_config, resized,
+};
+use super::timm::trunk_name;
 use super::{HostTensor, WeightType, apply, collect, file, position, write_safetensors_as};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -12,7 +15,7 @@ use crate::preprocess::{Preprocess, PreprocessConfig};
 use crate::tokenizer::{Tokenizer, TokenizerConfig, TokenizerError};
 use burn::prelude::*;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A model with its preprocessing and tokenizer: what `open_clip.create_model_and_transforms` gives.
 #[derive(Debug, Clone)]
@@ -44,6 +47,8 @@ impl<B: Backend> Pretrained<B> {
     ///
     /// Says what is missing or does not fit.
     pub fn from_dir(path: &Path, options: &LoadOptions, device: &Device<B>) -> Result<Self> {
+        let name = path.display().to_string();
+        refuse_config(&name, "a model directory, which has its own", options)?;
         let source = Source::directory(path)?.resized(options)?;
         Self::of(source, options, device)
     }
@@ -165,9 +170,7 @@ impl<B: Backend> Pretrained<B> {
                 "the directory is not empty; choose another",
             ));
         }
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
+        let partial = files::partial(path);
         let written = self.write_into_as(&partial, dtype).and_then(|()| {
             let _ = std::fs::remove_dir(path); // an empty one makes way
             std::fs::rename(&partial, path).map_err(Error::io(path))
@@ -179,11 +182,15 @@ impl<B: Backend> Pretrained<B> {
     }
 
     /// File and name under which [`write_into`](Self::write_into) stores the values of a parameter, given by its path in
-    /// the model. `None` for towers of timm, whose names follow other rules.
-    pub fn exported_name(&self, parameter: &str) -> Option<(String, String)> {
-        let tensor = open_clip_name(parameter, self.config.custom_text).to_string();
-        let ours = self.config.vision_cfg.timm_model_name.is_none();
-        ours.then(|| (WEIGHTS.to_string(), tensor))
+    /// the model, in the same order.
+    pub fn exported_name(&self, parameter: &str) -> (String, String) {
+        let vision = &self.config.vision_cfg;
+        let tensor = match vision.timm_model_name {
+            None => parameter.to_string(),
+            Some(_) => trunk_name(parameter, vision.is_eva02()),
+        };
+        let tensor = open_clip_name(&tensor, self.config.custom_text).to_string();
+        (WEIGHTS.to_string(), tensor)
     }
 
     /// Writes the files of a model directory into `path`, each whole or not at all, replacing those that exist.

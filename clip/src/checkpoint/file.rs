@@ -206,7 +206,7 @@ pub fn write_safetensors(path: &Path, dict: &StateDict) -> Result<()> {
 /// Names the file that could not be written.
 pub fn write_safetensors_as(path: &Path, dict: &StateDict, dtype: WeightType) -> Result<()> {
     let header = safetensors_header(dict, dtype);
-    write_whole_by(path, |file| {
+    let written = files::write_by(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(header.as_bytes())?;
         let mut bytes = Vec::new();
@@ -215,7 +215,8 @@ pub fn write_safetensors_as(path: &Path, dict: &StateDict, dtype: WeightType) ->
             file.write_all(&bytes)?;
         }
         Ok(())
-    })
+    });
+    written.map_err(Error::io(path))
 }
 
 /// The JSON in front of the values, padded to a multiple of eight bytes. All tensors have one type, so the order of
@@ -237,32 +238,13 @@ fn safetensors_header(dict: &StateDict, dtype: WeightType) -> String {
     header
 }
 
-/// Writes beside the target, syncs, then renames, so that no reader ever sees half a file.
+/// Writes a file whole or not at all, see [`files::write`].
 ///
 /// # Errors
 ///
 /// Names the file that could not be written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_whole_by(path, |file| file.write_all(bytes))
-}
-
-fn write_whole_by(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    let write = || {
-        let mut file = File::create(partial)?;
-        write(&mut file)?;
-        file.sync_all()?;
-        std::fs::rename(partial, path)
-    };
-    write().map_err(|source| {
-        let _ = std::fs::remove_file(partial);
-        Error::Io {
-            path: path.into(),
-            source,
-        }
-    })
+    files::write(path, bytes).map_err(Error::io(path))
 }
 
 #[cfg(test)]

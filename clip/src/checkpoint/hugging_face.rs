@@ -212,27 +212,41 @@ pub(super) fn preprocess_config(config: &Value, path: &Path) -> Result<Preproces
             "`do_resize` is false: images would keep their size, and the tower sees only one",
         ));
     }
+    for field in ["size", "crop_size"] {
+        let (height, width) = (&config[field]["height"], &config[field]["width"]);
+        if height != width {
+            let what = format!("`{field}` is {height} by {width}; only squares are supported");
+            return Err(Error::format(path, what));
+        }
+    }
     let side = |value: &Value| match value {
         Value::Number(side) => side.as_u64(),
         other => other["shortest_edge"].as_u64().or(other["height"].as_u64()),
     };
+    // What is absent has the default of its class; other classes than CLIP's do not crop unless they say so.
+    let class = config["image_processor_type"].as_str();
+    let of_clip = class.is_none_or(|class| class.starts_with("CLIP"));
+    let default = of_clip.then_some(224);
+    let squash = config["size"]["height"].is_u64();
+    let crops = match &config["do_center_crop"] {
+        Value::Bool(crops) => *crops,
+        _ => of_clip || !config["crop_size"].is_null(),
+    };
+    let resized = side(&config["size"]).or(default);
+    let cropped = side(&config["crop_size"]).or(default).filter(|_| crops);
     // The crop is what the model sees; without one, the resized image.
-    let crop = &config["crop_size"];
-    if let Some(side) = side(crop).or(side(&config["size"])) {
+    if let Some(side) = cropped.or(resized) {
         preprocess.size = [side as usize; 2];
     }
-    let squash = config["size"]["height"].is_u64();
-    let crops = config["do_center_crop"] != Value::Bool(false) && !crop.is_null();
-    if let (true, Some(resized), Some(cropped)) = (crops, side(&config["size"]), side(crop))
+    if let (Some(resized), Some(cropped)) = (resized, cropped)
         && resized != cropped
     {
         if squash || resized < cropped {
             return Err(Error::format(
                 path,
                 format!(
-                    "images are resized to `size` {} and cropped to `crop_size` {}; with a crop of another size, `size` \
-                     must be a longer `shortest_edge`",
-                    config["size"], config["crop_size"]
+                    "images are resized to `size` {resized} and cropped to `crop_size` {cropped}; with a crop of another \
+                     size, `size` must be a longer `shortest_edge`"
                 ),
             ));
         }

@@ -22,5 +22,7 @@ pub use naming::{Scheme, canonical, to_open_clip};
 #[cfg(feature = "hub")]
 pub(crate) use source::{CONFIG, WEIGHT_FILES};
 pub use source::{LoadOptions, is_random};
+#[cfg(feature = "hub")]
+pub(crate) use source::{PREPROCESSOR, PROCESSOR};
 pub use state_dict::{HostTensor, SharedBytes, StateDict, StoredType};
 pub use tower::{PretrainedVision, VisionOptions};

@@ -121,7 +121,7 @@ fn read_zip(bytes: &SharedBytes) -> Parsed {
         };
         let stored = entry.compression() == zip::CompressionMethod::Stored;
         if local == "byteorder" {
-            if content.get(start..start + size) == Some(b"big") {
+            if content.get(start..start.saturating_add(size)) == Some(b"big") {
                 return Err("the checkpoint was written on a big-endian machine".into());
             }
         } else if local == "data.pkl" {
@@ -195,8 +195,10 @@ fn read_stream(bytes: &SharedBytes) -> Parsed {
 
 /// Modules and dictionaries nest less deep than this.
 const MAX_DEPTH: usize = 64;
-/// Modules of a TorchScript archive, one that is shared counted for each name it has.
+/// Modules and tensors of a TorchScript archive, one that is shared counted for each name it has.
 const MAX_MODULES: usize = 1 << 16;
+/// Bytes of all their names together.
+const MAX_NAMES: usize = 1 << 26;
 
 /// Where a stored tensor lies.
 #[derive(Debug, Clone)]
@@ -275,7 +277,7 @@ fn find_state_dict(
         }
         // A TorchScript archive, as OpenAI released: attributes of nested modules.
         Value::Object(object) if object.class.starts_with("__torch__.") => {
-            collect_attributes(root, "", tensors, 0, &mut 0)
+            collect_attributes(root, "", tensors, 0, &mut Visited::default())
         }
         Value::Object(object) => Err(format!(
             "the file holds a Python object of class {}, not a state dict; \
@@ -289,12 +291,30 @@ fn find_state_dict(
     }
 }
 
+/// What has been seen of a TorchScript archive.
+#[derive(Default)]
+struct Visited {
+    parts: usize,
+    names: usize,
+}
+
+impl Visited {
+    fn add(&mut self, name: &str, depth: usize) -> std::result::Result<(), String> {
+        self.parts += 1;
+        self.names += name.len();
+        match depth > MAX_DEPTH || self.parts > MAX_MODULES || self.names > MAX_NAMES {
+            true => Err("the TorchScript archive nests or shares modules beyond any model".into()),
+            false => Ok(()),
+        }
+    }
+}
+
 fn collect_attributes(
     value: &Value,
     prefix: &str,
     tensors: &mut Vec<(String, TensorRef)>,
     depth: usize,
-    visited: &mut usize,
+    visited: &mut Visited,
 ) -> std::result::Result<(), String> {
     let Value::Object(object) = value else {
         return Ok(());
@@ -302,10 +322,6 @@ fn collect_attributes(
     let Some(Value::Dict(attributes)) = &*object.state.borrow() else {
         return Ok(());
     };
-    *visited += 1;
-    if depth > MAX_DEPTH || *visited > MAX_MODULES {
-        return Err("the TorchScript archive nests or shares modules beyond any model".into());
-    }
     for (key, value) in attributes.borrow().iter() {
         let Some(key) = key.as_str() else { continue };
         let name = if prefix.is_empty() {
@@ -313,6 +329,7 @@ fn collect_attributes(
         } else {
             format!("{prefix}.{key}")
         };
+        visited.add(&name, depth)?;
         match value {
             Value::Tensor(tensor) => tensors.push((name, (**tensor).clone())),
             _ => collect_attributes(value, &name, tensors, depth + 1, visited)?,

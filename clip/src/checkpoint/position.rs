@@ -92,7 +92,8 @@ fn resize_grid(
         return None;
     };
     let side = rows.checked_sub(prefix)?.isqrt();
-    if rows == prefix + grid[0] * grid[1] || side * side + prefix != rows {
+    let empty = side == 0 || width == 0; // reported by its shape
+    if empty || rows == prefix + grid[0] * grid[1] || side * side + prefix != rows {
         return None;
     }
     let values = table.values();

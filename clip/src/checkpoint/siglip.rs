@@ -48,7 +48,10 @@ pub(super) fn canonical(dict: StateDict, path: &Path) -> Result<StateDict> {
         let Some(fused) = dict.remove(&format!("visual.attn_pool.in_proj.{kind}")) else {
             continue; // reported as missing when the weights are applied
         };
-        let rows = fused.shape().first().copied().unwrap_or(0);
+        let Some(&rows) = fused.shape().first() else {
+            dict.insert(format!("visual.attn_pool.q.{kind}"), fused);
+            continue; // reported by its shape
+        };
         let (q, kv) = (fused.rows(0..rows / 3), fused.rows(rows / 3..rows));
         dict.insert(format!("visual.attn_pool.q.{kind}"), q);
         dict.insert(format!("visual.attn_pool.kv.{kind}"), kv);

@@ -34,6 +34,9 @@ pub struct LoadOptions {
 pub(crate) const CONFIG: &str = "open_clip_config.json";
 pub(super) const WEIGHTS: &str = "open_clip_model.safetensors";
 
+/// Constants that OpenAI's archives hold beside the weights, and nobody else's files.
+const OPENAI_CONSTANTS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
+
 /// In open_clip's order of preference.
 pub(crate) const WEIGHT_FILES: [&str; 9] = [
     WEIGHTS,
@@ -98,11 +101,7 @@ impl Source {
         } else if path.is_file() {
             Self::file(&path, options)
         } else {
-            Err(Error::NotFound(format!(
-                "`{model}` is no directory, no file and no preset ({}); \
-                 for a model of the hub write hf-hub:ORG/NAME",
-                ModelConfig::preset_names().collect::<Vec<_>>().join(", ")
-            )))
+            Err(Error::NotFound(not_found(model)))
         }
     }
 
@@ -133,11 +132,23 @@ impl Source {
     }
 
     pub fn file(path: &Path, options: &LoadOptions) -> Result<Self> {
-        let (scheme, dict) = canonical(read_state_dict(path)?, path)?;
+        let dict = read_state_dict(path)?;
+        let of_openai = OPENAI_CONSTANTS.iter().all(|name| dict.get(name).is_some());
+        let (scheme, dict) = canonical(dict, path)?;
         let (config, preprocess) = match &options.config {
             Some(config) => read_config_argument(config)?,
-            None => configs_of_bare(&dict, scheme, path)?,
+            None => configs_of_bare(&dict, scheme, of_openai, path)?,
         };
+        if of_openai && !config.quick_gelu {
+            let config = options.config.as_deref().unwrap_or_default();
+            return Err(Error::format(
+                path,
+                format!(
+                    "OpenAI's own file, whose model has QuickGELU, and `{config}` (`config`) has GELU: take the preset \
+                     whose name ends in -quickgelu, or set `quick_gelu` in the file"
+                ),
+            ));
+        }
         if scheme == Scheme::Slip && !(config.vision_cfg.patch_bias && preprocess.is_some()) {
             return Err(Error::format(
                 path,
@@ -166,8 +177,23 @@ pub fn is_random(model: &str) -> bool {
         || (is_config && Path::new(model).is_file())
 }
 
+/// What looks like a path can only be one; anything else may be a misspelt preset.
+fn not_found(model: &str) -> String {
+    let is_path = model.contains(['/', '\\']) || Path::new(model).extension().is_some();
+    let presets = match is_path {
+        true => String::new(),
+        false => {
+            let names = ModelConfig::preset_names().collect::<Vec<_>>();
+            format!(" and no preset ({})", names.join(", "))
+        }
+    };
+    format!(
+        "`{model}` is no directory, no file{presets}; for a model of the hub write hf-hub:ORG/NAME"
+    )
+}
+
 /// A config is for a bare file; beside anything else it would change nothing.
-fn refuse_config(model: &str, kind: &str, options: &LoadOptions) -> Result<()> {
+pub(super) fn refuse_config(model: &str, kind: &str, options: &LoadOptions) -> Result<()> {
     match &options.config {
         None => Ok(()),
         Some(config) => Err(Error::Config(format!(
@@ -195,36 +221,70 @@ fn read_configs(path: &Path) -> Result<Configs> {
             format!("neither {CONFIG} nor config.json: not a model directory"),
         ));
     }
-    let mut config = hugging_face::model_config(&read_json(&theirs)?, &theirs)?;
-    if path.join("tokenizer.json").is_file() {
-        // Cleans and pads a text in another way than CLIP's own, so it stays with the model when that is saved.
-        // Any name will do: the files are read from the model directory.
-        let name = path.file_name().unwrap_or("tokenizer.json".as_ref());
-        config.text_cfg.hf_tokenizer_name = Some(name.to_string_lossy().into_owned());
-        let kwargs = config.text_cfg.tokenizer_kwargs.get_or_insert_default();
-        kwargs.entry("clean").or_insert_with(|| "none".into());
-    }
+    let json = read_json(&theirs)?;
+    let mut config = hugging_face::model_config(&json, &theirs)?;
+    // Cleans and pads a text in another way than CLIP's own, so it stays with the model when that is saved. Any name will
+    // do: the files are read from the model directory, and if there are none, that is an error as in transformers.
+    let name = path.file_name().unwrap_or("tokenizer.json".as_ref());
+    config.text_cfg.hf_tokenizer_name = Some(name.to_string_lossy().into_owned());
+    let kwargs = config.text_cfg.tokenizer_kwargs.get_or_insert_default();
+    kwargs.entry("clean").or_insert_with(|| "none".into());
     let siglip = config.vision_cfg.timm_model_name.is_some();
     let preprocess = match read_processor(path)? {
-        Some(preprocess) => Some(preprocess),
-        None => siglip.then(siglip::preprocess_config),
+        Some((file, preprocess)) => {
+            let sides = config.vision_cfg.image_size.sides();
+            if preprocess.size != sides {
+                return Err(Error::format(
+                    &file,
+                    format!(
+                        "images become {:?}, and the model takes {sides:?} (`image_size` in config.json): files of two \
+                         models",
+                        preprocess.size
+                    ),
+                ));
+            }
+            preprocess
+        }
+        None if siglip => siglip::preprocess_config(),
+        // Its directories have no such file: their page says to take OpenAI's processor, at the model's image size.
+        None if is_llm2clip(&json) => hugging_face::preprocess_config(&Value::Null, &theirs)?,
+        None => {
+            return Err(Error::format(
+                path,
+                format!(
+                    "no {PREPROCESSOR} and no {PROCESSOR} with an `image_processor`: they say how the model's images are \
+                     prepared; copy one from the model that this one was made of"
+                ),
+            ));
+        }
     };
-    Ok((config, preprocess))
+    Ok((config, Some(preprocess)))
 }
 
-/// transformers wrote `preprocessor_config.json` until version 5, which puts the same into `processor_config.json`.
-fn read_processor(folder: &Path) -> Result<Option<PreprocessConfig>> {
-    for (name, field) in [
-        ("preprocessor_config.json", None),
-        ("processor_config.json", Some("image_processor")),
-    ] {
+fn is_llm2clip(config: &Value) -> bool {
+    let architectures = config["architectures"].as_array();
+    architectures.is_some_and(|names| names.iter().any(|name| name == "LLM2CLIPModel"))
+}
+
+/// How Hugging Face's directories name what is done to images.
+pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
+/// The same for all that a model takes, since transformers 5.
+pub(crate) const PROCESSOR: &str = "processor_config.json";
+
+/// transformers wrote `preprocessor_config.json` until version 5, which puts the same into `processor_config.json` and
+/// prefers what stands there.
+fn read_processor(folder: &Path) -> Result<Option<(PathBuf, PreprocessConfig)>> {
+    for (name, field) in [(PROCESSOR, Some("image_processor")), (PREPROCESSOR, None)] {
         let path = folder.join(name);
         if !path.is_file() {
             continue;
         }
         let json = read_json(&path)?;
         match field.map_or(Some(&json), |field| json.get(field)) {
-            Some(json) => return hugging_face::preprocess_config(json, &path).map(Some),
+            Some(json) => {
+                let preprocess = hugging_face::preprocess_config(json, &path)?;
+                return Ok(Some((path, preprocess)));
+            }
             None => continue,
         }
     }
@@ -250,11 +310,20 @@ pub(super) fn read_preset(name: &str) -> Result<Configs> {
     configs(&ModelConfig::preset_json(name)?)
 }
 
-/// The configs of a checkpoint file that nothing was said about, where its tensors leave no choice: LaCLIP's and
-/// EVA-CLIP's models.
-fn configs_of_bare(dict: &StateDict, scheme: Scheme, path: &Path) -> Result<Configs> {
-    let fitting = fitting_presets(dict);
-    if let (Scheme::Slip | Scheme::EvaClip, [preset]) = (scheme, fitting.as_slice()) {
+/// The configs of a checkpoint file that nothing was said about, where its tensors leave no choice: LaCLIP's, EVA-CLIP's
+/// and OpenAI's models.
+fn configs_of_bare(
+    dict: &StateDict,
+    scheme: Scheme,
+    of_openai: bool,
+    path: &Path,
+) -> Result<Configs> {
+    let mut fitting = fitting_presets(dict);
+    if of_openai {
+        fitting.retain(|name| ModelConfig::preset(name).is_ok_and(|config| config.quick_gelu));
+    }
+    let certain = of_openai || matches!(scheme, Scheme::Slip | Scheme::EvaClip);
+    if let (true, [preset]) = (certain, fitting.as_slice()) {
         return read_preset(preset);
     }
     let what = if scheme == Scheme::Slip {

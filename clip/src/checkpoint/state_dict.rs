@@ -402,9 +402,10 @@ fn decode(dtype: StoredType, bytes: &[u8]) -> Vec<f32> {
 }
 
 fn row_major(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
+    let mut strides = vec![1usize; shape.len()];
     for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis];
+        // An empty tensor may have sides whose product no number holds.
+        strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
     }
     strides
 }

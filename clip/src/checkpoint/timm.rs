@@ -109,19 +109,26 @@ pub(super) fn to_trunk(dict: StateDict) -> StateDict {
     let eva = dict
         .get("visual.transformer.resblocks.0.attn.q_proj.weight")
         .is_some();
+    dict.into_iter()
+        .map(|(name, tensor)| match name.strip_prefix("visual.") {
+            Some(rest) => (trunk_name(&name, eva), with_unit_axes(rest, tensor)),
+            None => (name, tensor),
+        })
+        .collect()
+}
+
+/// open_clip's name of a parameter of ours, where its tower is timm's: EVA-02 or a plain one. Values are never turned or
+/// joined on the way, only unit axes come on top.
+pub(super) fn trunk_name(name: &str, eva: bool) -> String {
+    let Some(rest) = name.strip_prefix("visual.") else {
+        return name.to_string();
+    };
     let in_block: &[_] = match eva {
         true => &IN_EVA_BLOCK,
         false => &IN_VIT_BLOCK,
     };
-    dict.into_iter()
-        .map(|(name, tensor)| match name.strip_prefix("visual.") {
-            Some(rest) => {
-                let renamed = theirs(rest, in_block).unwrap_or_else(|| rest.to_string());
-                (format!("{TRUNK}{renamed}"), with_unit_axes(rest, tensor))
-            }
-            None => (name, tensor),
-        })
-        .collect()
+    let renamed = theirs(rest, in_block).unwrap_or_else(|| rest.to_string());
+    format!("{TRUNK}{renamed}")
 }
 
 fn ours(rest: &str, in_block: &[(&str, &str)]) -> Option<String> {

@@ -82,9 +82,7 @@ impl ModelConfig {
                 "`vision_cfg.pos_embed_type` sin_cos_2d needs a square image and a width that is a multiple of 4".into(),
             ));
         }
-        let eva = vision
-            .timm()
-            .is_some_and(|timm| timm.family == TimmFamily::Eva02);
+        let eva = vision.is_eva02();
         if vision
             .init
             .is_some_and(|init| eva != (init == TowerInit::Eva02))

@@ -196,6 +196,12 @@ impl VisionConfig {
         TimmModel::of(name, self.timm_model_kwargs.as_ref()).unwrap_or(None)
     }
 
+    /// Whether this tower is one of EVA-02's.
+    pub(crate) fn is_eva02(&self) -> bool {
+        self.timm()
+            .is_some_and(|timm| timm.family == TimmFamily::Eva02)
+    }
+
     /// SigLIP's tower by its shape, as open_clip would write it.
     pub(crate) fn siglip(
         image_size: usize,

@@ -9,9 +9,10 @@
 //! models--ORG--NAME/.no_exist/COMMIT/FILE     empty: the commit is known not to have the file
 //! ```
 
-use super::files::{HUGGING_FACE_CONFIG, PREPROCESSOR, gather};
+use super::files::{HUGGING_FACE_CONFIG, gather};
 use super::name::{ModelName, is_commit};
 use crate::checkpoint::CONFIG;
+use crate::checkpoint::{PREPROCESSOR, PROCESSOR};
 use hf_hub::{Cache, CacheRepo};
 use std::collections::BTreeSet;
 use std::fs;
@@ -75,6 +76,7 @@ impl ModelCache {
         let blind = names.contains(HUGGING_FACE_CONFIG)
             && !names.contains(CONFIG)
             && !names.contains(PREPROCESSOR)
+            && !names.contains(PROCESSOR)
             && !self.absence(&commit, PREPROCESSOR).exists();
         if blind {
             return Err(not_cached(format!("{PREPROCESSOR} is missing")));

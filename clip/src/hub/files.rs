@@ -1,15 +1,22 @@
 //! Which files of a model on the hub make a model directory.
 
-use crate::checkpoint::{CONFIG, WEIGHT_FILES, read_shard_index};
+use crate::checkpoint::{CONFIG, PREPROCESSOR, PROCESSOR, WEIGHT_FILES, read_shard_index};
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 /// The configuration of a Hugging Face model and of its images.
 pub(super) const HUGGING_FACE_CONFIG: &str = "config.json";
-pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
 
-/// Read where they are there: tokenizers, and what goes beside the weights of CLIPS and of language models.
-const FURTHER_FILES: [&str; 9] = [
+/// Read where they are there: preprocessing, tokenizers, and what goes beside the weights of CLIPS, of LLM2CLIP and of
+/// language models.
+const FURTHER_FILES: [&str; 16] = [
+    PREPROCESSOR,
+    PROCESSOR,
+    "llm2clip.json",
+    "llm2vec_config.json",
+    "encoder.json",
+    "vocab.json",
+    "merges.txt",
     "captioner.json",
     "captioner.safetensors",
     "chat_template.jinja",
@@ -35,9 +42,6 @@ pub(super) fn gather<E: From<String>>(
         get(CONFIG)?;
     } else if names.contains(HUGGING_FACE_CONFIG) {
         get(HUGGING_FACE_CONFIG)?;
-        if names.contains(PREPROCESSOR) {
-            get(PREPROCESSOR)?;
-        }
     } else {
         return Err(format!("neither {CONFIG} nor {HUGGING_FACE_CONFIG} is there").into());
     }

@@ -1,9 +1,10 @@
 //! Downloads through hf-hub.
 
 use super::cache::ModelCache;
-use super::files::{HUGGING_FACE_CONFIG, PREPROCESSOR, gather};
+use super::files::{HUGGING_FACE_CONFIG, gather};
 use super::name::{ModelName, is_commit};
 use crate::checkpoint::CONFIG;
+use crate::checkpoint::{PREPROCESSOR, PROCESSOR};
 use hf_hub::Cache;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use serde::Deserialize;
@@ -98,7 +99,7 @@ pub(super) fn download(model: &ModelName, cache: &ModelCache) -> Result<PathBuf,
 
     let remember = || {
         let blind = names.contains(HUGGING_FACE_CONFIG) && !names.contains(CONFIG);
-        if blind && !names.contains(PREPROCESSOR) {
+        if blind && !names.contains(PREPROCESSOR) && !names.contains(PROCESSOR) {
             cache.mark_absent(&commit, PREPROCESSOR)?;
         }
         cache.point_to(&commit)

@@ -1,5 +1,6 @@
 //! What can go wrong between a file and a batch of pixels.
 
+use super::decode::MAX_BYTES;
 use std::path::PathBuf;
 
 /// Why an image could not be turned into pixels.
@@ -42,6 +43,31 @@ pub enum ImageError {
         /// The decoder's account.
         #[source]
         source: image::ImageError,
+    },
+    /// A decoder met what its authors did not expect.
+    #[error("the {format} decoder failed ({what}); convert the image or drop it from the list")]
+    Panicked {
+        /// Name of the image format.
+        format: &'static str,
+        /// What the decoder said.
+        what: String,
+    },
+    /// A frame does not fit the image that it is a part of; nothing was allocated for it.
+    #[error(
+        "a frame of {}x{} on a canvas of {}x{}; fetch the file again or drop it from the list",
+        frame[0], frame[1], canvas[0], canvas[1]
+    )]
+    BeyondCanvas {
+        /// Width and height of the frame in pixels.
+        frame: [u32; 2],
+        /// Width and height of the image in pixels.
+        canvas: [u32; 2],
+    },
+    /// The file is longer than any image that may be decoded; it was not read.
+    #[error("{bytes} bytes, over the limit of {MAX_BYTES}; convert it or drop it from the list")]
+    TooLong {
+        /// Length of the file.
+        bytes: u64,
     },
     /// The image claims more pixels than allowed; nothing was allocated for it.
     #[error(

@@ -17,6 +17,7 @@ mod resize;
 #[cfg(test)]
 mod testing;
 mod transform;
+mod webp;
 
 pub use augment::{Augment, AugmentConfig};
 pub use batch::PixelBatch;
@@ -25,7 +26,7 @@ pub use config::{
     CropRounding, IMAGENET_MEAN, IMAGENET_STD, INCEPTION_MEAN, INCEPTION_STD, OPENAI_MEAN,
     OPENAI_STD, PreprocessConfig, ResizeMode,
 };
-pub use decode::{MAX_PIXELS, MAX_SIDE, decode, decode_with_limit, open};
+pub use decode::{MAX_BYTES, MAX_PIXELS, MAX_SIDE, decode, decode_with_limit, open};
 pub use error::{ImageError, PreprocessConfigError};
 pub use filter::Interpolation;
 pub use image::RgbImage;

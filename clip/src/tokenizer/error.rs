@@ -103,7 +103,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, TokenizerError> {
 
 /// Writes a file, naming it in the error.
 pub(super) fn write_text(path: &Path, text: &str) -> Result<(), TokenizerError> {
-    std::fs::write(path, text).map_err(|source| TokenizerError::Write {
+    files::write(path, text.as_bytes()).map_err(|source| TokenizerError::Write {
         path: path.to_owned(),
         source,
     })

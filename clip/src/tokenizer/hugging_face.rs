@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
@@ -15,6 +15,7 @@ use tokenizers::{AddedToken, PostProcessor, PostProcessorWrapper, TruncationPara
 
 use super::error::{read_text, write_text};
 use super::special_tokens::SpecialTokens;
+use super::split::{END_OF_TEXT, START_OF_TEXT};
 use super::{Frame, TokenizerConfig, TokenizerError, TokenizerMode};
 
 /// A tokenizer of the `tokenizers` crate together with the layout of its rows.
@@ -41,10 +42,11 @@ enum Layout {
 }
 
 impl HuggingFace {
-    /// Reads `tokenizer.json` or `vocab.txt`, or the one of them that a directory has.
+    /// Reads `tokenizer.json`, `vocab.json` (with `merges.txt` beside it) or `vocab.txt`, or the first of them that a
+    /// directory has.
     pub fn load(path: &Path, config: &TokenizerConfig) -> Result<Self, TokenizerError> {
         let path = match path.is_dir() {
-            true => ["tokenizer.json", "vocab.txt"]
+            true => ["tokenizer.json", "vocab.json", "vocab.txt"]
                 .map(|name| path.join(name))
                 .into_iter()
                 .find(|file| file.is_file())
@@ -52,10 +54,14 @@ impl HuggingFace {
             false => path.to_owned(),
         };
         let text = read_text(&path)?;
-        let mut inner = match path.extension().is_some_and(|e| e == "txt") {
-            true => word_piece(&text).map_err(|e| TokenizerError::malformed(&path, e))?,
-            false => tokenizers::Tokenizer::from_bytes(&text)
-                .map_err(|e| TokenizerError::malformed(&path, e))?,
+        let malformed = |e| TokenizerError::malformed(&path, e);
+        let mut inner = if path.extension().is_some_and(|e| e == "txt") {
+            word_piece(&text).map_err(malformed)?
+        } else if path.file_name().is_some_and(|name| name == "vocab.json") {
+            let merges = read_text(&path.with_file_name("merges.txt"))?;
+            clip_of_files(&text, &merges).map_err(malformed)?
+        } else {
+            tokenizers::Tokenizer::from_bytes(&text).map_err(malformed)?
         };
         let named = SpecialTokens::beside(&path, &inner)?;
         let padding = inner.get_padding().map(|padding| padding.pad_id as i32);
@@ -298,6 +304,54 @@ impl HuggingFace {
             &format!("{:#}\n", Value::Object(fields)),
         )
     }
+}
+
+/// CLIP's tokenizer as transformers makes it of `vocab.json` and `merges.txt`: no clean-up but normal form C, single spaces
+/// and small letters.
+fn clip_of_files(vocab: &str, merges: &str) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let vocab: Map<String, Value> = serde_json::from_str(vocab)?;
+    let merges: Vec<&str> = merges
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with("#version"))
+        .collect();
+    let id = |token: &str| match vocab.get(token) {
+        Some(id) => Ok(id.clone()),
+        None => Err(format!(
+            "no `{token}`, which a vocabulary of CLIP has; other models need a tokenizer.json"
+        )),
+    };
+    let (start, end) = (id(START_OF_TEXT)?, id(END_OF_TEXT)?);
+    let special = |content: &str, id: &Value| {
+        json!({
+            "id": id, "content": content, "special": true, "normalized": true,
+            "single_word": false, "lstrip": false, "rstrip": false,
+        })
+    };
+    let words = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+    let bytes = |prefix: bool| json!({ "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true });
+    let tokenizer = json!({
+        "version": "1.0",
+        "added_tokens": [special(START_OF_TEXT, &start), special(END_OF_TEXT, &end)],
+        "normalizer": { "type": "Sequence", "normalizers": [
+            { "type": "NFC" },
+            { "type": "Replace", "pattern": { "Regex": r"\s+" }, "content": " " },
+            { "type": "Lowercase" },
+        ] },
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": words }, "behavior": "Removed", "invert": true },
+            bytes(false),
+        ] },
+        "post_processor": {
+            "type": "RobertaProcessing", "sep": [END_OF_TEXT, end], "cls": [START_OF_TEXT, start],
+            "trim_offsets": false, "add_prefix_space": false,
+        },
+        "decoder": bytes(true),
+        "model": {
+            "type": "BPE", "unk_token": END_OF_TEXT, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
+            "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": merges,
+        },
+    });
+    tokenizers::Tokenizer::from_bytes(serde_json::to_vec(&tokenizer)?)
 }
 
 /// BERT's uncased tokenizer: lower case, no accents, spaces around Chinese characters.

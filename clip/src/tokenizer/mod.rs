@@ -111,23 +111,26 @@ impl Tokenizer {
 
     /// Sets the tokens per row.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Panics if the special tokens alone fill `context_length`.
-    pub fn with_context_length(mut self, context_length: usize) -> Self {
+    /// If the special tokens alone fill `context_length`.
+    pub fn with_context_length(mut self, context_length: usize) -> Result<Self, TokenizerError> {
         let least = match &self.kind {
             Kind::Clip { .. } => 1,
             Kind::HuggingFace(inner) => inner.specials() + 1,
         };
-        assert!(
-            context_length >= least,
-            "a context of {context_length} tokens is below {least}"
-        );
+        if context_length < least {
+            return Err(TokenizerError::Unsupported {
+                field: "context_length",
+                value: context_length.to_string(),
+                remedy: "the special tokens alone need more",
+            });
+        }
         if let Kind::HuggingFace(inner) = &mut self.kind {
             Arc::make_mut(inner).truncate_to(context_length);
         }
         self.context_length = context_length;
-        self
+        Ok(self)
     }
 
     /// Sets what happens to a text before it is tokenized.

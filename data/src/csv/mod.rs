@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use ::csv::{ByteRecord, ReaderBuilder};
 
 pub use config::{BrokenUtf8, CaptionColumn, Column, CsvConfig, ImageExtensions};
+pub use quotes::swallowed;
 
 use self::rewrites::Rewrites;
 use crate::error::{DataError, Place};
+use crate::image_file::read_image;
 use crate::lines::MappedFile;
 use crate::problem::{Problem, Problems};
 use crate::report::{CaptionCounts, Dropped, SourceReport, spread};
@@ -239,7 +241,7 @@ impl Source for CsvSource {
         let field = |column: usize| String::from_utf8_lossy(record.get(column).unwrap_or_default());
         let key = field(self.columns.image).into_owned();
         let path = self.image_path(&key);
-        let image = std::fs::read(&path).map_err(|error| DataError::io(path, error))?;
+        let image = read_image(&path)?;
         let label = match self.columns.label {
             None => None,
             Some(column) => Some(field(column).trim().parse().map_err(|_| {

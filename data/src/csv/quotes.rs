@@ -2,7 +2,7 @@
 
 /// Of the last row of a table: how many further lines a quote swallowed that is not closed. `None` if
 /// all quotes are closed.
-pub(super) fn swallowed(row: &[u8], separator: char) -> Option<usize> {
+pub fn swallowed(row: &[u8], separator: char) -> Option<usize> {
     let mut state = State::Start;
     // The line end of the row before may stand at the beginning.
     let begin = row.iter().position(|byte| !matches!(byte, b'\n' | b'\r'));

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use walk::{Listed, images_below, subfolders};
 
 use crate::error::{DataError, Place};
+use crate::image_file::read_image;
 use crate::problem::{Problem, Problems};
 use crate::report::{CaptionCounts, SourceReport, Tally, spread};
 use crate::sample::{CaptionKind, Captions, Sample};
@@ -194,7 +195,7 @@ impl Source for FolderSource {
             .get(index)
             .ok_or_else(|| out_of_range(self, index))?;
         let path = self.root.join(name);
-        let image = fs::read(&path).map_err(|error| DataError::io(&path, error))?;
+        let image = read_image(&path)?;
         let label = match &self.texts {
             Texts::Files => None,
             Texts::Classes { labels, .. } => Some(labels[index] as usize),

@@ -1,6 +1,6 @@
 //! One file of a store.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use half::bf16;
 use safetensors::tensor::TensorView;
@@ -201,16 +201,7 @@ pub(super) fn encode(
     safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
 }
 
-/// Writes beside the target, syncs, then renames.
+/// Writes a file whole or not at all.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let write = || {
-        let mut file = std::fs::File::create(&partial)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().map_err(|e| DataError::io(path, e))
+    files::write(path, bytes).map_err(|error| DataError::io(path, error))
 }

@@ -1,8 +1,7 @@
 //! Writing the shards that [`EmbeddingShards`](super::EmbeddingShards) reads.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::DataError;
 use crate::store::Row;
@@ -26,12 +25,9 @@ pub fn write_embeddings<'a>(
     rows: &[Row],
     vectors: impl IntoIterator<Item = &'a [f32]>,
 ) -> Result<(), DataError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
     let mut vectors = vectors.into_iter();
-    let mut write = || {
-        let mut shard = tar::Builder::new(BufWriter::new(File::create(&partial)?));
+    let written = files::write_by(path, |file| {
+        let mut shard = tar::Builder::new(BufWriter::new(file));
         for row in rows {
             for (field, _) in fields
                 .iter()
@@ -51,12 +47,9 @@ pub fn write_embeddings<'a>(
                 )?;
             }
         }
-        let mut file = shard.into_inner()?;
-        file.flush()?;
-        file.get_ref().sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().map_err(|error| DataError::io(path, error))
+        shard.into_inner()?.flush()
+    });
+    written.map_err(|error| DataError::io(path, error))
 }
 
 #[cfg(test)]
@@ -64,6 +57,7 @@ mod tests {
     use super::super::{IndexCache, ShardConfig, ShardSource};
     use super::*;
     use crate::source::Source;
+    use std::fs::File;
 
     #[test]
     fn a_written_sibling_is_read_back_and_a_caption_that_is_not_there_has_no_member() {

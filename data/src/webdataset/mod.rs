@@ -26,6 +26,7 @@ pub use config::ShardConfig;
 pub use embedding_writer::write_embeddings;
 pub use embeddings::{EmbeddingShards, ShardEmbeddings};
 pub use layout::{BenchmarkLayout, DatasetType};
+pub use shard::TarSample;
 pub use tar::Member;
 
 use self::config::Extensions;
@@ -55,6 +56,16 @@ pub struct ShardSource {
 struct OpenShard {
     images: Shard,
     embeddings: Option<Shard>,
+}
+
+/// The samples of one shard, for whoever reads them without [`ShardSource`]: members of one key in a row, as
+/// [`ShardSource`] and the webdataset library group them.
+///
+/// # Errors
+///
+/// As [`members`].
+pub fn samples(path: &Path) -> Result<Vec<TarSample>, DataError> {
+    Ok(TarSample::group(members(path)?))
 }
 
 /// The members of one shard and where they lie, for whoever reads them without [`ShardSource`].
@@ -156,8 +167,10 @@ impl ShardSource {
         for index in spread(self.len()) {
             let (OpenShard { images: shard, .. }, sample) = self.locate(index)?;
             let mut file = shard.open_file()?;
-            if let Ok(Some(object)) = self.read_json(shard, &mut file, sample) {
-                seen.see(&object, fields);
+            match self.read_json(shard, &mut file, sample) {
+                Ok(Some(object)) => seen.see(&object, fields),
+                Ok(None) => {}
+                Err(_) => seen.see_broken(),
             }
             captions.extend(self.read_captions(shard, &mut file, sample).ok());
         }

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::cache::IndexCache;
-use super::tar::{self, Contents};
+use super::tar::{self, Contents, Member};
 use crate::error::{DataError, Place};
 
 /// Where one member's data lies.
@@ -220,6 +220,46 @@ fn scan_file(path: &Path) -> Result<Contents, DataError> {
     Ok(contents)
 }
 
+/// Members of an archive that belong together, with their extensions in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TarSample {
+    /// What their names begin with.
+    pub key: String,
+    /// Extension and place of each, in their order.
+    pub parts: Vec<(String, Member)>,
+}
+
+impl TarSample {
+    /// By the rule of [`Shard::add`].
+    pub(super) fn group(members: Vec<Member>) -> Vec<Self> {
+        let mut samples: Vec<Self> = Vec::new();
+        for member in members {
+            let Some((key, extension)) = split_name(&member.name) else {
+                continue;
+            };
+            let key = key.to_string();
+            match samples.last_mut() {
+                Some(last) if last.key == key && last.part(&extension).is_none() => {
+                    last.parts.push((extension, member));
+                }
+                _ => samples.push(Self {
+                    key,
+                    parts: vec![(extension, member)],
+                }),
+            }
+        }
+        samples
+    }
+
+    /// The member with an extension, given in lower case.
+    pub fn part(&self, extension: &str) -> Option<&Member> {
+        let mut parts = self.parts.iter();
+        parts
+            .find(|(e, _)| e == extension)
+            .map(|(_, member)| member)
+    }
+}
+
 /// Splits a member's name at the first dot of its last component: `a/b.c/0001.seg.PNG` is key
 /// `a/b.c/0001`, extension
 /// `seg.png`. Hidden files and webdataset's `__meta__` members belong to no sample.
@@ -246,6 +286,20 @@ mod tests {
         assert_eq!(split("a/._000.jpg"), None);
         assert_eq!(split("noext"), None);
         assert_eq!(split("__meta__/info.json"), None);
+    }
+
+    #[test]
+    fn samples_are_grouped_by_one_rule() {
+        let names = ["a.x", "a.y", "._a.x", "b.x", "b.X", "__meta__/a.x", "a.y"];
+        let member = |name: &&str| Member {
+            name: name.to_string(),
+            offset: 0,
+            size: 1,
+        };
+        let samples = TarSample::group(names.iter().map(member).collect());
+        let groups: Vec<_> = samples.iter().map(|s| (&*s.key, s.parts.len())).collect();
+        assert_eq!(groups, [("a", 2), ("b", 1), ("b", 1), ("a", 1)]);
+        assert_eq!(samples[0].part("y").unwrap().name, "a.y");
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
                 Some(next) => {
                     let what = format!("zeros instead of a header; reading goes on at byte {next}");
                     contents.damage.push((Place::Byte(start), what));
-                    (start, name_override, size_override) = (next, None, None);
+                    (start, name_override, size_override, sparse) = (next, None, None, false);
                     continue;
                 }
             }
@@ -77,6 +77,7 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
                 .damage
                 .push((Place::Byte(start), format!("a damaged header; {resumed}")));
             (start, name_override, size_override) = (next.unwrap_or(length), None, None);
+            sparse = false; // said of the member that is damaged
             continue;
         };
         let data = start + BLOCK;
@@ -131,7 +132,7 @@ pub(crate) fn scan(file: impl Read + Seek, length: u64) -> io::Result<Contents> 
                 start = end.next_multiple_of(BLOCK);
             }
             Kind::NoData => {
-                (name_override, size_override) = (None, None);
+                (name_override, size_override, sparse) = (None, None, false);
                 start = data;
             }
         }

@@ -1,9 +1,8 @@
 //! Images with a caption that a model may read and those that it should write.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use data::webdataset::{Member, expand, members};
+use data::webdataset::{Member, TarSample, expand, samples};
 use serde_json::Value;
 
 use crate::datasets::retrieval::RetrievalData;
@@ -65,16 +64,7 @@ pub fn caption_shards(pattern: &str, root: &Path, field: &str) -> Result<Caption
     let mut left_out = 0;
     for shard in expand(pattern).map_err(failed)? {
         let shard = root.join(shard);
-        let mut samples: BTreeMap<String, Vec<(String, Member)>> = BTreeMap::new();
-        for member in members(&shard).map_err(failed)? {
-            let file = member.name.rfind('/').map_or(0, |slash| slash + 1);
-            if let Some(dot) = member.name[file..].find('.') {
-                let (key, extension) = member.name.split_at(file + dot);
-                let (key, extension) = (key.to_owned(), extension[1..].to_lowercase());
-                samples.entry(key).or_default().push((extension, member));
-            }
-        }
-        for parts in samples.into_values() {
+        for parts in samples(&shard).map_err(failed)? {
             match sample(&shard, &parts, field)? {
                 Some((image, web, references)) => {
                     data.images.push(image);
@@ -103,13 +93,8 @@ pub fn caption_shards(pattern: &str, root: &Path, field: &str) -> Result<Caption
 
 type Captioned = (ImageRef, String, Vec<String>);
 
-fn sample(shard: &Path, parts: &[(String, Member)], field: &str) -> Result<Option<Captioned>> {
-    let part = |wanted: &str| {
-        parts
-            .iter()
-            .find(|(extension, _)| extension == wanted)
-            .map(|(_, m)| at(shard, m))
-    };
+fn sample(shard: &Path, parts: &TarSample, field: &str) -> Result<Option<Captioned>> {
+    let part = |wanted: &str| parts.part(wanted).map(|member| at(shard, member));
     let text =
         |image: &ImageRef| Ok::<_, EvalError>(String::from_utf8_lossy(&image.read()?).into_owned());
     let (Some(image), Some(json)) = (

@@ -54,15 +54,17 @@ fn next<'a>(bytes: &mut &'a [u8]) -> Option<Element<'a>> {
     Some(Element { kind: tag, data })
 }
 
+/// Bytes that a compressed element is unpacked to at most; ImageNet's has 2 MB.
+const MAX_UNPACKED: u64 = 64 << 20;
+
 fn find_synsets(mut bytes: &[u8]) -> Option<Vec<(u32, String)>> {
     while !bytes.is_empty() {
         let element = next(&mut bytes)?;
         let found = match element.kind {
             COMPRESSED => {
                 let mut plain = Vec::new();
-                ZlibDecoder::new(element.data)
-                    .read_to_end(&mut plain)
-                    .ok()?;
+                let mut unpacked = ZlibDecoder::new(element.data).take(MAX_UNPACKED);
+                unpacked.read_to_end(&mut plain).ok()?;
                 let mut plain = plain.as_slice();
                 next(&mut plain).and_then(|inner| read_struct(inner.data))
             }

@@ -85,32 +85,24 @@ impl Features {
         Ok(self.arranged(rows))
     }
 
-    /// One row for each text, in their order, if rows know their texts and are not those of something else, such as of
-    /// classes instead of prompts; then they are taken as they are.
+    /// One row for each text, in their order, where rows know their texts; else they are taken as they are.
     ///
     /// # Errors
     ///
-    /// Names the first text without a row, where others have one.
+    /// Names the first text without a row.
     pub fn for_texts(&self, texts: &[String]) -> Result<Arranged<'_>> {
         let Some(names) = &self.names else {
             return Ok(Arranged::AsIs(self));
         };
-        match find(names, texts) {
-            Ok(rows) => Ok(self.arranged(rows)),
-            Err(missing) => {
-                let known: HashMap<&str, ()> = names.iter().map(|n| (n.as_str(), ())).collect();
-                if !texts.iter().any(|text| known.contains_key(text.as_str())) {
-                    return Ok(Arranged::AsIs(self));
-                }
-                let what = format!(
-                    "no embedding of the text `{}`; the file has those of {} texts, the first is `{}`",
-                    texts[missing],
-                    names.len(),
-                    names[0]
-                );
-                Err(EvalError::Features(what))
-            }
-        }
+        let rows = find(names, texts).map_err(|missing| {
+            EvalError::Features(format!(
+                "no embedding of the text `{}`; the file has those of {} texts, the first is `{}`",
+                texts[missing],
+                names.len(),
+                names[0]
+            ))
+        })?;
+        Ok(self.arranged(rows))
     }
 
     fn arranged(&self, rows: Vec<usize>) -> Arranged<'_> {
@@ -206,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_found_by_themselves_and_foreign_ones_by_row() {
+    fn texts_are_found_by_themselves() {
         let dir = tempfile::tempdir().unwrap();
         let features = file(dir.path(), TEXT_FEATURES, "texts", &["x", "y", "z"]).unwrap();
         let rows = |texts: &[&str]| {
@@ -214,7 +206,12 @@ mod tests {
             features.for_texts(&texts).map(|f| f.to_vec())
         };
         assert_eq!(rows(&["z", "x", "x"]).unwrap(), [2.0, 0.0, 0.0]);
-        assert_eq!(rows(&["1", "2", "3", "4"]).unwrap(), [0.0, 1.0, 2.0]);
+        assert!(
+            rows(&["1", "2", "3"])
+                .unwrap_err()
+                .to_string()
+                .contains("`1`")
+        );
         assert!(rows(&["z", "w"]).unwrap_err().to_string().contains("`w`"));
         let short = file(dir.path(), TEXT_FEATURES, "texts", &["x"])
             .unwrap_err()

@@ -166,6 +166,7 @@ pub(super) fn circumstances(results: &[RunResult]) -> Markup {
                             @if !from.precision.is_empty() { ", " (from.precision) }
                             @if !from.backend.is_empty() { " on " (from.backend) }
                             ", version " (from.version)
+                            @if !from.options.is_empty() { ", " (from.label()) }
                         }
                     }
                     @if !details.notes.is_empty() { ul { @for note in &details.notes { li { (note) } } } }

@@ -118,6 +118,7 @@ pub fn retrieval_of_features(
         images: images.len(),
         texts: texts.len(),
         notes,
+        split: data.split.clone(),
         queries: examples(data, images, texts, &ranks.texts),
         ..Details::default()
     };

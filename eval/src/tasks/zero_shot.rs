@@ -8,7 +8,7 @@ use crate::datasets::{ClassificationData, Labels};
 use crate::encoder::DualEncoder;
 use crate::error::{EvalError, Result};
 use crate::extract::{Extraction, image_features};
-use crate::features::Features;
+use crate::features::{Arranged, Features};
 use crate::metrics::classification::{Predictions, mean_average_precision};
 use crate::metrics::scores::for_each_row;
 use crate::prompts::{ClassName, Prompts};
@@ -66,7 +66,19 @@ pub fn zero_shot_of_features(
         ends.push(sentences.len());
     }
     let images = images.for_images(&data.images)?;
-    let texts = texts.for_texts(&sentences)?;
+    let one_per_class = texts.len() == ends.len() && sentences.len() != ends.len();
+    let texts = match one_per_class {
+        // Whatever its text was: a class's name, a prompt, or the mean of several. Names alone say which class it is.
+        true => {
+            let names: Vec<_> = prompts
+                .classes
+                .iter()
+                .map(|c| c.main().to_string())
+                .collect();
+            texts.for_texts(&names).unwrap_or(Arranged::AsIs(texts))
+        }
+        false => texts.for_texts(&sentences)?,
+    };
     let (images, texts) = (&*images, &*texts);
     let all = ends.last().copied().unwrap_or(0);
     if texts.len() == ends.len() {

@@ -17,14 +17,24 @@ pub struct Scan {
     pub sha256: String,
 }
 
-/// Counts lines and makes sure that all are UTF-8, so that a run of days does not end at a bad one.
+/// Counts lines and makes sure that all are UTF-8 and the first is no header of a table, so that a run of days does not
+/// end at a bad line or rewrite paths and links.
 pub fn scan(path: &Path) -> Result<Scan> {
     let mut lines = Lines::open(path)?;
     let (mut hash, mut bytes) = (Sha256::new(), 0);
     while lines.fill()? {
         hash.update(&lines.raw);
         bytes += lines.raw.len() as u64;
-        lines.text()?;
+        let text = lines.text()?;
+        if lines.read == 1 && is_header(text) {
+            return Err(Error::format(
+                path,
+                format!(
+                    "line 1, `{text}`, is the header of a table; a file of captions is wanted, one on each line and \
+                     nothing else: write the column of captions to a file of its own, without its name"
+                ),
+            ));
+        }
     }
     let digest = hash.finalize();
     Ok(Scan {
@@ -32,6 +42,39 @@ pub fn scan(path: &Path) -> Result<Scan> {
         bytes,
         sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
     })
+}
+
+/// Names that columns have in the tables that training reads, and in those that img2dataset writes.
+const COLUMNS: [&str; 11] = [
+    "filepath",
+    "filename",
+    "image",
+    "image_path",
+    "path",
+    "url",
+    "title",
+    "caption",
+    "captions",
+    "text",
+    "label",
+];
+
+/// Whether a line names columns: of several that are separated by tabs one is known; of those that are separated by
+/// commas, as words of a caption may be, two are, and all are single words.
+fn is_header(line: &str) -> bool {
+    let columns = |separator: char| -> Vec<String> {
+        let columns = line.trim_start_matches('\u{feff}').split(separator);
+        columns
+            .map(|name| name.trim().trim_matches('"').to_lowercase())
+            .collect()
+    };
+    let known = |names: &[String]| {
+        let known = names.iter().filter(|name| COLUMNS.contains(&name.as_str()));
+        known.count()
+    };
+    let (tabs, commas) = (columns('\t'), columns(','));
+    let is_word = |name: &String| !name.is_empty() && !name.contains(char::is_whitespace);
+    (tabs.len() > 1 && known(&tabs) > 0) || (known(&commas) > 1 && commas.iter().all(is_word))
 }
 
 /// Reads line by line.
@@ -141,6 +184,32 @@ mod tests {
             message.contains("line 2") && message.contains("byte 4"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn the_header_of_a_table_is_no_caption() {
+        for header in [
+            "filepath\ttitle",
+            "\u{feff}URL\tTEXT\r",
+            "id\tcaption\tscore",
+            "image,caption",
+            "\"filepath\", \"title\"",
+        ] {
+            let message = scan(file(format!("{header}\na dog\n").as_bytes()).path());
+            let message = message.unwrap_err().to_string();
+            let said = ["line 1", "header of a table", "column of captions"];
+            assert!(said.iter().all(|word| message.contains(word)), "{message}");
+        }
+        for caption in [
+            "caption",
+            "image, by a friend",
+            "text,",
+            "a dog\ta cat",
+            "image, logo",
+            "title, caption and all",
+        ] {
+            scan(file(format!("{caption}\nfilepath\ttitle\n").as_bytes()).path()).unwrap();
+        }
     }
 
     #[test]

@@ -66,6 +66,10 @@ impl<B: Backend> Writer for LlamaWriter<B> {
         self.model.tokenizer.decode(ids)
     }
 
+    fn longest(&self) -> Option<usize> {
+        self.model.config.longest_sequence()
+    }
+
     fn write(&mut self, prompts: &[(String, u64)]) -> Result<Vec<Written>> {
         let completions = self
             .model

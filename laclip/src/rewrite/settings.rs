@@ -95,16 +95,28 @@ impl Settings {
         )
     }
 
-    /// Refuses lengths that leave no room for a caption.
+    /// Refuses lengths that leave no room for a caption, or that the model cannot do.
     pub(super) fn check(&self, writer: &impl Writer) -> Result<()> {
         let without = prompt(&self.header, &self.pool.longest(), "", self.form);
         let (tokens, most) = (writer.encode(&without)?.len(), self.limits.max_seq_len);
+        let longest = writer.longest();
+        if let Some(longest) = longest.filter(|longest| *longest < most) {
+            return Err(Error::Option {
+                option: "max_seq_len",
+                reason: format!(
+                    "{most} is longer than the {longest} tokens that the model was trained for; give {longest} or less"
+                ),
+            });
+        }
         if tokens + 10 > most {
-            return Err(Error::Options(format!(
-                "max-seq-len {most} is too short: the examples alone take up to {tokens} tokens, and the \
-                 caption and its rewrite come on top; give {} or more",
-                tokens + 10 + 2 * self.limits.max_gen_len
-            )));
+            return Err(Error::Option {
+                option: "max_seq_len",
+                reason: format!(
+                    "{most} is too short: the examples alone take up to {tokens} tokens, and the caption and its \
+                     rewrite come on top; give {} or more",
+                    tokens + 10 + 2 * self.limits.max_gen_len
+                ),
+            });
         }
         Ok(())
     }

@@ -70,10 +70,14 @@ pub fn run<W: Writer>(
 ) -> Result<Summary> {
     let settings = &run.settings;
     settings.sampling.check()?;
-    if run.batch_size == 0 || settings.limits.max_gen_len == 0 {
-        return Err(Error::Options(
-            "batch-size and max-gen-len must be at least 1".into(),
-        ));
+    for (option, value) in [
+        ("batch_size", run.batch_size),
+        ("max_gen_len", settings.limits.max_gen_len),
+    ] {
+        if value == 0 {
+            let reason = "is 0; give 1 or more".into();
+            return Err(Error::Option { option, reason });
+        }
     }
     let exists = run.output.exists();
     if exists && !run.resume {

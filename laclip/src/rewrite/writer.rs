@@ -14,6 +14,11 @@ pub trait Writer {
     /// Text of token ids.
     fn decode(&self, ids: &[u32]) -> String;
 
+    /// Tokens of a prompt and its continuation at most, where the writer knows.
+    fn longest(&self) -> Option<usize> {
+        None
+    }
+
     /// One continuation for each prompt, which comes with the seed of its draws. What follows the end of the first
     /// line may be left out.
     ///

@@ -83,6 +83,16 @@ impl LlamaConfig {
         }
     }
 
+    /// Tokens of the longest sequence that the model can do, where the file says so. With linear scaling it is the stretched
+    /// length, whichever of the two the file gives: beyond it nothing was trained.
+    pub fn longest_sequence(&self) -> Option<usize> {
+        let longest = self.max_position_embeddings?;
+        Some(match self.rope_scaling {
+            RopeScaling::None | RopeScaling::Llama3 { .. } => longest,
+            RopeScaling::Linear { factor } => (longest as f64 * factor.max(1.0)) as usize,
+        })
+    }
+
     /// Query heads that share a head of keys and values.
     pub fn group(&self) -> usize {
         self.num_attention_heads / self.num_key_value_heads

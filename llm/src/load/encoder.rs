@@ -64,7 +64,7 @@ impl<B: Backend> Encoder<B> {
             None => find_options(directory, &contents.tokenizer)?,
         };
         options.check()?;
-        let longest = contents.config.max_position_embeddings;
+        let longest = contents.config.longest_sequence();
         if let Some(longest) = longest.filter(|longest| *longest < options.max_length) {
             return Err(Error::format(
                 directory,

@@ -192,11 +192,16 @@ impl Params {
             ));
         }
         // The formula with `multiple_of` has had several forms; the matrix itself has one.
-        let gate = weights.get("model.layers.0.mlp.gate_proj.weight");
+        let name = "model.layers.0.mlp.gate_proj.weight";
+        let intermediate_size = match weights.get(name).map(HostTensor::shape) {
+            Some([rows, _]) => *rows,
+            Some(other) => return Err(format!("`{name}` is no matrix: its shape is {other:?}")),
+            None => 1, // the strict load says that it is missing
+        };
         let config = LlamaConfig {
             vocab_size,
             hidden_size: self.dim,
-            intermediate_size: gate.map_or(1, |gate| gate.shape()[0]),
+            intermediate_size,
             num_hidden_layers: self.n_layers,
             num_attention_heads: self.n_heads,
             num_key_value_heads: self.n_kv_heads.unwrap_or(self.n_heads),
@@ -244,13 +249,44 @@ fn reorder(weights: StateDict, config: &LlamaConfig) -> StateDict {
         .into_iter()
         .map(|(name, tensor)| {
             let turned = [".q_proj.weight", ".k_proj.weight"];
-            let rows = tensor.shape().first().copied().unwrap_or(0);
-            // Rows that are no whole number of heads are left to the strict load to complain about.
-            if turned.iter().any(|end| name.ends_with(end)) && rows.is_multiple_of(dim) {
-                (name, tensor.reorder_rows(order(rows)))
+            // What is no matrix, or has no whole number of heads, is left to the strict load to complain about.
+            let whole_heads = matches!(*tensor.shape(), [rows, _] if rows.is_multiple_of(dim));
+            if whole_heads && turned.iter().any(|end| name.ends_with(end)) {
+                let order = order(tensor.shape()[0]);
+                (name, tensor.reorder_rows(order))
             } else {
                 (name, tensor)
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Under the names that matrices have here, tensors of a file come as they are.
+    #[test]
+    fn what_is_no_matrix_is_named_or_left_to_the_strict_load() {
+        let tokenizer = Tokenizer::train(&["a text"], 300).unwrap();
+        let params = json!({"dim": 8, "n_layers": 1, "n_heads": 2});
+        let params: Params = serde_json::from_value(params).unwrap();
+        let scalar = |name: &str| {
+            let mut dict = StateDict::default();
+            let value = HostTensor::from_values(vec![1.0], Vec::<usize>::new());
+            dict.insert(name.to_string(), value);
+            dict
+        };
+        let gate = "model.layers.0.mlp.gate_proj.weight";
+        let message = params.config(&scalar(gate), &tokenizer).unwrap_err();
+        assert!(
+            message.contains(gate) && message.contains("[]"),
+            "{message}"
+        );
+        let query = "model.layers.0.self_attn.q_proj.weight";
+        let config = params.config(&scalar(query), &tokenizer).unwrap();
+        let read = reorder(scalar(query), &config);
+        assert!(read.get(query).unwrap().shape().is_empty());
+    }
 }

@@ -106,7 +106,8 @@ impl<B: Backend> Pretrained<B> {
     ///
     /// # Errors
     ///
-    /// As [`generate`]; and for a text that cannot be tokenized.
+    /// As [`generate`]; for a text that cannot be tokenized; and for one that could grow longer than any that the model was
+    /// trained for, where its tokens would be noise.
     pub fn complete(
         &self,
         prompts: &[(String, u64)],
@@ -121,6 +122,7 @@ impl<B: Backend> Pretrained<B> {
                 Ok(Prompt { ids, seed: *seed })
             })
             .collect::<Result<Vec<_>>>()?;
+        self.check_lengths(&prompts, limits)?;
         let stopped = |ids: &[u32]| {
             let text = self.tokenizer.decode(ids);
             stop.iter().any(|stop| text.contains(stop))
@@ -139,6 +141,29 @@ impl<B: Backend> Pretrained<B> {
             end: row.end,
         };
         Ok(generated.into_iter().map(completion).collect())
+    }
+
+    /// Refuses prompts that could grow longer than what the model was trained for.
+    fn check_lengths(&self, prompts: &[Prompt], limits: Limits) -> Result<()> {
+        let Some(longest) = self.config.longest_sequence() else {
+            return Ok(());
+        };
+        for (i, Prompt { ids, .. }) in prompts.iter().enumerate() {
+            let grown = ids.len().saturating_add(limits.max_gen_len);
+            let most = limits.max_seq_len.min(grown);
+            if most > longest {
+                let reason = format!(
+                    "prompt {i} has {} tokens and may grow to {most}, but the model was trained for sequences of up to \
+                     {longest}: give {longest} or less",
+                    ids.len()
+                );
+                return Err(Error::Option {
+                    option: "max_seq_len",
+                    reason,
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -190,5 +215,54 @@ fn files(directory: &Path) -> Result<Files> {
             directory,
             "neither config.json (Hugging Face) nor params.json (Meta): not a language model",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RopeScaling;
+    use burn_flex::Flex;
+
+    fn pretrained(longest: Option<usize>) -> Pretrained<Flex> {
+        let (tokenizer, device) = (Tokenizer::train(&["a b"], 300).unwrap(), Default::default());
+        let config = LlamaConfig {
+            hidden_size: 8,
+            intermediate_size: 8,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            head_dim: 4,
+            max_position_embeddings: longest,
+            ..LlamaConfig::tiny(tokenizer.vocab_size())
+        };
+        let model = config.init(0, Precision::F32, &device);
+        Pretrained::new(model, tokenizer, config, &device)
+    }
+
+    #[test]
+    fn no_text_grows_longer_than_the_model_was_trained_for() {
+        let complete = |model: &Pretrained<Flex>, max_gen_len, max_seq_len| {
+            let limits = Limits {
+                max_gen_len,
+                max_seq_len,
+            };
+            let prompts = [("a b".to_string(), 0)]; // four ids, that of the beginning among them
+            model.complete(&prompts, Sampling::GREEDY, limits, &[])
+        };
+        let mut model = pretrained(Some(12));
+        assert_eq!(model.tokenizer.encode("a b").unwrap().len(), 4);
+        assert!(complete(&model, 8, 100).is_ok());
+        assert!(complete(&model, 100, 12).is_ok());
+        let error = complete(&model, 9, 100).unwrap_err();
+        let (option, reason) = error.option().unwrap();
+        assert_eq!(option, "max_seq_len");
+        for said in ["prompt 0 has 4 tokens", "grow to 13", "up to 12"] {
+            assert!(reason.contains(said), "no `{said}` in: {reason}");
+        }
+        model.config.rope_scaling = RopeScaling::Linear { factor: 2.0 };
+        assert!(complete(&model, 20, 100).is_ok());
+        assert!(complete(&model, 21, 100).is_err());
+        assert!(complete(&pretrained(None), 21, 100).is_ok());
     }
 }

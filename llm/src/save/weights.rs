@@ -74,23 +74,21 @@ pub(super) fn write<B: Backend, M: Module<B>>(
     Ok(())
 }
 
-/// Writes beside the target, then renames, so that no reader ever sees half a file.
+/// Writes tensors whole or not at all. The format's own library writes by path, so a file of ours is only moved.
 fn write_file(path: &Path, tensors: &[&Waiting]) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
+    let partial = files::partial(path);
     // Readers in Python look for this mark of the layout.
     let metadata = Some([("format".to_string(), "pt".to_string())].into());
     let views = tensors.iter().map(|tensor| (tensor.name.as_str(), *tensor));
-    let written = safetensors::serialize_to_file(views, metadata, partial);
+    let written = safetensors::serialize_to_file(views, metadata, &partial);
     let written = written.map_err(|error| Error::format(path, error.to_string()));
     let renamed = written.and_then(|()| {
-        let file = std::fs::File::open(partial).and_then(|file| file.sync_all());
-        file.and_then(|()| std::fs::rename(partial, path))
+        let file = std::fs::File::open(&partial).and_then(|file| file.sync_all());
+        file.and_then(|()| std::fs::rename(&partial, path))
             .map_err(Error::io(path))
     });
     if renamed.is_err() {
-        let _ = std::fs::remove_file(partial);
+        let _ = std::fs::remove_file(&partial);
     }
     renamed
 }

@@ -191,3 +191,36 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_begins_as_the_files_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let trained = Tokenizer::train(&["some words of a text"], 300).unwrap();
+        let first = |more: &str| {
+            let config = format!("{{\"bos_token\": \"<|begin_of_text|>\"{more}}}");
+            std::fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+            let read = Tokenizer::from_directory(folder.path(), None).unwrap();
+            assert_eq!(
+                read.bos(),
+                read.encode("text")
+                    .unwrap()
+                    .first()
+                    .copied()
+                    .filter(|id| *id == 0)
+            );
+            read.bos()
+        };
+        let json = trained.inner.to_string(false).unwrap();
+        std::fs::write(folder.path().join("tokenizer.json"), json).unwrap();
+        assert_eq!(first(""), Some(0));
+        assert_eq!(first(", \"add_bos_token\": true"), Some(0));
+        assert_eq!(first(", \"add_bos_token\": false"), None);
+        // A tokenizer that adds the token itself does so whatever the flag says, in transformers too.
+        trained.save(folder.path()).unwrap();
+        assert_eq!(first(", \"add_bos_token\": false"), Some(0));
+    }
+}

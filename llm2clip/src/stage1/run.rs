@@ -320,10 +320,10 @@ fn whole(path: &Path, write: impl FnOnce(&Path) -> llm::Result<()>) -> Result<()
         path: path.into(),
         source,
     };
-    let partial = path.with_extension("partial");
+    let partial = files::partial(path);
     if partial.exists() {
         std::fs::remove_dir_all(&partial).map_err(io)?;
     }
     write(&partial).map_err(failed(WRITING))?;
-    std::fs::rename(&partial, path).map_err(io)
+    files::replace(&partial, path).map_err(io)
 }

@@ -16,7 +16,7 @@ fn a_missing_image_fails_the_run_or_is_counted() {
     eval(&folder, &format!("{line} --output r.json")).refused(&[
         "1 of 8 images",
         "test-0000003.png",
-        "max_bad",
+        "raise --max-bad",
     ]);
     let kept = std::fs::read_to_string(folder.path("r.json")).unwrap();
     assert_eq!(kept, "an older result");

@@ -83,11 +83,8 @@ fn sync(path: &Path) -> Result<()> {
         .map_err(TrainError::io(path))
 }
 
-/// Renames `new` to `target`. A step is saved once: what stands there already is of the same step and weights.
+/// Moves `new` to `target`. A step is saved once: what stands there already is of the same step and weights, or damaged.
 pub(super) fn rename(new: &Path, target: &Path) -> Result<()> {
-    if target.exists() {
-        fs::remove_dir_all(target).map_err(TrainError::io(target))?;
-    }
-    fs::rename(new, target).map_err(TrainError::io(target))?;
+    files::replace(new, target).map_err(TrainError::io(target))?;
     target.parent().map_or(Ok(()), sync)
 }

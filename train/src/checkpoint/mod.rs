@@ -27,9 +27,10 @@ pub(crate) use saved::check_weights;
 pub use saved::{Environment, Progress, Saved, State, StoredAs};
 pub use writer::Writer;
 
-use crate::error::{Result, TrainError};
+use crate::error::{Remedy, Result, TrainError};
 use crate::trainer::launch::Start;
 use crate::trainer::task::Trained;
+use files::{of_aside, recover};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -114,9 +115,10 @@ impl Checkpoints {
                 None => Ok(None),
                 Some(dir) => Err(TrainError::checkpoint(
                     dir,
-                    "it belongs to an earlier run in the same folder: continue that run with --resume latest, \
+                    "it belongs to an earlier run in the same folder: resume that run from its latest checkpoint, \
                      choose another run.out, or remove the folder",
-                )),
+                )
+                .with_remedy(Remedy::RESUME)),
             },
             Start::Latest => self.latest(),
             Start::Checkpoint(dir) => {
@@ -150,7 +152,8 @@ impl Checkpoints {
             Some((dir, reason)) => Err(TrainError::checkpoint(
                 &dir,
                 format!(
-                    "{reason}; no earlier checkpoint is intact either: start anew without --resume"
+                    "{reason}; no earlier checkpoint is intact either: start anew with another run.out, or remove {}",
+                    self.root.display()
                 ),
             )),
         }
@@ -181,14 +184,20 @@ impl Checkpoints {
         Ok(moved)
     }
 
-    /// Removes what a killed process left half-written.
+    /// Removes what a killed process left half-written, and puts back what it had moved aside.
     pub fn clean(&self) {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        for path in entries.map(|entry| entry.path()) {
+        let paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(".step_") {
-                let _ = fs::remove_dir_all(&path);
+            if !name.starts_with(".step_") {
+                continue;
             }
+            // What cannot be removed or moved is no checkpoint to anybody.
+            let _ = match of_aside(&path) {
+                Some(target) => recover(&target),
+                None => fs::remove_dir_all(&path),
+            };
         }
     }
 

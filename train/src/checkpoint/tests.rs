@@ -143,6 +143,31 @@ fn an_interrupted_writing_is_no_checkpoint() {
     assert!(!part.exists());
 }
 
+#[test]
+fn a_checkpoint_that_a_killed_process_had_moved_aside_is_there_again() {
+    let root = tempfile::tempdir().unwrap();
+    let checkpoints = new(root.path());
+    let dir = save(&checkpoints, 3, 0.0);
+    let old = root.path().join(".step_00000003.old");
+    fs::rename(&dir, &old).unwrap();
+    fs::create_dir(root.path().join(".step_00000003.part")).unwrap();
+    assert!(checkpoints.latest().unwrap().is_none());
+    checkpoints.clean();
+    assert_eq!(checkpoints.latest().unwrap().unwrap(), (dir, vec![]));
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_damaged_checkpoint_gives_way_to_the_same_step_written_again() {
+    let root = tempfile::tempdir().unwrap();
+    let checkpoints = new(root.path());
+    let dir = save(&checkpoints, 3, 0.0);
+    fs::remove_file(dir.join("manifest.json")).unwrap();
+    save(&checkpoints, 3, 0.0);
+    assert_eq!(checkpoints.latest().unwrap().unwrap(), (dir, vec![]));
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+}
+
 /// Writes the weights `a` of a snapshot of step 1 as `alpha`, as a model of its own.
 struct Exported(bool);
 

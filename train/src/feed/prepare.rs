@@ -13,6 +13,15 @@ pub trait Prepare<S = Sample>: Clone + Send + Sync + 'static {
     /// What a task takes.
     type Batch: Send + 'static;
 
+    /// Looks at what the source holds, before the first step: whether all that the method is to learn from is there.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what was wanted, what was found and what to do.
+    fn check(&self, _source: &dyn Source<S>) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Prepares one sample, on one of many threads. The generator belongs to the sample's place in the epoch, so the
     /// result does not depend on the number of threads.
     ///

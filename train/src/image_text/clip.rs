@@ -78,3 +78,19 @@ pub fn patch_dropout(share: f64) -> Result<Option<PatchDropout>> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_patches_leaves_some() {
+        assert!(patch_dropout(0.0).unwrap().is_none());
+        assert_eq!(patch_dropout(0.5).unwrap().unwrap().prob, 0.5);
+        for share in [1.5, 1.0, -0.1, f64::NAN] {
+            let message = patch_dropout(share).unwrap_err().to_string();
+            let field = format!("method.patch_dropout = {share}");
+            assert!(message.contains(&field), "{message}");
+        }
+    }
+}

@@ -173,7 +173,7 @@ impl<B: Backend> Trained for Pretrained<B> {
     }
 
     fn stored(&self, path: &str) -> Option<Stored> {
-        let (file, tensor) = self.exported_name(path)?;
+        let (file, tensor) = self.exported_name(path);
         Some(Stored { file, tensor })
     }
 }

@@ -157,7 +157,7 @@ where
 ///
 /// # Errors
 ///
-/// Those of [`run()`], and when data or validation sets cannot be opened.
+/// Those of [`run()`], when data or validation sets cannot be opened, and what [`Prepare::check`] finds.
 pub fn train_dual_encoder<B, T, P>(
     mut recipe: Recipe,
     model: T::Model,
@@ -182,6 +182,7 @@ where
     let augment = Augment::new(data.augment.clone(), size)
         .map_err(|error| TrainError::Config(format!("data.augment: {error}")))?;
     let prepare = prepare(augment);
+    prepare.check(&*source).map_err(TrainError::Config)?;
     let mut rate = |model: &T::Trained| validation.rate(model, &device);
     run(Run {
         task,
@@ -196,4 +197,26 @@ where
         launch,
         device: device.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_beside_the_recipe_is_taken_unless_a_preset_is_called_so() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["tiny", "mine"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let resolved = |name: &str| {
+            let mut table: ModelTable = toml::from_str(&format!("name = {name:?}")).unwrap();
+            table.resolve(folder.path());
+            table.name
+        };
+        assert_eq!(resolved("tiny"), "tiny");
+        assert_eq!(Path::new(&resolved("./tiny")), folder.path().join("./tiny"));
+        assert_eq!(Path::new(&resolved("mine")), folder.path().join("mine"));
+        assert_eq!(resolved("gone"), "gone");
+    }
 }

@@ -4,7 +4,7 @@ use crate::error::{BoxError, Result, TrainError};
 use crate::recipe::{Recipe, Section};
 use burn::prelude::*;
 use eval::datasets::retrieval::{RetrievalData, RetrievalOptions, retrieval};
-use eval::datasets::{ClassificationData, Split, classification};
+use eval::datasets::{ClassificationData, Labels, Split, classification};
 use eval::prompts::{PromptSources, Prompts};
 use eval::tasks;
 use eval::{DualEncoder, EvalError, Extraction};
@@ -142,24 +142,27 @@ impl Validation {
         self.zero_shot.is_empty() && self.retrieval.is_empty()
     }
 
-    /// Checks that the metric that rates checkpoints can be one of these data sets.
+    /// Checks that the metric that rates checkpoints is one of these data sets, and rises as a model gets better.
     ///
     /// # Errors
     ///
-    /// When it begins with none of their names.
+    /// When it is none, with those that there are.
     pub fn check_best(&self, best: &str) -> Result<()> {
-        let zero_shot = self.zero_shot.iter().map(|(name, ..)| name.as_str());
-        let retrieval = self.retrieval.iter().map(|(name, ..)| name.as_str());
-        let names: Vec<&str> = zero_shot.chain(retrieval).collect();
-        let rest = |name: &&str| best.strip_prefix(*name).is_some_and(|m| m.starts_with('_'));
-        if names.is_empty() || names.iter().any(rest) {
+        let zero_shot = self.zero_shot.iter().map(|(name, data, _)| {
+            let metrics = zero_shot_metrics(&data.labels).iter();
+            metrics.map(|m| format!("{name}_{m}")).collect::<Vec<_>>()
+        });
+        let retrieval = self.retrieval.iter().map(|(name, _, recall_k)| {
+            let metrics = retrieval_metrics(recall_k).into_iter();
+            metrics.map(|m| format!("{name}_{m}")).collect::<Vec<_>>()
+        });
+        let known: Vec<String> = zero_shot.chain(retrieval).flatten().collect();
+        if self.is_empty() || known.iter().any(|metric| metric == best) {
             return Ok(());
         }
-        let names = names.join(", ");
         Err(TrainError::Config(format!(
-            "checkpoint.best = \"{best}\" should read NAME_METRIC, such as {}_acc1; the data sets of \
-             [validation] are {names}",
-            names.split(", ").next().unwrap_or_default()
+            "checkpoint.best = \"{best}\" is no metric of [validation] that rises as the model gets better; those are {}",
+            known.join(", ")
         )))
     }
 
@@ -196,6 +199,20 @@ impl Validation {
     }
 }
 
+/// What a zero-shot classification reports.
+fn zero_shot_metrics(labels: &Labels) -> &'static [&'static str] {
+    match labels {
+        Labels::Single(_) => &["acc1", "acc5", "mean_per_class_recall"],
+        Labels::Multi { .. } => &["mean_average_precision"],
+    }
+}
+
+/// What a retrieval reports, but for the ranks, which fall as a model gets better.
+fn retrieval_metrics(recall_k: &[usize]) -> Vec<String> {
+    let both = |k: &usize| ["image", "text"].map(|found| format!("{found}_retrieval_recall@{k}"));
+    recall_k.iter().flat_map(both).collect()
+}
+
 impl ZeroShotTable {
     fn open(&self) -> Result<(String, ClassificationData, Prompts), EvalError> {
         let split = Split::of_dataset(&self.dataset, self.split.as_deref());
@@ -221,5 +238,84 @@ impl RetrievalTable {
         let data = retrieval(&self.format, &self.annotations, &self.images, &options)?;
         let name = self.name.clone().unwrap_or_else(|| self.format.clone());
         Ok((name, data, self.recall_k.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eval::Features;
+    use eval::metrics::retrieval::Matches;
+    use eval::prompts::Templates;
+    use std::collections::BTreeSet;
+
+    /// What the tasks report is what a recipe may name, but for the ranks.
+    #[test]
+    fn the_metrics_are_those_that_the_tasks_report() {
+        let one = || Features::new(vec![1.0], 1).unwrap();
+        let rising = |metrics: &eval::results::Metrics| {
+            let names = metrics.keys().filter(|name| !name.ends_with("_rank"));
+            names.cloned().collect::<BTreeSet<String>>()
+        };
+        let multi = Labels::Multi {
+            classes: 1,
+            relevant: vec![true],
+        };
+        for labels in [Labels::Single(vec![0]), multi] {
+            let outcome = tasks::zero_shot::classify(&one(), &one(), &labels, &[]).unwrap();
+            let named = zero_shot_metrics(&labels).iter();
+            assert_eq!(
+                named.map(|m| m.to_string()).collect::<BTreeSet<_>>(),
+                rising(&outcome.metrics)
+            );
+        }
+        let matches = Matches::new(1, 1, vec![(0, 0)]).unwrap();
+        let (ks, options) = ([1usize, 7], Extraction::default());
+        let scored = tasks::retrieval::score(&one(), &one(), &matches, &ks, &options);
+        let named: BTreeSet<_> = retrieval_metrics(&ks).into_iter().collect();
+        assert_eq!(named, rising(&scored.unwrap().0));
+    }
+
+    #[test]
+    fn checkpoints_are_rated_by_a_metric_that_is_there_and_rises() {
+        let classes = ClassificationData::new("a", Vec::new(), Labels::Single(Vec::new()));
+        let prompts = Prompts {
+            classes: Vec::new(),
+            templates: Templates::named("simple").unwrap(),
+        };
+        let pairs = RetrievalData {
+            name: "b_c".into(),
+            images: Vec::new(),
+            texts: Vec::new(),
+            matches: Matches::new(0, 0, Vec::new()).unwrap(),
+            notes: Vec::new(),
+            split: String::new(),
+        };
+        let validation = Validation {
+            options: Extraction::default(),
+            zero_shot: vec![("a".into(), classes, prompts)],
+            retrieval: vec![("b_c".into(), pairs, vec![3])],
+        };
+        for known in [
+            "a_acc1",
+            "a_mean_per_class_recall",
+            "b_c_text_retrieval_recall@3",
+        ] {
+            validation.check_best(known).unwrap();
+        }
+        for unknown in [
+            "acc1",
+            "a_top1",
+            "a_mean_average_precision",
+            "b_c_text_retrieval_recall@5",
+            "b_c_text_retrieval_mean_rank",
+        ] {
+            let message = validation.check_best(unknown).unwrap_err().to_string();
+            let listed = [unknown, "a_acc5", "b_c_image_retrieval_recall@3"];
+            assert!(
+                listed.iter().all(|name| message.contains(name)),
+                "{message}"
+            );
+        }
     }
 }

@@ -75,9 +75,7 @@ impl MetricsFile {
                 .filter(|entry| entry.step <= done && done > 0)
                 .map(json_line)
                 .collect();
-            let temporary = path.with_extension("part");
-            std::fs::write(&temporary, kept).map_err(TrainError::io(&temporary))?;
-            std::fs::rename(&temporary, path).map_err(TrainError::io(path))?;
+            files::write(path, kept.as_bytes()).map_err(TrainError::io(path))?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path);
         Ok(Self {

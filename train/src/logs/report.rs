@@ -59,7 +59,7 @@ impl Report {
                 }
             }
         };
-        std::fs::write(path, page.into_string()).map_err(TrainError::io(path))
+        files::write(path, page.into_string().as_bytes()).map_err(TrainError::io(path))
     }
 }
 

@@ -116,7 +116,8 @@ impl Recipe {
             let Some((stage, rest)) = stage else {
                 let names: Vec<_> = stages.keys().map(String::as_str).collect();
                 let names = names.join(", ");
-                let what = format!("`--set {assignment}` should begin with a stage of {names}");
+                let what =
+                    format!("the override `{assignment}` should begin with a stage of {names}");
                 return Err(refused(what));
             };
             set(stage, rest).map_err(refused)?;

@@ -13,7 +13,7 @@ const EITHER: [[&str; 2]; 2] = [["run.steps", "run.epochs"], ["run.epochs", "run
 pub(super) fn set(table: &mut Table, assignment: &str) -> Result<(), String> {
     let (key, text) = assignment
         .split_once('=')
-        .ok_or_else(|| format!("`--set {assignment}` should read `--set table.field=value`"))?;
+        .ok_or_else(|| format!("the override `{assignment}` should read `table.field=value`"))?;
     let key = key.trim();
     let parsed = toml::from_str::<Table>(&format!("v = {text}"))
         .ok()
@@ -26,7 +26,7 @@ pub(super) fn set(table: &mut Table, assignment: &str) -> Result<(), String> {
     let (path, field) = key.rsplit_once('.').unwrap_or(("", key));
     if path.is_empty() || field.is_empty() {
         return Err(format!(
-            "`--set {assignment}` should read `--set table.field=value`"
+            "the override `{assignment}` should read `table.field=value`"
         ));
     }
     for [_, other] in EITHER.iter().filter(|[set, _]| *set == key) {
@@ -51,14 +51,14 @@ pub(super) fn set(table: &mut Table, assignment: &str) -> Result<(), String> {
                 let index = name.parse::<usize>().ok();
                 index.and_then(|index| list.get_mut(index)).ok_or_else(|| {
                     format!(
-                        "`--set {assignment}`: `{walked}` has the places 0 to {}, not `{name}`",
+                        "the override `{assignment}`: `{walked}` has the places 0 to {}, not `{name}`",
                         len.max(1) - 1
                     )
                 })?
             }
             _ => {
                 return Err(format!(
-                    "`--set {assignment}`: `{walked}` is a value, not a table"
+                    "the override `{assignment}`: `{walked}` is a value, not a table"
                 ));
             }
         };

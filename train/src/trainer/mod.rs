@@ -21,7 +21,7 @@ pub use report::StepReport;
 pub use run::{Outcome, Run, Validate, run};
 
 use crate::checkpoint::{Checkpoints, Environment, Progress, Saved, State, StoredAs, Writer};
-use crate::error::{Result, TrainError};
+use crate::error::{Remedy, Result, TrainError};
 use crate::fault;
 use crate::feed::Batches;
 use crate::logs::{Entry, Listener};
@@ -393,10 +393,8 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                 self.note(format!("saved {}", dir.display()));
                 Ok(Some(dir))
             }
-            Some(Err(error)) => Err(TrainError::Task {
-                what: "writing the last checkpoint; earlier ones are intact, so that after making room --resume \
-                       latest goes on from there",
-                source: error.into(),
+            Some(Err(error)) => Err(TrainError::LastCheckpoint {
+                source: Box::new(error),
             }),
         }
     }
@@ -472,19 +470,29 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         );
         self.note(note.clone());
         if run.check_every > 1 {
-            return Err(TrainError::NonFinite(format!(
-                "{note} too late: with run.check_every = {} the weights may already be spoilt. Go on from the latest \
-                 checkpoint with --resume latest --set run.check_every=1",
+            let message = format!(
+                "{note} too late: with run.check_every = {} the weights may already be spoilt. Resume from the latest \
+                 checkpoint with run.check_every = 1",
                 run.check_every
-            )));
+            );
+            return Err(TrainError::NonFinite {
+                message,
+                remedy: CHECK_EVERY_STEP,
+            });
         }
         if progress.skipped > run.max_skipped {
-            return Err(TrainError::NonFinite(format!(
+            let message = format!(
                 "{note}; that makes {} skipped steps, more than run.max_skipped = {}. Lower optimizer.lr, lengthen \
-                 schedule.warmup or set optimizer.clip_norm, and go on from the latest checkpoint with --resume \
-                 latest --accept-changes",
+                 schedule.warmup or set optimizer.clip_norm, and resume from the latest checkpoint, accepting the change",
                 progress.skipped, run.max_skipped
-            )));
+            );
+            return Err(TrainError::NonFinite {
+                message,
+                remedy: Remedy {
+                    accept_changes: true,
+                    ..Remedy::RESUME
+                },
+            });
         }
         Ok(())
     }
@@ -497,15 +505,24 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let read = read_scalars(vec![("loss".into(), loss)]).unwrap_or_default();
         sound::check()?;
         match read.get("loss") {
-            Some(loss) if !loss.is_finite() => Err(TrainError::NonFinite(format!(
-                "step {}: the loss is {loss}, so these weights are not saved. Go on from the latest checkpoint with \
-                 --resume latest --set run.check_every=1",
-                self.progress.step
-            ))),
+            Some(loss) if !loss.is_finite() => Err(TrainError::NonFinite {
+                message: format!(
+                    "step {}: the loss is {loss}, so these weights are not saved. Resume from the latest checkpoint \
+                     with run.check_every = 1",
+                    self.progress.step
+                ),
+                remedy: CHECK_EVERY_STEP,
+            }),
             _ => Ok(()),
         }
     }
 }
+
+/// Past weights that were spoilt before anybody looked.
+const CHECK_EVERY_STEP: Remedy = Remedy {
+    set: Some("run.check_every=1"),
+    ..Remedy::RESUME
+};
 
 /// Samples of a replica in a step.
 fn per_step<T>(recipe: &Recipe, batches: &dyn Batches<T>) -> u64 {

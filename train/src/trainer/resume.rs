@@ -4,7 +4,7 @@ use super::launch::{Launch, Start};
 use super::task::Task;
 use super::{Trainer, total_steps};
 use crate::checkpoint::{Saved, check_weights};
-use crate::error::{Result, TrainError};
+use crate::error::{Remedy, Result, TrainError};
 use crate::optimizer::Schedule;
 use crate::parameters::{parameters, write_parameters};
 use crate::recipe::Recipe;
@@ -42,14 +42,15 @@ impl<B: AutodiffBackend, T: Task<B>> Trainer<'_, B, T> {
         let before = Recipe::load(&dir.join("recipe.toml"), &[])?;
         let differences = before.differences(self.recipe);
         if !differences.is_empty() && !launch.accept_changes {
-            return Err(TrainError::checkpoint(
-                &dir,
-                format!(
-                    "it was made by another recipe (its value → yours):\n  {}\nPut its values back, go on with yours \
-                     by --accept-changes, or start anew with another run.out.",
-                    differences.join("\n  ")
-                ),
-            ));
+            let message = format!(
+                "it was made by another recipe (its value → yours):\n  {}\nPut its values back, accept the changes to go \
+                 on with yours, or start anew with another run.out.",
+                differences.join("\n  ")
+            );
+            return Err(TrainError::checkpoint(&dir, message).with_remedy(Remedy {
+                accept_changes: true,
+                ..Remedy::default()
+            }));
         }
         self.take_over(&dir, Saved::read(&dir)?, launch.accept_changes)?;
         self.note(format!(

@@ -103,10 +103,13 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
         if held.is_none() {
             held = Some(lock(&recipe.out())?);
         }
+        for name in [MODEL, MODEL_EMA] {
+            clean(&recipe.out().join(name))?;
+        }
         let (total, done) = (trainer.total(), trainer.progress().step);
         let logs = Logs::open(&recipe.out(), &recipe.log, total, done)?;
         let path = recipe.out().join("recipe.toml");
-        std::fs::write(&path, recipe.to_toml()).map_err(TrainError::io(&path))?;
+        files::write(&path, recipe.to_toml().as_bytes()).map_err(TrainError::io(&path))?;
         trainer.listen(Box::new(logs));
         let groups = trainer.groups().to_string();
         trainer.note(groups);
@@ -125,9 +128,9 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
         waited: trainer.waited().as_secs_f64(),
     };
     if chief && !stopped {
-        write(&outcome.model, &recipe.out().join("model"))?;
+        write(&outcome.model, &recipe.out().join(MODEL))?;
         if let Some(ema) = &outcome.ema {
-            write(ema, &recipe.out().join("model_ema"))?;
+            write(ema, &recipe.out().join(MODEL_EMA))?;
         }
         // What was trained is safe by now: a report that fails is no reason to call it lost.
         if let Err(error) = report::write_run(recipe) {
@@ -167,11 +170,21 @@ fn train<B: AutodiffBackend, T: Task<B>>(
     if stopped {
         let step = trainer.progress().step;
         trainer.note(format!(
-            "stopped after step {step} of {}; --resume latest goes on from there",
+            "stopped after step {step} of {}; once resumed, the run goes on from there",
             trainer.total()
         ));
     }
     Ok(stopped)
+}
+
+/// The trained model in the run's folder, and that of averaged weights.
+const MODEL: &str = "model";
+const MODEL_EMA: &str = "model_ema";
+
+/// Mends what a process left that was killed while it wrote a model directory.
+fn clean(path: &Path) -> Result<()> {
+    let _ = std::fs::remove_dir_all(files::partial(path));
+    files::recover(path).map_err(TrainError::io(path))
 }
 
 /// Writes a model directory beside its place and then there, so that it is never half an old one.
@@ -180,15 +193,14 @@ fn write(model: &dyn Trained, path: &Path) -> Result<()> {
         what: "writing the trained model",
         source,
     };
-    let partial = path.with_extension("partial");
+    let partial = files::partial(path);
     let _ = std::fs::remove_dir_all(&partial);
     std::fs::create_dir_all(&partial).map_err(TrainError::io(&partial))?;
     model.write_into(&partial).map_err(refused)?;
     if std::fs::remove_dir(&partial).is_ok() {
         return Ok(()); // there was nothing to write
     }
-    let _ = std::fs::remove_dir_all(path);
-    std::fs::rename(&partial, path).map_err(TrainError::io(path))
+    files::replace(&partial, path).map_err(TrainError::io(path))
 }
 
 /// Keeps other processes out of the run's folder for as long as the file is open.

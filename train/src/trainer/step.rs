@@ -100,17 +100,22 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
     let mut whole = WholeBatch::new(task, model, values, collective, device)?;
 
     // 3. Back through each micro-batch.
-    let mut gradients = Gradients::default();
-    for index in 0..batches.len() {
-        let graph = match kept.take() {
-            Some(graph) => graph,
-            None => with_graph(index).map_err(failed("embedding a batch"))?,
-        };
-        let (leaves, embedded, pass) = graph;
-        let _alone = alone();
-        let surrogate = whole.surrogate(index, embedded, device);
-        gradients.add(pass.into_replay().backward(surrogate, &leaves));
-    }
+    let mut back = || {
+        let mut gradients = Gradients::default();
+        for index in 0..batches.len() {
+            let graph = match kept.take() {
+                Some(graph) => graph,
+                None => with_graph(index)?,
+            };
+            let (leaves, embedded, pass) = graph;
+            let _alone = alone();
+            let surrogate = whole.surrogate(index, embedded, device);
+            gradients.add(pass.into_replay().backward(surrogate, &leaves));
+        }
+        Ok(gradients)
+    };
+    let gradients = back().map_err(failed("embedding a batch"));
+    let mut gradients = together(gradients, collective)?;
     // Every replica has taken the loss of the whole batch, so the first one speaks for all.
     if collective.rank() == 0 {
         gradients.add(whole.gradients);
@@ -295,42 +300,45 @@ impl<B: AutodiffBackend> WholeBatch<B> {
         embeddings: Vec<Named<B::InnerBackend>>,
         collective: &dyn Collective<B::InnerBackend>,
     ) -> Result<()> {
-        let mut leaves = Vec::with_capacity(embeddings.len());
         let mut named = Embeddings::default();
         let mut gathered = Vec::with_capacity(embeddings.len());
         for (name, parts) in embeddings {
             let rows: Vec<usize> = parts.iter().map(|part| part.dims()[0]).collect();
             gathered.push((name, rows, collective.all_gather(Tensor::cat(parts, 0))?));
         }
-        let _alone = alone();
-        for (name, rows, all) in gathered {
-            let leaf = Tensor::<B, 2>::from_inner(all).require_grad();
-            named.push(name, leaf.clone());
-            leaves.push((leaf, rows));
-        }
-        let model = model.clone().map(&mut FreshLeaves);
-        let losses = task
-            .loss(&model, named)
-            .map_err(failed("taking the loss"))?;
-        self.loss = losses.total.clone().inner();
-        self.parts = losses
-            .parts
-            .into_iter()
-            .map(|(name, part)| (name, part.inner()))
-            .collect();
-        let mut grads = losses.total.backward();
-        self.gradients = Gradients::take(&mut grads, &model);
-        for (leaf, rows) in leaves {
-            let up = leaf.grad_remove(&mut grads);
-            let mut start = collective.rank() * rows.iter().sum::<usize>();
-            let mut slice = |n: usize| {
-                let part = up.clone().map(|up| up.narrow(0, start, n));
-                start += n;
-                part
-            };
-            self.up.push(rows.into_iter().map(&mut slice).collect());
-        }
-        Ok(())
+        let taken = || {
+            let _alone = alone();
+            let mut leaves = Vec::with_capacity(gathered.len());
+            for (name, rows, all) in gathered {
+                let leaf = Tensor::<B, 2>::from_inner(all).require_grad();
+                named.push(name, leaf.clone());
+                leaves.push((leaf, rows));
+            }
+            let model = model.clone().map(&mut FreshLeaves);
+            let losses = task.loss(&model, named)?;
+            self.loss = losses.total.clone().inner();
+            self.parts = losses
+                .parts
+                .into_iter()
+                .map(|(name, part)| (name, part.inner()))
+                .collect();
+            let mut grads = losses.total.backward();
+            self.gradients = Gradients::take(&mut grads, &model);
+            for (leaf, rows) in leaves {
+                let up = leaf.grad_remove(&mut grads);
+                let mut start = collective.rank() * rows.iter().sum::<usize>();
+                let mut slice = |n: usize| {
+                    let part = up.clone().map(|up| up.narrow(0, start, n));
+                    start += n;
+                    part
+                };
+                self.up.push(rows.into_iter().map(&mut slice).collect());
+            }
+            Ok(())
+        };
+        // The lock is given back before the replicas meet again.
+        let taken = taken().map_err(failed("taking the loss"));
+        together(taken, collective)
     }
 
     /// A scalar whose gradient is this micro-batch's share of the gradient of the whole loss.
@@ -376,9 +384,12 @@ mod tests {
     use super::*;
     use crate::parameters::set_trainable;
     use crate::parameters::stable_ids::with_stable_ids;
-    use crate::toy::{Towers, ToyBatch, ToyTask, TrainBackend, flat_gradients};
+    use crate::toy::{Towers, ToyBatch, ToyTask, ToyTrained, TrainBackend, flat_gradients};
     use crate::trainer::collective::{Single, Threads};
+    use crate::trainer::task::Losses;
     use burn::backend::Flex;
+    use std::cell::Cell;
+    use std::sync::{Arc, mpsc};
 
     const OPTIONS: StepOptions = StepOptions {
         replay: false,
@@ -557,51 +568,149 @@ mod tests {
         assert_eq!(loss(1), loss(1));
     }
 
+    type Embed<'a> = Box<
+        dyn Fn(
+                &Towers<TrainBackend>,
+                &ToyBatch,
+                &mut Pass<TrainBackend>,
+            ) -> Result<Embedded<TrainBackend>, BoxError>
+            + 'a,
+    >;
+
+    /// The plain toy task with another way to embed.
+    struct Embedding<'a>(Embed<'a>);
+
+    impl Task<TrainBackend> for Embedding<'_> {
+        type Model = Towers<TrainBackend>;
+        type Batch = ToyBatch;
+        type Trained = ToyTrained<Flex>;
+
+        fn embed(
+            &self,
+            model: &Towers<TrainBackend>,
+            batch: &ToyBatch,
+            pass: &mut Pass<TrainBackend>,
+        ) -> Result<Embedded<TrainBackend>, BoxError> {
+            self.0(model, batch, pass)
+        }
+
+        fn loss(
+            &self,
+            model: &Towers<TrainBackend>,
+            embeddings: Embeddings<TrainBackend>,
+        ) -> Result<Losses<TrainBackend>, BoxError> {
+            ToyTask::default().loss(model, embeddings)
+        }
+
+        fn samples(&self, batch: &ToyBatch) -> usize {
+            batch.len()
+        }
+
+        fn trained(&self, model: Towers<Flex>) -> ToyTrained<Flex> {
+            ToyTrained(model)
+        }
+    }
+
     #[test]
     fn micro_batches_with_other_embeddings_are_refused_by_name() {
-        /// Gives a second text for large batches.
-        struct Uneven(ToyTask);
-        impl Task<TrainBackend> for Uneven {
-            type Model = Towers<TrainBackend>;
-            type Batch = ToyBatch;
-            type Trained = crate::toy::ToyTrained<Flex>;
-            fn embed(
-                &self,
-                model: &Self::Model,
-                batch: &ToyBatch,
-                pass: &mut Pass<TrainBackend>,
-            ) -> Result<Embedded<TrainBackend>, BoxError> {
-                let embedded = self.0.embed(model, batch, pass)?;
-                let more = Tensor::zeros([batch.len(), 2], pass.device());
-                Ok(match batch.len() > 2 {
-                    true => embedded.with("more", more),
-                    false => embedded,
-                })
-            }
-            fn loss(
-                &self,
-                model: &Self::Model,
-                embeddings: Embeddings<TrainBackend>,
-            ) -> Result<crate::trainer::task::Losses<TrainBackend>, BoxError> {
-                self.0.loss(model, embeddings)
-            }
-            fn samples(&self, batch: &ToyBatch) -> usize {
-                batch.len()
-            }
-            fn trained(&self, model: Towers<Flex>) -> Self::Trained {
-                crate::toy::ToyTrained(model)
-            }
-        }
-        let task = Uneven(ToyTask::default());
-        let model = model(&task.0);
+        // A second text for large batches.
+        let uneven = Embedding(Box::new(|model, batch, pass| {
+            let embedded = ToyTask::default().embed(model, batch, pass)?;
+            let more = Tensor::zeros([batch.len(), 2], pass.device());
+            Ok(match batch.len() > 2 {
+                true => embedded.with("more", more),
+                false => embedded,
+            })
+        }));
+        let model = model(&ToyTask::default());
         let batches = ToyBatch::random(8, 5).split(&[2, 6]);
         let device = Default::default();
-        let error = step(&task, &model, &batches, OPTIONS, &Single, &device).err();
+        let error = step(&uneven, &model, &batches, OPTIONS, &Single, &device).err();
         let message = error.unwrap().to_string();
         assert!(
             message.contains("image, text, more") && message.contains("[image, text]"),
             "{message}"
         );
+    }
+
+    /// Handles of both replicas stay alive: none is told of the other's end by its absence.
+    #[test]
+    fn a_replica_that_fails_on_the_way_back_ends_the_others() {
+        let group: Vec<Arc<Threads>> = Threads::group(2).into_iter().map(Arc::new).collect();
+        let (told, ended) = mpsc::channel();
+        for collective in group.clone() {
+            let told = told.clone();
+            std::thread::spawn(move || {
+                let rank = Collective::<Flex>::rank(&*collective);
+                let calls = Cell::new(0);
+                // Both micro-batches are embedded once; the first one fails when its graph is made.
+                let task = Embedding(Box::new(|model, batch, pass| {
+                    calls.set(calls.get() + 1);
+                    match (rank, calls.get()) {
+                        (1, 3) => Err("the second time".into()),
+                        _ => ToyTask::default().embed(model, batch, pass),
+                    }
+                }));
+                let model = model(&ToyTask::default());
+                let batches = ToyBatch::random(8, 5).split(&[4, 4]);
+                let device = Default::default();
+                let step = step(&task, &model, &batches, OPTIONS, &*collective, &device);
+                told.send((rank, step.err().map(|error| error.to_string())))
+            });
+        }
+        let patience = std::time::Duration::from_secs(60);
+        let mut messages: Vec<_> = (0..2)
+            .map(|_| ended.recv_timeout(patience).expect("no replica waits"))
+            .collect();
+        messages.sort();
+        let message = |rank: usize| messages[rank].1.as_deref().unwrap();
+        assert!(
+            message(0).contains("another replica failed"),
+            "{messages:?}"
+        );
+        assert!(message(1).contains("the second time"), "{messages:?}");
+    }
+
+    #[test]
+    fn a_parameter_that_one_replica_uses_has_its_gradient_on_all() {
+        let gradients = |rank: usize, collective: &dyn Collective<Flex>| {
+            let reading = ToyTask::all().remove(3);
+            let model = model(&reading);
+            let task = Embedding(Box::new(|model, batch, pass| {
+                if rank == 1 {
+                    return reading.embed(model, batch, pass);
+                }
+                let nothing = MeanLoss {
+                    name: "reader",
+                    sum: Tensor::zeros([1], pass.device()),
+                    count: 0,
+                    weight: 0.5,
+                };
+                let without = Towers {
+                    reader: None,
+                    ..model.clone()
+                };
+                let embedded = ToyTask::default().embed(&without, batch, pass)?;
+                Ok(embedded.with_mean(nothing))
+            }));
+            let batch = ToyBatch::random(8, 5).split(&[4, 4]).remove(rank);
+            let device = Default::default();
+            let step = step(&task, &model, &[batch], OPTIONS, collective, &device).unwrap();
+            flat_gradients(&model, &step.gradients)
+        };
+        let group = Threads::group(2);
+        let [first, second] = std::thread::scope(|scope| {
+            let replica = |rank: usize| {
+                let (collective, gradients) = (&group[rank], &gradients);
+                scope.spawn(move || gradients(rank, collective))
+            };
+            let threads = [0, 1].map(replica);
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(first, second);
+        let read = first.iter().filter(|(path, _)| path.starts_with("reader"));
+        let read: Vec<&f32> = read.flat_map(|(_, values)| values).collect();
+        assert!(read.iter().any(|value| **value != 0.0));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct RetrievalData {
     pub matches: Matches,
     /// What the reader should know: images without captions and the like.
     pub notes: Vec<String>,
+    /// The split that was read; empty where the format has none.
+    pub split: String,
 }
 
 impl RetrievalData {
@@ -54,6 +56,7 @@ impl RetrievalData {
             texts: texts.iter().map(|&t| self.texts[t].clone()).collect(),
             matches: Matches::new(texts.len(), kept.len(), pairs)?,
             notes: self.notes.clone(),
+            split: self.split.clone(),
         };
         Ok((data, texts))
     }
@@ -100,6 +103,14 @@ impl Default for RetrievalOptions {
     }
 }
 
+/// Formats whose annotations hold several splits; of the others each file is one.
+const WITH_SPLITS: [&str; 3] = ["karpathy", "docci", "wds"];
+
+/// Whether [`RetrievalOptions::split`] has a say in a format.
+pub fn has_splits(format: &str) -> bool {
+    WITH_SPLITS.contains(&format)
+}
+
 /// Opens a retrieval data set. `annotations` is the file that the format names (for `wds`, `xtd` and `urban1k` its folder),
 /// `images` the folder that image paths are relative to.
 pub fn retrieval(
@@ -139,7 +150,14 @@ pub fn retrieval(
             });
         }
     }
-    builder.build()
+    let split = match has_splits(format) {
+        true => options.split.clone(),
+        false => String::new(),
+    };
+    Ok(RetrievalData {
+        split,
+        ..builder.build()?
+    })
 }
 
 /// Collects images and captions and refuses contradictions.
@@ -266,6 +284,7 @@ impl RetrievalBuilder {
             images: self.images,
             texts: self.texts,
             notes: notes.into_iter().collect(),
+            split: String::new(),
         })
     }
 }

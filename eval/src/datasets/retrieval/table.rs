@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{RetrievalBuilder, file};
 use crate::error::{EvalError, Result};
 use crate::files::read_text;
+use data::csv::swallowed;
 
 /// Names of the column of image paths, open_clip's first.
 const IMAGE: [&str; 6] = [
@@ -47,14 +48,34 @@ pub(super) fn read(path: &Path, dir: &Path, builder: &mut RetrievalBuilder) -> R
         column(&IMAGE, "image paths")?,
         column(&CAPTION, "captions")?,
     );
+    let mut last = 0;
     for record in reader.records() {
         let record = record.map_err(failed)?;
+        let position = record
+            .position()
+            .map_or((0, 0), |p| (p.byte() as usize, p.line()));
+        last = position.0;
         let name = record.get(image).unwrap_or_default();
+        if name.trim().is_empty() {
+            let what = format!("line {}: the row names no image", position.1);
+            return Err(EvalError::format(path, what));
+        }
         let index = match builder.index_of(name) {
             Some(index) => index,
             None => builder.image(name, file(dir, name))?,
         };
         builder.caption(record.get(caption).unwrap_or_default(), &[index])?;
     }
-    Ok(())
+    // Only the last row can have swallowed others: a quote that is not closed reaches to the end of the file.
+    let row = text.as_bytes().get(last..).unwrap_or_default();
+    match swallowed(row, separator.into()) {
+        None | Some(0) => Ok(()),
+        Some(lines) => Err(EvalError::format(
+            path,
+            format!(
+                "a quote in the last row that was read is not closed and swallows {lines} lines; close it, or double \
+                     it where it belongs to the text"
+            ),
+        )),
+    }
 }

@@ -177,6 +177,18 @@ fn tables_are_read_by_the_names_of_their_columns() {
     );
     assert!(refused("image,caption\na.jpg\n").contains("annotations"));
     assert!(refused("image,caption\na.jpg,\n").contains("empty caption"));
+    assert!(refused("image,caption\na.jpg,x\n,y\n").contains("line 3: the row names no image"));
+}
+
+/// All rows behind it would be one caption, and their images would be missing from the gallery.
+#[test]
+fn a_quote_that_swallows_the_rest_of_a_table_is_refused() {
+    let table = "image,caption\na.jpg,x\nb.jpg,\"a cat\nc.jpg,y\nd.jpg,z\n";
+    let said = Set::new().read("csv", table).unwrap_err().to_string();
+    assert!(said.contains("swallows 2 lines"), "{said}");
+    // Line breaks inside a caption are no fault.
+    let table = "image,caption\na.jpg,\"a cat\nof two lines\"\n";
+    assert_eq!(Set::new().read("csv", table).unwrap().texts.len(), 1);
 }
 
 #[test]

@@ -3,12 +3,11 @@
 //!
 //! Shards are indexed once; images stay where they are and are read from any thread.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use data::folder::IMAGE_EXTENSIONS;
 use data::npy;
-use data::webdataset::{BenchmarkLayout, DatasetType, Member, members};
+use data::webdataset::{BenchmarkLayout, DatasetType, Member, TarSample};
 
 // A circle on purpose: `retrieval` opens every format, and this one builds its data.
 use crate::datasets::retrieval::{RetrievalBuilder, RetrievalData};
@@ -47,7 +46,11 @@ pub fn webdataset<'a>(name: &str, root: &Path, split: impl Into<Split<'a>>) -> R
     let layout = BenchmarkLayout::read(root, split.name())?;
     let samples = read_samples(name, &layout.shards.paths()?)?;
     match layout.dataset_type {
-        DatasetType::Retrieval => captions(name, samples).map(WebDataset::Retrieval),
+        DatasetType::Retrieval => {
+            let data = captions(name, samples)?;
+            let split = split.name().to_owned();
+            Ok(WebDataset::Retrieval(RetrievalData { split, ..data }))
+        }
         DatasetType::Multilabel => {
             let data = multi_label(name, layout, samples)?;
             Ok(WebDataset::Classification(of_split(data, split)))
@@ -197,38 +200,27 @@ fn read_samples(name: &str, shards: &[PathBuf]) -> Result<Vec<Sample>> {
 
 /// Reads labels and captions of a shard and notes where its images lie.
 fn index_shard(path: &Path, samples: &mut Vec<Sample>) -> Result<()> {
-    let mut by_key: HashMap<String, usize> = HashMap::new();
-    for Member { name, offset, size } in members(path)? {
-        // A key ends at the first dot of the file name, as in the webdataset library.
-        let name_start = name.rfind('/').map_or(0, |slash| slash + 1);
-        let Some(dot) = name[name_start..].find('.').map(|dot| name_start + dot) else {
-            continue;
+    for TarSample { key, parts } in data::webdataset::samples(path)? {
+        let mut sample = Sample {
+            key,
+            ..Sample::default()
         };
-        if dot == name_start {
-            continue; // hidden, such as `._a.jpg` of macOS
+        for (extension, Member { name, offset, size }) in parts {
+            let member = ImageRef::Member {
+                shard: path.into(),
+                member: name,
+                offset,
+                len: size,
+            };
+            match extension.as_str() {
+                "cls" => sample.cls = Some(member.read()?),
+                "npy" => sample.npy = Some(member.read()?),
+                "txt" => sample.txt = Some(member.read()?),
+                other if IMAGE_EXTENSIONS.contains(&other) => sample.image = Some(member),
+                _ => {}
+            }
         }
-        let (key, extension) = (name[..dot].to_owned(), name[dot + 1..].to_lowercase());
-        let index = *by_key.entry(key.clone()).or_insert_with(|| {
-            samples.push(Sample {
-                key,
-                ..Sample::default()
-            });
-            samples.len() - 1
-        });
-        let sample = &mut samples[index];
-        let member = ImageRef::Member {
-            shard: path.into(),
-            member: name,
-            offset,
-            len: size,
-        };
-        match extension.as_str() {
-            "cls" => sample.cls = Some(member.read()?),
-            "npy" => sample.npy = Some(member.read()?),
-            "txt" => sample.txt = Some(member.read()?),
-            other if IMAGE_EXTENSIONS.contains(&other) => sample.image = Some(member),
-            _ => {}
-        }
+        samples.push(sample);
     }
     Ok(())
 }

@@ -27,6 +27,10 @@ impl Writer for Parrot {
             .collect()
     }
 
+    fn longest(&self) -> Option<usize> {
+        Some(1000)
+    }
+
     fn write(&mut self, prompts: &[(String, u64)]) -> Result<Vec<Written>> {
         if self.batches_left == 0 {
             return Err(Error::Options("power cut".into()));
@@ -218,7 +222,15 @@ fn what_cannot_work_is_refused_before_anything_is_written() {
     let mut config = a_run(folder.path(), "out.txt", false);
     config.settings.limits.max_seq_len = 300;
     let message = go(&config, 9).unwrap_err().to_string();
-    assert!(message.contains("max-seq-len 300"), "{message}");
+    assert!(message.contains("max_seq_len: 300"), "{message}");
+    config.settings.limits.max_seq_len = 1001;
+    let message = go(&config, 9).unwrap_err().to_string();
+    let said = ["max_seq_len: 1001", "trained for", "give 1000"];
+    assert!(said.iter().all(|word| message.contains(word)), "{message}");
+    config.settings.limits.max_gen_len = 0;
+    let error = go(&config, 9).unwrap_err();
+    assert_eq!(error.option().unwrap().0, "max_gen_len");
+    config.settings.limits.max_gen_len = 77;
     config.settings.limits.max_seq_len = 1000;
     config.settings.sampling.top_p = 0.0;
     assert!(go(&config, 9).is_err());

@@ -1,5 +1,6 @@
 use super::*;
 use crate::checkpoint::Checkpoints;
+use crate::error::Remedy;
 use crate::feed::Place;
 use crate::logs::read_metrics;
 use crate::parameters::read_parameters;
@@ -185,9 +186,13 @@ fn too_many_steps_that_are_not_finite_end_the_run_with_advice() {
         poisoned: 5..100,
         ..Stream::new()
     };
-    let message = train(&recipe, &mut stream, Start::New)
-        .unwrap_err()
-        .to_string();
+    let error = train(&recipe, &mut stream, Start::New).unwrap_err();
+    assert!(
+        error
+            .remedy()
+            .is_some_and(|way| way.resume && way.accept_changes)
+    );
+    let message = error.to_string();
     assert!(
         message.contains("run.max_skipped = 2") && message.contains("optimizer.lr"),
         "{message}"
@@ -241,11 +246,16 @@ fn another_recipe_is_refused_until_its_changes_are_accepted() {
     slower.optimizer.lr = 0.001;
     slower.run.replay = true;
     let refused = train(&slower, &mut Stream::new(), Start::Latest).unwrap_err();
+    let accepting = Remedy {
+        accept_changes: true,
+        ..Remedy::default()
+    };
+    assert_eq!(refused.remedy(), Some(accepting));
     let refused = refused.to_string();
     for word in [
         "optimizer.lr: 0.01 → 0.001",
         "run.replay",
-        "--accept-changes",
+        "accept the changes",
     ] {
         assert!(refused.contains(word), "{refused}");
     }
@@ -361,9 +371,14 @@ fn weights_that_are_not_finite_are_never_saved() {
         poisoned: 9..100,
         ..Stream::new()
     };
-    let message = train(&recipe, &mut stream, Start::New)
-        .unwrap_err()
-        .to_string();
+    let error = train(&recipe, &mut stream, Start::New).unwrap_err();
+    let remedy = Remedy {
+        resume: true,
+        accept_changes: false,
+        set: Some("run.check_every=1"),
+    };
+    assert_eq!(error.remedy(), Some(remedy));
+    let message = error.to_string();
     assert!(message.contains("run.check_every"), "{message}");
     assert_eq!(saved(&recipe), [4, 8]);
     // The advice of the message is enough, without accepting changes.
@@ -460,6 +475,78 @@ fn a_second_process_in_the_same_folder_is_refused() {
     let _held = lock(&recipe.out()).unwrap();
     let message = train(&recipe, &mut Stream::new(), Start::New).unwrap_err();
     assert!(message.to_string().contains("another process"), "{message}");
+}
+
+fn model_file(recipe: &Recipe) -> String {
+    std::fs::read_to_string(recipe.out().join("model/model.txt")).unwrap()
+}
+
+#[test]
+fn a_model_that_a_killed_process_had_moved_aside_is_there_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = recipe(folder.path(), "");
+    train(&recipe, &mut Stream::new(), Start::New).unwrap();
+    let before = model_file(&recipe);
+    let path = |name: &str| folder.path().join(name);
+    // Killed after the old one was moved aside, before the new one took its place.
+    std::fs::rename(path("model"), path(".model.old")).unwrap();
+    std::fs::create_dir(path("model.partial")).unwrap();
+    recipe.run.steps = Some(30);
+    let mut cut = Stream {
+        end: 0,
+        ..Stream::new()
+    };
+    let launch = Launch {
+        accept_changes: true,
+        ..Launch::latest()
+    };
+    train_by(&recipe, &mut cut, &launch).unwrap_err();
+    assert_eq!(model_file(&recipe), before);
+    assert!(!path(".model.old").exists() && !path("model.partial").exists());
+    // The run that is completed writes its own in place of it.
+    train_by(&recipe, &mut Stream::new(), &launch).unwrap();
+    assert_ne!(model_file(&recipe), before);
+    assert!(!path(".model.old").exists() && !path("model.partial").exists());
+}
+
+#[test]
+fn a_report_that_cannot_be_written_does_not_cost_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(folder.path(), "");
+    std::fs::create_dir(folder.path().join("report.html")).unwrap();
+    train(&recipe, &mut Stream::new(), Start::New).unwrap();
+    assert!(!model_file(&recipe).is_empty());
+    let told = std::fs::read_to_string(folder.path().join("log.txt")).unwrap();
+    assert!(told.contains("the report could not be written"), "{told}");
+}
+
+/// Only a method's own validation gets so far: the metrics of recipes are known before the first step.
+#[test]
+fn a_metric_that_is_not_measured_ends_the_run_unless_that_is_over() {
+    let trained = |validate_every: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recipe = recipe(folder.path(), "");
+        recipe.log.validate_every = validate_every;
+        recipe.checkpoint.best = Some("precision".into());
+        let mut validate = |_: &Trained| Ok([("accuracy".to_string(), 0.5)].into());
+        let ended = run::<TrainBackend, _>(Run {
+            task: &ToyTask::default(),
+            model: Towers::new(0, &Default::default()),
+            recipe: &recipe,
+            batches: &mut Stream::new(),
+            collective: &Single,
+            validate: Some(&mut validate),
+            launch: &Launch::default(),
+            device: Default::default(),
+        });
+        let told = std::fs::read_to_string(folder.path().join("log.txt")).unwrap();
+        let (known, model) = ("\"precision\" is no metric", recipe.out().join("model"));
+        assert!(told.contains(known) && told.contains("accuracy"), "{told}");
+        assert_eq!(model.exists(), ended.is_ok());
+        ended.map(|outcome| outcome.progress.step)
+    };
+    assert!(trained(4).is_err());
+    assert_eq!(trained(0).unwrap(), 20);
 }
 
 #[test]

@@ -49,7 +49,9 @@ fn reference(name: &str, out: &Path, more: &str) -> Reference {
         pretrained: Pretrained {
             model,
             preprocess: Preprocess::new(preprocess),
-            tokenizer: Tokenizer::clip().with_context_length(context_length),
+            tokenizer: Tokenizer::clip()
+                .with_context_length(context_length)
+                .unwrap(),
             config,
         },
         recipe,

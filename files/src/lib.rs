@@ -1,0 +1,69 @@
+//! Files and folders that appear whole or not at all: whoever is killed, or finds the disk full, leaves the old one or the
+//! new one, never a half.
+//!
+//! Errors are the system's; whoever calls names the path.
+
+mod replace;
+
+pub use replace::{of_aside, recover, replace};
+
+use std::fs::File;
+use std::io::{Result, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes a file: under another name beside it at first, synced, then renamed.
+///
+/// # Errors
+///
+/// When the disk refuses; what stood at `path` is then as it was, and nothing lies beside it.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_by(path, |file| file.write_all(bytes))
+}
+
+/// [`write()`] for what is not in memory as a whole.
+///
+/// # Errors
+///
+/// As there, and those of `content`.
+pub fn write_by(path: &Path, content: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let partial = partial(path);
+    let write = || {
+        let mut file = File::create(&partial)?;
+        content(&mut file)?;
+        file.sync_all()?;
+        std::fs::rename(&partial, path)
+    };
+    write().inspect_err(|_| {
+        let _ = std::fs::remove_file(&partial);
+    })
+}
+
+/// The name under which a file or a folder is written at first: the target's with `.partial` behind it.
+pub fn partial(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_old_one_until_the_new_one_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        write(&path, b"old").unwrap();
+        let failing = write_by(&path, |file| {
+            file.write_all(b"ne")?;
+            assert_eq!(std::fs::read(&path).unwrap(), b"old");
+            Err(std::io::Error::other("the disk is full"))
+        });
+        assert_eq!(failing.unwrap_err().to_string(), "the disk is full");
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        write(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+        assert!(write(&folder.path().join("no/such/folder"), b"").is_err());
+    }
+}

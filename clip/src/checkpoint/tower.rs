@@ -30,12 +30,20 @@ pub struct VisionOptions {
     /// As for a whole model; tokenizer and context length are not looked at.
     pub model: LoadOptions,
     /// A new projection to this dimension in place of the checkpoint's, with random weights drawn from the seed as the
-    /// tower's family does: EVA-02's near zero, others normal with deviation `width^-½`.
+    /// tower's family does: EVA-02's near zero, others normal with deviation `width^-½` (a ResNet's bias uniform within it).
     pub head: Option<usize>,
 }
 
 /// The projection of each family, at most one of them in a tower.
-const HEADS: [&str; 3] = ["proj", "head.weight", "head.bias"];
+const HEADS: [&str; 5] = [
+    "proj",
+    "head.weight",
+    "head.bias",
+    RESNET_HEAD[0],
+    RESNET_HEAD[1],
+];
+
+const RESNET_HEAD: [&str; 2] = ["attnpool.c_proj.weight", "attnpool.c_proj.bias"];
 
 impl<B: Backend> VisionTower<B> {
     /// Loads the vision tower of anything that [`crate::Pretrained::load`] takes, and of checkpoints whose text side is
@@ -79,7 +87,8 @@ impl<B: Backend> VisionTower<B> {
                     new_head::<B>(&mut dict, &config, options, device);
                 }
                 let skeleton = config.vision(compute).init(&mut Init::Zeros, device);
-                let tower = apply(skeleton, dict, &file, device)?;
+                let fresh = has_fresh_statistics(&dict, "");
+                let tower = apply(skeleton, dict, &file, device)?.with_fresh_statistics(fresh);
                 match positions {
                     Positions::Fixed => tower.with_fixed_positions(),
                     Positions::Learned => tower,
@@ -95,10 +104,21 @@ impl<B: Backend> VisionTower<B> {
     }
 }
 
+/// Whether a checkpoint's batch norms are those of a ResNet that was made and never trained.
+pub(super) fn has_fresh_statistics(dict: &StateDict, prefix: &str) -> bool {
+    let all = |name: &str, value: f32| {
+        let tensor = dict.get(&format!("{prefix}bn1.{name}"));
+        tensor.is_some_and(|tensor| tensor.values().iter().all(|found| *found == value))
+    };
+    all("running_mean", 0.0) && all("running_var", 1.0)
+}
+
 /// Outputs of the projection of a checkpoint.
 fn embed_dim(dict: &StateDict) -> Option<usize> {
     let of = |name: &str, axis: usize| dict.get(name)?.shape().get(axis).copied();
-    of("proj", 1).or(of("head.weight", 0))
+    of("proj", 1)
+        .or(of("head.weight", 0))
+        .or(of(RESNET_HEAD[0], 0))
 }
 
 fn check_head(config: &ModelConfig, head: Option<usize>, path: &Path) -> Result<()> {
@@ -131,26 +151,28 @@ fn new_head<B: Backend>(
         dict.remove(name);
     }
     let mut init = Init::seeded(options.model.seed);
-    let (values, shape) = match config.vision(burn::tensor::DType::F32) {
+    let (names, matrix, bias) = match config.vision(burn::tensor::DType::F32) {
         VisionTowerConfig::Vit(vit) if !vit.projection => return,
         VisionTowerConfig::Vit(vit) => {
-            let matrix = vit.new_projection::<B>(&mut init, device).val();
-            (("proj", matrix), None)
+            let matrix = vit.new_projection::<B>(&mut init, device);
+            (["proj", ""], matrix, None)
         }
         VisionTowerConfig::Eva02(eva) => {
             let head = eva.new_head::<B>(&mut init, device);
-            (
-                ("head.weight", head.weight.val()),
-                head.bias.map(|bias| bias.val()),
-            )
+            (["head.weight", "head.bias"], head.weight, head.bias)
+        }
+        VisionTowerConfig::ResNet(resnet) => {
+            let head = resnet.new_head::<B>(&mut init, device);
+            (RESNET_HEAD, head.weight, head.bias)
         }
     };
-    let (name, matrix) = values;
+    let matrix = matrix.val();
     let dims = matrix.dims();
-    dict.insert(name, HostTensor::from_values(host(matrix), dims));
-    if let Some(bias) = shape {
+    dict.insert(names[0], HostTensor::from_values(host(matrix), dims));
+    if let Some(bias) = bias {
+        let bias = bias.val();
         let dims = bias.dims();
-        dict.insert("head.bias", HostTensor::from_values(host(bias), dims));
+        dict.insert(names[1], HostTensor::from_values(host(bias), dims));
     }
 }
 

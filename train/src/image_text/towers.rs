@@ -6,18 +6,18 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clip::nn::{Block, PatchDropout, l2_normalize};
 use clip::text::TextTower;
-use clip::vision::{Eva02Block, VisionTower};
+use clip::vision::{Bottleneck, Eva02Block, VisionTower};
 
 /// What the last block of a vision tower gives for each token.
 ///
 /// # Shapes
 ///
 /// - image: `[batch, 3, height, width]`
-/// - output: `[batch, prefix + patches, width]`
+/// - output: `[batch, prefix + patches, width]`; of a ResNet the output of its last stage, without prefix
 ///
 /// # Errors
 ///
-/// When patches shall be left out in a tower that cannot do without.
+/// When patches shall be left out in a tower that cannot do without, and for a ResNet that was never trained.
 pub fn image_tokens<B: AutodiffBackend>(
     tower: &VisionTower<B>,
     image: Tensor<B, 4>,
@@ -45,8 +45,25 @@ pub fn image_tokens<B: AutodiffBackend>(
             "EVA-02 towers turn each patch by its place and take all of them: remove patch_dropout"
                 .into(),
         ),
+        (VisionTower::ResNet(resnet), None) => {
+            if resnet.has_fresh_statistics() {
+                return Err(FRESH.into());
+            }
+            let stages = resnet.stages().into_iter();
+            let x = stages.fold(resnet.embed(image), |x, stage| {
+                pass.blocks(stage, x, Bottleneck::forward)
+            });
+            Ok(x.swap_dims(1, 2))
+        }
+        (VisionTower::ResNet(_), Some(_)) => {
+            Err("ResNets have no patches to leave out: remove patch_dropout".into())
+        }
     }
 }
+
+/// Why a new ResNet is not trained.
+const FRESH: &str = "a ResNet keeps the batch-norm statistics of its checkpoint in training, and this one has none yet (mean 0, \
+                     variance 1, as at the start): begin from a trained checkpoint, or train a vision transformer";
 
 fn plain<B: Backend>(block: &Block<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
     block.forward(x, None)

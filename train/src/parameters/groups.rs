@@ -84,8 +84,8 @@ impl Groups {
     ///
     /// # Errors
     ///
-    /// When a pattern matches nothing, when a layer decay is outside (0, 1], or when nothing is left to
-    /// train.
+    /// When a pattern matches nothing, when a layer decay is outside (0, 1], when blocks are counted in a ResNet, or when
+    /// nothing is left to train.
     pub fn new(config: &GroupsConfig, parameters: Vec<Parameter>) -> Result<Self> {
         for pattern in config
             .decay_exclude
@@ -111,6 +111,16 @@ impl Groups {
                     "a layer decay of {decay} is outside (0, 1]"
                 )));
             }
+        }
+        let pool = "visual.attnpool.";
+        let resnet = parameters.iter().any(|p| p.path.starts_with(pool));
+        let partly = config.lock_image && config.lock_image_unlocked > 0;
+        if resnet && (config.image_layer_decay.is_some() || partly) {
+            return Err(TrainError::Config(
+                "image_layer_decay and lock_image_unlocked count the blocks of a transformer, and the vision tower is a \
+                 ResNet: remove them from [groups], or name what stays as it is in `freeze`"
+                    .into(),
+            ));
         }
         let towers = Towers {
             depths: depths(&parameters),

@@ -71,7 +71,7 @@ fn weight(name: &str, shape: &[usize]) -> HostTensor {
     } else if is("running_mean") {
         (0.0, 0.1)
     } else if is("running_var") {
-        (1.0, 0.3)
+        (0.4, 0.1)
     } else if is(".weight") && shape.len() == 1 {
         (1.0, 0.1)
     } else if is("positional_embedding") || is("class_embedding") || is("token_embedding.weight") {

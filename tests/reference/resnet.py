@@ -35,7 +35,7 @@ def closed_form(name, shape):
     if name.endswith("running_mean"):
         return values(name, shape, 0.1)
     if name.endswith("running_var"):
-        return values(name, shape, 0.3, 1.0)
+        return values(name, shape, 0.1, 0.4)
     return values(name, shape, *scale_and_offset(name, shape))
 
 

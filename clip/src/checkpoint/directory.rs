@@ -3,7 +3,6 @@
 use super::naming::{open_clip_name, to_open_clip};
 use super::position::Positions;
 use super::source::{CONFIG, LoadOptions, Source, WEIGHTS, Weights, fitted, resized};
-use super::tower::has_fresh_statistics;
 use super::{HostTensor, WeightType, apply, collect, file, position, write_safetensors_as};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -122,9 +121,7 @@ impl<B: Backend> Pretrained<B> {
             dict.insert("logit_bias", HostTensor::from_values(vec![0.0], [1]));
         }
         let skeleton = config.build(Init::Zeros, options.precision, device);
-        let fresh = has_fresh_statistics(&dict, "visual.");
         let mut model = apply(skeleton, dict, &file, device)?;
-        model.visual = model.visual.with_fresh_statistics(fresh);
         if positions == Positions::Fixed {
             model.visual = model.visual.with_fixed_positions();
         }

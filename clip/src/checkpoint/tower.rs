@@ -87,8 +87,7 @@ impl<B: Backend> VisionTower<B> {
                     new_head::<B>(&mut dict, &config, options, device);
                 }
                 let skeleton = config.vision(compute).init(&mut Init::Zeros, device);
-                let fresh = has_fresh_statistics(&dict, "");
-                let tower = apply(skeleton, dict, &file, device)?.with_fresh_statistics(fresh);
+                let tower = apply(skeleton, dict, &file, device)?;
                 match positions {
                     Positions::Fixed => tower.with_fixed_positions(),
                     Positions::Learned => tower,
@@ -102,15 +101,6 @@ impl<B: Backend> VisionTower<B> {
             logit_scale,
         })
     }
-}
-
-/// Whether a checkpoint's batch norms are those of a ResNet that was made and never trained.
-pub(super) fn has_fresh_statistics(dict: &StateDict, prefix: &str) -> bool {
-    let all = |name: &str, value: f32| {
-        let tensor = dict.get(&format!("{prefix}bn1.{name}"));
-        tensor.is_some_and(|tensor| tensor.values().iter().all(|found| *found == value))
-    };
-    all("running_mean", 0.0) && all("running_var", 1.0)
 }
 
 /// Outputs of the projection of a checkpoint.

@@ -121,14 +121,6 @@ impl<B: Backend> VisionTower<B> {
         }
     }
 
-    /// The tower with a ResNet's word on its batch norms; others have none.
-    pub(crate) fn with_fresh_statistics(self, fresh: bool) -> Self {
-        match self {
-            Self::ResNet(resnet) => Self::ResNet(resnet.with_fresh_statistics(fresh)),
-            other => other,
-        }
-    }
-
     /// Patches of an image.
     pub fn patches(&self) -> usize {
         match self {

@@ -47,7 +47,6 @@ impl ResNetConfig {
     /// A tower with initial weights, distributed as open_clip's: every bottleneck begins as its shortcut.
     pub fn init<B: Backend>(&self, init: &mut Init, device: &Device<B>) -> ResNet<B> {
         let (width, half) = (self.width, self.width / 2);
-        let fresh_statistics = matches!(init, Init::Random(_));
         let (conv1, conv2, conv3) = (
             Conv::new(3, half, 3, 2, init, device),
             Conv::new(half, half, 3, 1, init, device),
@@ -78,7 +77,6 @@ impl ResNetConfig {
             layer3,
             layer4,
             attnpool: AttentionPool2d::new(patches, pooled, self.heads, embed_dim, init, device),
-            fresh_statistics,
             compute: self.compute,
         }
     }
@@ -114,7 +112,6 @@ pub struct ResNet<B: Backend> {
     pub layer4: Vec<Bottleneck<B>>,
     /// From the tokens of the last stage to the embedding.
     pub attnpool: AttentionPool2d<B>,
-    fresh_statistics: bool,
     #[module(skip)]
     compute: DType,
 }
@@ -132,19 +129,6 @@ impl<B: Backend> ResNet<B> {
     /// Panics if the image does not have the configured size.
     pub fn forward(&self, image: Tensor<B, 4>) -> Tensor<B, 2> {
         self.head(self.tokens(image))
-    }
-
-    /// Whether the statistics of the batch norms are those of a new tower, which has never seen an image. Such a tower
-    /// can be run, but not trained here: its statistics stay as they are.
-    pub fn has_fresh_statistics(&self) -> bool {
-        self.fresh_statistics
-    }
-
-    pub(crate) fn with_fresh_statistics(self, fresh: bool) -> Self {
-        Self {
-            fresh_statistics: fresh,
-            ..self
-        }
     }
 
     /// Tokens of an image at the end.

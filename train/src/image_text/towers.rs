@@ -17,7 +17,7 @@ use clip::vision::{Bottleneck, Eva02Block, VisionTower};
 ///
 /// # Errors
 ///
-/// When patches shall be left out in a tower that cannot do without, and for a ResNet that was never trained.
+/// When patches shall be left out in a tower that cannot do without.
 pub fn image_tokens<B: AutodiffBackend>(
     tower: &VisionTower<B>,
     image: Tensor<B, 4>,
@@ -46,9 +46,6 @@ pub fn image_tokens<B: AutodiffBackend>(
                 .into(),
         ),
         (VisionTower::ResNet(resnet), None) => {
-            if resnet.has_fresh_statistics() {
-                return Err(FRESH.into());
-            }
             let stages = resnet.stages().into_iter();
             let x = stages.fold(resnet.embed(image), |x, stage| {
                 pass.blocks(stage, x, Bottleneck::forward)
@@ -60,10 +57,6 @@ pub fn image_tokens<B: AutodiffBackend>(
         }
     }
 }
-
-/// Why a new ResNet is not trained.
-const FRESH: &str = "a ResNet keeps the batch-norm statistics of its checkpoint in training, and this one has none yet (mean 0, \
-                     variance 1, as at the start): begin from a trained checkpoint, or train a vision transformer";
 
 fn plain<B: Backend>(block: &Block<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
     block.forward(x, None)

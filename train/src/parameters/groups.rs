@@ -440,6 +440,41 @@ mod tests {
     }
 
     #[test]
+    fn blocks_are_not_counted_in_a_resnet() {
+        let parameter = |path: &str| Parameter {
+            path: path.into(),
+            id: crate::parameters::stable_ids::stable_id(path),
+            shape: vec![2],
+            trainable: true,
+        };
+        let parameters = [
+            "visual.layer4.0.conv1.weight",
+            "visual.attnpool.c_proj.bias",
+            "logit_scale",
+        ];
+        let try_groups = |config| Groups::new(&config, parameters.map(parameter).to_vec());
+        let locked = GroupsConfig {
+            lock_image: true,
+            ..Default::default()
+        };
+        let groups = try_groups(locked.clone()).unwrap();
+        assert_eq!(paths(&groups, |r| r.trainable), ["logit_scale"]);
+        for config in [
+            GroupsConfig {
+                lock_image_unlocked: 1,
+                ..locked
+            },
+            GroupsConfig {
+                image_layer_decay: Some(0.5),
+                ..Default::default()
+            },
+        ] {
+            let message = try_groups(config).unwrap_err().to_string();
+            assert!(message.contains("ResNet"), "{message}");
+        }
+    }
+
+    #[test]
     fn a_pattern_without_a_match_is_refused() {
         let config = GroupsConfig {
             freeze: vec!["visuall.*".into()],

@@ -13,6 +13,7 @@ pub const PRESET: &str = "ViT-B-32";
 pub const LEARNING_RATE: f64 = 1e-4;
 
 const BATCH: usize = 8;
+const SIZE: usize = 224;
 const CONTEXT: usize = 77;
 /// Entries that the reference stores of a tensor, at most.
 const SAMPLES: usize = 64;
@@ -39,10 +40,24 @@ pub fn weights<B: Backend>(of: &Clip<B>, config: &ModelConfig) -> StateDict {
     canonical(filled, Path::new("closed form")).unwrap().1
 }
 
-/// Pixels of a batch of square images.
-pub fn image(batch: usize, side: usize) -> HostTensor {
-    let pixels = noise("image", batch * 3 * side * side).map(|u| 1.5 * u);
-    HostTensor::from_values(pixels.collect(), [batch, 3, side, side])
+/// Pixels of the batch of full size.
+pub fn image() -> HostTensor {
+    let pixels = noise("image", BATCH * 3 * SIZE * SIZE).map(|u| 1.5 * u);
+    HostTensor::from_values(pixels.collect(), [BATCH, 3, SIZE, SIZE])
+}
+
+/// An image of coarse pixels, each `block` fine ones wide and high.
+pub fn enlarged(coarse: &HostTensor, block: usize) -> HostTensor {
+    let [batch, channels, height, width] = *coarse.shape() else {
+        panic!("{coarse:?}");
+    };
+    let values = coarse.values();
+    let rows = values.chunks(width).flat_map(|row| {
+        let row: Vec<f32> = row.iter().flat_map(|x| vec![*x; block]).collect();
+        row.repeat(block)
+    });
+    let shape = [batch, channels, height * block, width * block];
+    HostTensor::from_values(rows.collect(), shape)
 }
 
 /// Ids of the batch of full size.
@@ -71,7 +86,7 @@ fn weight(name: &str, shape: &[usize]) -> HostTensor {
     } else if is("running_mean") {
         (0.0, 0.1)
     } else if is("running_var") {
-        (0.4, 0.1)
+        (0.6, 0.18)
     } else if is(".weight") && shape.len() == 1 {
         (1.0, 0.1)
     } else if is("positional_embedding") || is("class_embedding") || is("token_embedding.weight") {

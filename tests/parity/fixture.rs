@@ -51,13 +51,13 @@ impl Fixture {
         };
         let config = config.unwrap();
         let mut tensors = read_state_dict(&path).unwrap();
-        if tensors.get("ids").is_none() {
-            tensors.insert("ids", closed_form::ids());
-        }
-        if tensors.get("image").is_none() {
-            let batch = tensors.get("ids").expect("inserted").shape()[0];
+        if let Some(coarse) = tensors.get("coarse_image") {
             let [side, _] = config.vision_cfg.image_size.sides();
-            tensors.insert("image", closed_form::image(batch, side));
+            let image = closed_form::enlarged(coarse, side / coarse.shape()[3]);
+            tensors.insert("image", image);
+        } else if tensors.get("image").is_none() {
+            tensors.insert("image", closed_form::image());
+            tensors.insert("ids", closed_form::ids());
         }
         Self {
             config,

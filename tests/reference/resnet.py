@@ -1,8 +1,8 @@
 """A tiny CLIP with open_clip's ModifiedResNet, in evaluation mode: features and gradients.
 
 Run from the root of the repository: python tests/reference/resnet.py
-Writes tests/fixtures/towers/resnet.safetensors. Weights, running statistics and the image are not in it: whoever reads it
-makes the same f32 values from the formula of vit_b_32.py. Of each gradient it holds `sampled` entries and the largest
+Writes tests/fixtures/towers/resnet.safetensors. Weights and running statistics are not in it: whoever reads it makes the
+same f32 values from the formula of vit_b_32.py. The image is there in pixels of 8 x 8, `coarse_image`. Of each gradient it holds `sampled` entries and the largest
 magnitude. The metadata has the `model_cfg`, and names and shapes of the state dict as open_clip writes it.
 """
 
@@ -20,11 +20,11 @@ from towers import BATCH, TEXT, texts
 from vit_b_32 import sampled, scale_and_offset, values
 
 OUT = Path("tests/fixtures/towers/resnet.safetensors")
-SIZE = 64
+SIZE, BLOCK = 64, 8
 CONFIG = dict(
     embed_dim=8,
     # One bottleneck without a shortcut of its own, in the second stage.
-    vision_cfg=dict(image_size=SIZE, layers=[1, 2, 1, 1], width=2, head_width=16),
+    vision_cfg=dict(image_size=SIZE, layers=[1, 2, 1, 1], width=6, head_width=48),
     text_cfg=TEXT | dict(layers=1),
 )
 
@@ -35,8 +35,18 @@ def closed_form(name, shape):
     if name.endswith("running_mean"):
         return values(name, shape, 0.1)
     if name.endswith("running_var"):
-        return values(name, shape, 0.1, 0.4)
+        return values(name, shape, 0.18, 0.6)
     return values(name, shape, *scale_and_offset(name, shape))
+
+
+def gradients(model, image, ids):
+    model.zero_grad()
+    features = model.encode_image(image), model.encode_text(ids)
+    loss = ClipLoss()(*(F.normalize(x, dim=-1) for x in features), model.logit_scale.exp())
+    loss.backward()
+    out = dict(image_features=features[0], text_features=features[1], loss=loss.reshape(1))
+    out |= {f"grad.{name}": param.grad for name, param in model.named_parameters()}
+    return {name: value.detach().clone() for name, value in out.items()}
 
 
 def main():
@@ -45,18 +55,23 @@ def main():
     state = model.state_dict()
     own = {name: closed_form(name, value.shape) for name, value in state.items() if value.is_floating_point()}
     model.load_state_dict(state | own)
-    image, ids = values("image", (BATCH, 3, SIZE, SIZE), 1.5), texts(torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        rounded = model.encode_image(image)
+    # Of the seeds some bring a ReLU's input so near zero that rounding decides whether it passes a gradient, and PyTorch in
+    # f32 is up to 3e-4 away from itself in f64. With this one it is at what is printed below.
+    generator = torch.Generator().manual_seed(1)
+    ids = texts(generator)
+    # Fine noise would be averaged away, and all images alike: differences of what is alike are rounding.
+    coarse = torch.randn(BATCH, 3, SIZE // BLOCK, SIZE // BLOCK, generator=generator)
+    image = coarse.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
+    rounded = gradients(model, image, ids)
     # In double precision, so that the reference adds no rounding of its own.
-    model.double()
-    features = model.encode_image(image.double()), model.encode_text(ids)
-    loss = ClipLoss()(*(F.normalize(x, dim=-1) for x in features), model.logit_scale.exp())
-    loss.backward()
-    out = dict(ids=ids.int(), image_features=features[0], text_features=features[1], loss=loss.reshape(1))
-    for name, param in model.named_parameters():
-        out[f"grad.{name}"] = sampled(param.grad)
-        out[f"grad_max.{name}"] = param.grad.abs().max().reshape(1)
+    exact = gradients(model.double(), image.double(), ids)
+    out = dict(ids=ids.int(), coarse_image=coarse)
+    for name, value in exact.items():
+        if name.startswith("grad."):
+            out[name] = sampled(value)
+            out[name.replace("grad", "grad_max", 1)] = value.abs().max().reshape(1)
+        else:
+            out[name] = value
     # A softmax does not see the bias of the keys: its gradient is zero, and rounding is measured by that of the weight.
     out["grad_max.visual.attnpool.k_proj.bias"] = out["grad_max.visual.attnpool.k_proj.weight"]
     out = {name: (x.float() if x.is_floating_point() else x).detach().clone().contiguous() for name, x in out.items()}
@@ -64,11 +79,10 @@ def main():
     compact = dict(separators=(",", ":"))
     metadata = {"model_cfg": json.dumps(CONFIG, **compact), "state_dict": json.dumps(shapes, **compact)}
     save_file(out, OUT, metadata=metadata)
-    print(OUT, OUT.stat().st_size, "bytes; loss", loss.item())
-    off = (rounded - features[0]).abs().max() / features[0].abs().max()
-    print(f"PyTorch in f32: features {off.item():.1e} of the largest; largest {features[0].abs().max().item():.2f}")
-    smallest = min((x.item(), name) for name, x in out.items() if name.startswith("grad_max"))
-    print("smallest of the largest gradients:", smallest)
+    print(OUT, OUT.stat().st_size, "bytes; loss", exact["loss"].item())
+    scale = lambda name: out.get(name.replace("grad.", "grad_max."), exact[name]).abs().max()
+    off = sorted((((rounded[name] - exact[name]).abs().max() / scale(name)).item(), name) for name in exact)
+    print("PyTorch in f32, relative to the largest entry:", off[-3:])
 
 
 if __name__ == "__main__":

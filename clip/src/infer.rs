@@ -41,6 +41,8 @@ enum Tower {
     Vit,
     SigLip,
     Eva02,
+    /// Blocks of each stage.
+    ResNet([usize; 4]),
 }
 
 impl Seen {
@@ -55,19 +57,22 @@ impl Seen {
         };
         let has = |name: &str| dict.get(name).is_some();
         let conv = shape("visual.conv1.weight")?;
-        let positions = *shape("visual.positional_embedding")?.first()?;
-        let prefix = usize::from(has("visual.class_embedding"));
+        let pool = shape("visual.attnpool.positional_embedding");
+        let positions = shape("visual.positional_embedding").or(pool.clone())?;
+        let positions = *positions.first()?;
+        let prefix = usize::from(has("visual.class_embedding") || pool.is_some());
         let norm = shape("visual.transformer.resblocks.0.attn.ln_q.weight");
         let tokens = shape("text.token_embedding.weight")?;
         let text_positions = *shape("text.positional_embedding")?.first()?;
         Some(Self {
-            tower: match (
-                has("visual.attn_pool.latent"),
-                has("visual.transformer.resblocks.0.attn.q_proj.weight"),
-            ) {
-                (true, _) => Tower::SigLip,
-                (_, true) => Tower::Eva02,
-                _ => Tower::Vit,
+            tower: if pool.is_some() {
+                Tower::ResNet([1, 2, 3, 4].map(|stage| blocks(&format!("visual.layer{stage}."))))
+            } else if has("visual.attn_pool.latent") {
+                Tower::SigLip
+            } else if has("visual.transformer.resblocks.0.attn.q_proj.weight") {
+                Tower::Eva02
+            } else {
+                Tower::Vit
             },
             width: conv.first().copied()?,
             patch_size: conv.last().copied()?,
@@ -110,6 +115,14 @@ impl Seen {
                 patch_size: eva.patch_size,
                 layers: eva.layers,
                 patch_bias: true,
+                ..Self::no_tower()
+            },
+            // The width that is seen is that of the first convolution.
+            VisionTowerConfig::ResNet(resnet) => Self {
+                tower: Tower::ResNet(resnet.stages),
+                grid: resnet.grid(),
+                width: resnet.width / 2,
+                patch_size: 3,
                 ..Self::no_tower()
             },
         };
@@ -233,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn models_of_one_size_are_told_by_vocabulary_context_and_first_norm() {
+    fn models_of_one_size_are_told_by_vocabulary_context_first_norm_and_stages() {
         for (name, expected) in [
             ("ViT-L-14", &["ViT-L-14-quickgelu", "ViT-L-14"][..]),
             ("ViT-L-14-CLIPS-224", &["ViT-L-14-CLIPS-224"]),
@@ -241,6 +254,9 @@ mod tests {
             ("EVA02-L-14", &["EVA02-L-14"]),
             ("ViT-B-16-SigLIP", &["ViT-B-16-SigLIP"]),
             ("ViT-B-16-SigLIP2", &["ViT-B-16-SigLIP2"]),
+            ("RN50", &["RN50-quickgelu", "RN50"]),
+            ("RN101", &["RN101-quickgelu", "RN101"]),
+            ("RN50x64", &["RN50x64-quickgelu", "RN50x64"]),
         ] {
             assert_eq!(fitting_presets(&of_preset(name)), expected, "{name}");
         }

@@ -18,8 +18,8 @@ pub mod vision;
 
 pub use checkpoint::{LoadOptions, Pretrained, PretrainedVision, VisionOptions, is_random};
 pub use config::{
-    ActivationArguments, ImageSize, ModelConfig, NormArguments, PositionKind, ProjectionType,
-    TextConfig, TextPoolType, VisionConfig, VisionPoolType,
+    ActivationArguments, ImageSize, Layers, ModelConfig, NormArguments, PositionKind,
+    ProjectionType, TextConfig, TextPoolType, VisionConfig, VisionPoolType,
 };
 pub use error::{Error, Result};
 pub use hub::local_directory;

@@ -191,6 +191,22 @@ fn eva_clip(llm2clip: bool) -> Outcome {
         .map_err(|error| error.to_string())
 }
 
+/// A ResNet under the names that open_clip writes. Only the shapes come from the reference.
+fn resnet() -> Outcome {
+    let path = root("tests/fixtures/towers/resnet.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().as_ref().unwrap();
+    let shapes: BTreeMap<String, Vec<usize>> =
+        serde_json::from_str(&metadata["state_dict"]).unwrap();
+    let dict = shapes.into_iter().map(|(name, shape)| {
+        let values = vec![0.1; shape.iter().product()];
+        (name, HostTensor::from_values(values, shape))
+    });
+    let config = serde_json::from_str(&metadata["model_cfg"]).unwrap();
+    directory(&config, &dict.collect())
+}
+
 /// A Hugging Face directory with another `model_type`.
 fn hugging_face(kind: &str) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
@@ -227,16 +243,7 @@ fn checks() -> BTreeMap<&'static str, Check> {
                     .and(bare("f16.safetensors", "open_clip.json"))
             }),
         ),
-        (
-            "open_clip: ResNet",
-            Box::new(|| {
-                refused(
-                    json!({"layers": [3, 4, 6, 3], "width": 64}),
-                    json!({}),
-                    json!({}),
-                )
-            }),
-        ),
+        ("open_clip: ResNet", Box::new(resnet)),
         (
             "open_clip: EVA-01, EVA-02 E/14",
             Box::new(|| {

@@ -83,6 +83,7 @@ pub fn widths<B: Backend>(encoders: &Pretrained<B>) -> Result<[usize; 3]> {
     let image = match &encoders.model.visual {
         VisionTower::Vit(vit) => vit.positional_embedding.lazy_shape()[1],
         VisionTower::Eva02(eva) => eva.positional_embedding.lazy_shape()[1],
+        VisionTower::ResNet(resnet) => resnet.attnpool.positional_embedding.lazy_shape()[1],
     };
     let TextTower::Transformer(text) = &encoders.model.text;
     let [vocab_size, width] = text.token_embedding.weight.lazy_shape().dims();

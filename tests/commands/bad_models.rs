@@ -178,7 +178,7 @@ fn a_config_with_a_field_or_value_that_is_not_built() {
         ("text_cfg", "invented_field", json!(1)),
         ("text_cfg", "width", json!(1_000_000_000_000_u64)),
         ("text_cfg", "layers", json!(0)),
-        ("vision_cfg", "layers", json!([3, 4, 6, 3])),
+        ("vision_cfg", "layers", json!([3, 4, 6])),
         ("vision_cfg", "mlp_ratio", json!(-4.0)),
     ] {
         let mut config = original.clone();

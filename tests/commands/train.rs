@@ -1,7 +1,10 @@
 //! `train`: killed and resumed, validated on the way, and what it refuses before a step is made.
 
 use crate::command::{Folder, Outcome, words};
-use serde_json::Value;
+use burn::backend::Flex;
+use clip_burn::clip::checkpoint::{HostTensor, read_state_dict, write_safetensors};
+use clip_burn::clip::{LoadOptions, ModelConfig, Pretrained};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -112,9 +115,12 @@ fn kill_after(folder: &Folder, changes: &str, out: &str, steps: u64) {
 }
 
 fn assert_killed_equals_whole(more: &str) {
-    let folder = with_recipe();
-    train(&folder, more).succeeded();
-    let whole = log(&folder, "whole");
+    assert_killed_equals_whole_in(&with_recipe(), more);
+}
+
+fn assert_killed_equals_whole_in(folder: &Folder, more: &str) {
+    train(folder, more).succeeded();
+    let whole = log(folder, "whole");
     assert_eq!(whole.len(), 16);
 
     let random = SystemTime::now()
@@ -124,13 +130,13 @@ fn assert_killed_equals_whole(more: &str) {
     let killed = format!("{more} run.out=killed");
     let resume = format!("{killed} --resume latest");
     let first = 3 + random % 4;
-    kill_after(&folder, &killed, "killed", first);
-    kill_after(&folder, &resume, "killed", first + 2 + random / 7 % 4);
-    train(&folder, &resume)
+    kill_after(folder, &killed, "killed", first);
+    kill_after(folder, &resume, "killed", first + 2 + random / 7 % 4);
+    train(folder, &resume)
         .succeeded()
         .said(&["resumed from", "at step"]);
 
-    assert_eq!(log(&folder, "killed"), whole);
+    assert_eq!(log(folder, "killed"), whole);
     let captioner = "model/captioner.safetensors";
     let captioner = folder
         .path("whole")
@@ -145,10 +151,10 @@ fn assert_killed_equals_whole(more: &str) {
         "checkpoints/step_00000016/ema.safetensors",
         "checkpoints/step_00000016/state.json",
     ]) {
-        let of = |out: &str| read(&folder, &format!("{out}/{file}"));
+        let of = |out: &str| read(folder, &format!("{out}/{file}"));
         assert!(of("killed") == of("whole"), "{file} differs");
     }
-    let lines = String::from_utf8(read(&folder, "killed/log.txt")).unwrap();
+    let lines = String::from_utf8(read(folder, "killed/log.txt")).unwrap();
     assert_eq!(lines.matches("resumed from").count(), 2, "{lines}");
 }
 
@@ -174,6 +180,75 @@ fn a_captioner_resumes_alike() {
     assert_killed_equals_whole(
         "method={name=\"clips\",captioner={width=16,layers=1,heads=2,queries=12,decoder=\"autoregressive\"}}",
     );
+}
+
+#[test]
+fn a_resnet_resumes_alike_and_keeps_its_statistics() {
+    let folder = with_recipe();
+    resnet(&folder, "resnet", true);
+    let plain = "model.name=resnet method={name=\"clip\"} data.captions.rewrites=1";
+    assert_killed_equals_whole_in(&folder, plain);
+
+    let values = |model: &str, name: &str| {
+        let path = folder.path(model).join("open_clip_model.safetensors");
+        read_state_dict(&path).unwrap().get(name).unwrap().values()
+    };
+    for norm in ["bn2", "layer1.0.bn1", "layer4.0.downsample.1"] {
+        for (part, kept) in [
+            ("running_mean", true),
+            ("running_var", true),
+            ("weight", false),
+            ("bias", false),
+        ] {
+            let name = format!("visual.{norm}.{part}");
+            let before = values("resnet", &name);
+            for after in ["whole/model", "whole/model_ema"] {
+                assert_eq!(values(after, &name) == before, kept, "{after} {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_resnet_cannot_do_is_refused() {
+    let folder = with_recipe();
+    resnet(&folder, "new", false);
+    resnet(&folder, "old", true);
+    let plain = "method={name=\"clip\"} data.captions.rewrites=1";
+    train(&folder, &format!("model.name=new {plain}"))
+        .refused(&["begin from a trained checkpoint"]);
+    train(&folder, "model.name=old").refused(&["remove patch_dropout"]);
+    train(
+        &folder,
+        &format!("model.name=old {plain} groups.image_layer_decay=0.5"),
+    )
+    .refused(&["image_layer_decay", "ResNet"]);
+}
+
+/// A tiny ResNet with random weights, and with statistics where it shall pass for a trained one.
+fn resnet(folder: &Folder, name: &str, trained: bool) {
+    let config = json!({
+        "embed_dim": 8,
+        "vision_cfg": {"layers": [1, 2, 1, 1], "width": 4, "head_width": 32, "image_size": 32},
+        "text_cfg": {"width": 8, "heads": 2, "layers": 1, "context_length": 16},
+    });
+    let config = ModelConfig::from_json(&config).unwrap();
+    let options = LoadOptions::default();
+    let model = Pretrained::<Flex>::random(config, &options, &Default::default()).unwrap();
+    let path = folder.path(name);
+    model.save(&path).unwrap();
+    if trained {
+        let file = path.join("open_clip_model.safetensors");
+        let seen = |(name, tensor): (String, HostTensor)| {
+            let values = match name.ends_with("running_var") {
+                true => vec![0.3; tensor.len()],
+                false => tensor.values(),
+            };
+            (name, HostTensor::from_values(values, tensor.shape()))
+        };
+        let dict = read_state_dict(&file).unwrap().into_iter().map(seen);
+        write_safetensors(&file, &dict.collect()).unwrap();
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A model of full size whose weights and inputs follow from a formula, so that only samples of the reference's results
-//! need to be stored. Reference: `tests/reference/vit_b_32.py`.
+//! Models whose weights and inputs follow from a formula, so that only samples of the reference's results need to be
+//! stored. References: `tests/reference/vit_b_32.py`, of full size, and `resnet.py`.
 
 use burn::prelude::*;
 use clip_burn::clip::checkpoint::{HostTensor, StateDict, canonical, collect, to_open_clip};
@@ -40,9 +40,28 @@ pub fn weights<B: Backend>(of: &Clip<B>, config: &ModelConfig) -> StateDict {
     canonical(filled, Path::new("closed form")).unwrap().1
 }
 
-/// Pixels and ids of the batch.
-pub fn inputs() -> [(String, HostTensor); 2] {
+/// Pixels of the batch of full size.
+pub fn image() -> HostTensor {
     let pixels = noise("image", BATCH * 3 * SIZE * SIZE).map(|u| 1.5 * u);
+    HostTensor::from_values(pixels.collect(), [BATCH, 3, SIZE, SIZE])
+}
+
+/// An image of coarse pixels, each `block` fine ones wide and high.
+pub fn enlarged(coarse: &HostTensor, block: usize) -> HostTensor {
+    let [batch, channels, height, width] = *coarse.shape() else {
+        panic!("{coarse:?}");
+    };
+    let values = coarse.values();
+    let rows = values.chunks(width).flat_map(|row| {
+        let row: Vec<f32> = row.iter().flat_map(|x| vec![*x; block]).collect();
+        row.repeat(block)
+    });
+    let shape = [batch, channels, height * block, width * block];
+    HostTensor::from_values(rows.collect(), shape)
+}
+
+/// Ids of the batch of full size.
+pub fn ids() -> HostTensor {
     let hash = hash(b"ids");
     let mut ids = vec![0f32; BATCH * CONTEXT];
     for (row, ids) in ids.chunks_mut(CONTEXT).enumerate() {
@@ -53,9 +72,7 @@ pub fn inputs() -> [(String, HostTensor); 2] {
         }
         ids[words + 1] = 49407.0;
     }
-    let image = HostTensor::from_values(pixels.collect(), [BATCH, 3, SIZE, SIZE]);
-    let ids = HostTensor::from_values(ids, [BATCH, CONTEXT]);
-    [("image".into(), image), ("ids".into(), ids)]
+    HostTensor::from_values(ids, [BATCH, CONTEXT])
 }
 
 /// Values of about the spread that a trained model has, by the role of the tensor.
@@ -66,6 +83,10 @@ fn weight(name: &str, shape: &[usize]) -> HostTensor {
         ((1.0 / 0.07f64).ln() as f32, 0.0)
     } else if is("bias") {
         (0.0, 0.02)
+    } else if is("running_mean") {
+        (0.0, 0.1)
+    } else if is("running_var") {
+        (0.6, 0.18)
     } else if is(".weight") && shape.len() == 1 {
         (1.0, 0.1)
     } else if is("positional_embedding") || is("class_embedding") || is("token_embedding.weight") {

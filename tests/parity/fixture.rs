@@ -49,14 +49,18 @@ impl Fixture {
             Some(config) => ModelConfig::from_json(&serde_json::from_str(config).unwrap()),
             None => ModelConfig::preset(closed_form::PRESET),
         };
+        let config = config.unwrap();
         let mut tensors = read_state_dict(&path).unwrap();
-        if tensors.get("image").is_none() {
-            closed_form::inputs()
-                .into_iter()
-                .for_each(|(name, tensor)| tensors.insert(name, tensor));
+        if let Some(coarse) = tensors.get("coarse_image") {
+            let [side, _] = config.vision_cfg.image_size.sides();
+            let image = closed_form::enlarged(coarse, side / coarse.shape()[3]);
+            tensors.insert("image", image);
+        } else if tensors.get("image").is_none() {
+            tensors.insert("image", closed_form::image());
+            tensors.insert("ids", closed_form::ids());
         }
         Self {
-            config: config.unwrap(),
+            config,
             tensors,
             metadata,
             path,
@@ -108,6 +112,11 @@ impl Fixture {
             true => 1e-3,
             false => closed_form::LEARNING_RATE,
         }
+    }
+
+    /// Names and shapes of a state dict of which no values are stored.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        serde_json::from_str(&self.metadata["state_dict"]).unwrap()
     }
 
     fn has_weights(&self) -> bool {

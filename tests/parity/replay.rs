@@ -62,7 +62,7 @@ where
     Autodiff<B>: AutodiffBackend<InnerBackend = B>,
 {
     let device = Default::default();
-    for name in TRAINED {
+    for name in TRAINED.into_iter().chain(["resnet"]) {
         let fixture = Fixture::read(name);
         let model = fixture.model::<Autodiff<B>>(Precision::F32, &device);
         let model = with_stable_ids(model).unwrap();

@@ -63,6 +63,7 @@ variants!(
     siglip2,
     siglip_hf,
     eva02,
+    resnet,
 );
 
 #[test]
@@ -98,6 +99,7 @@ fn a_tracked_forward_equals_an_untracked_one() {
         "qk_norm",
         "siglip",
         "eva02",
+        "resnet",
     ] {
         let fixture = Fixture::read(name);
         let plain = fixture.model::<Flex>(Precision::F32, &device);
@@ -113,8 +115,13 @@ fn a_tracked_forward_equals_an_untracked_one() {
 
 #[test]
 fn bf16_activations_stay_near_f32() {
+    near_f32_in_bf16("base");
+    near_f32_in_bf16("resnet");
+}
+
+fn near_f32_in_bf16(name: &str) {
     let device = Default::default();
-    let fixture = Fixture::read("base");
+    let fixture = Fixture::read(name);
     let model = fixture.model::<Flex>(Precision::Bf16, &device);
     let got = host(
         model
@@ -127,9 +134,10 @@ fn bf16_activations_stay_near_f32() {
             .forward(fixture.image(&device), fixture.ids(&device))
             .image_features,
     );
-    for (got, expected) in got.chunks(12).zip(expected.chunks(12)) {
+    let width = fixture.config.embed_dim;
+    for (got, expected) in got.chunks(width).zip(expected.chunks(width)) {
         let cosine: f32 = got.iter().zip(expected).map(|(a, b)| a * b).sum();
-        assert!(cosine > 0.999, "{cosine}");
+        assert!(cosine > 0.999, "{name} {cosine}");
     }
 }
 
@@ -166,4 +174,21 @@ fn writing_gives_the_names_shapes_and_values_that_were_read() {
             assert_eq!(a.values(), b.values(), "{name} {n}");
         }
     }
+}
+
+#[test]
+fn a_resnet_is_written_under_open_clips_names() {
+    let fixture = Fixture::read("resnet");
+    let model = fixture.model::<Flex>(Precision::F32, &Default::default());
+    let written = to_open_clip(collect::<Flex, _>(&model), &fixture.config);
+    let mut expected = fixture.shapes();
+    // PyTorch makes these counters where a file has none.
+    expected.retain(|name, _| !name.ends_with("num_batches_tracked"));
+    let written = written
+        .iter()
+        .map(|(name, tensor)| (name.to_string(), tensor.shape().to_vec()));
+    assert_eq!(
+        written.collect::<std::collections::BTreeMap<_, _>>(),
+        expected
+    );
 }

@@ -32,6 +32,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 HUGGING_FACE = "hf:ViT-B-32"
 MODELS = ["ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16", "ViT-L-14", HUGGING_FACE]
 MODELS += ["ViT-B-16-SigLIP", "ViT-B-16-SigLIP2", "ViT-SO400M-14-SigLIP-384", "EVA02-B-16", "EVA02-L-14-336"]
+MODELS += ["RN50"]
 TOKENIZER = Path("tests/fixtures/tokenizer_siglip")
 PATTERNS = ["a photo of {}.", "{} beside a river, seen from far away", "a blurry close-up of {}!", "There are 3 of {}?"]
 THINGS = [
@@ -58,12 +59,28 @@ def randomize(model, seed):
                 parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
 
 
-def open_clip_model(name, directory):
+def settle(model, pixels):
+    """Batch norms of a new ResNet would show nothing: gains of 0 make a bottleneck its shortcut, and the statistics are 0 and 1.
+    Branches stay below their shortcuts, or the tower would make much of the noise between two JPEG decoders."""
+    generator = torch.Generator().manual_seed(2)
+    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        for name, norm in norms:
+            norm.momentum = None  # plain averages
+            gain = 0.2 if name.endswith("bn3") else 0.5
+            norm.weight.copy_(gain * (1 + 0.4 * torch.randn(norm.weight.shape, generator=generator)))
+        if norms:
+            model.train().encode_image(pixels)
+    model.eval()
+
+
+def open_clip_model(name, directory, paths):
     """Writes a model directory; gives both encoders, the transform of images and the tokenizer."""
     siglip = "SigLIP" in name
     extra = dict(image_mean=0.5, image_std=0.5, image_resize_mode="squash") if siglip else {}
     model, _, transform = open_clip.create_model_and_transforms(name, **extra)
     randomize(model.eval(), 0)
+    settle(model, torch.stack([transform(Image.open(path)) for path in paths[:16]]))
     config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
     (directory / "open_clip_config.json").write_text(json.dumps(config, indent=2))
     save_file(
@@ -158,7 +175,7 @@ def check(label, arguments, paths):
     if label == HUGGING_FACE:
         reference = hugging_face_model(directory, arguments.embed)
     else:
-        reference = open_clip_model(label, directory)
+        reference = open_clip_model(label, directory, paths)
     encode_image, encode_text, transform, tokenize = reference
     pixels = torch.stack([transform(Image.open(path)) for path in paths])
     in_batches(encode_image, pixels[:8])  # warm up

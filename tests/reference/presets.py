@@ -3,7 +3,7 @@
 Run from the root of the repository: python tests/reference/presets.py
 Writes clip/src/presets/NAME.json and clip/src/presets/open_clip.rs (the list of names) for every `model_config` of open_clip
 whose towers are built here, and tests/fixtures/open_clip_models.json: per name the configuration as open_clip has it, the
-number of tensors and parameters, and the towers' activations.
+number of tensors and values (running statistics included), and the towers' activations.
 
 Beside the architecture a preset has the preprocessing of its family's released weights, and SigLIP's the paper's initial
 scale.
@@ -28,8 +28,7 @@ def built_here(config):
     vision, text = config["vision_cfg"], config["text_cfg"]
     timm = vision.get("timm_model_name")
     return (
-        not isinstance(vision.get("layers"), list)
-        and "multimodal_cfg" not in config
+        "multimodal_cfg" not in config
         and "hf_model_name" not in text
         and (timm is None or "siglip" in timm or ("eva02" in timm and "enormous" not in timm))
     )
@@ -39,7 +38,7 @@ def activation(module):
     kind = type(module).__name__
     if kind in ("GELU", "GELUTanh"):
         return "gelu_tanh" if kind == "GELUTanh" or module.approximate == "tanh" else "gelu"
-    return dict(QuickGELU="quick_gelu", SiLU="silu")[kind]
+    return dict(QuickGELU="quick_gelu", SiLU="silu", ReLU="relu")[kind]
 
 
 def describe(config):
@@ -48,7 +47,9 @@ def describe(config):
     custom = config.pop("custom_text", False)
     with torch.device("meta"):
         model = (CustomTextCLIP if custom else CLIP)(**config)
-    parameters = list(model.named_parameters())
+    # The running statistics of batch norms are values of the model as well.
+    statistics = [(name, value) for name, value in model.named_buffers() if "running_" in name]
+    parameters = list(model.named_parameters()) + statistics
     if custom:
         text = model.text.transformer.resblocks[0].mlp.gelu
     else:
@@ -56,6 +57,8 @@ def describe(config):
     visual = model.visual
     if hasattr(visual, "trunk"):
         vision = visual.trunk.blocks[0].mlp.act
+    elif hasattr(visual, "attnpool"):
+        vision = visual.act1
     else:
         vision = visual.transformer.resblocks[0].mlp.gelu
     return dict(

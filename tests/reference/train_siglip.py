@@ -4,10 +4,12 @@ Writes tests/fixtures/train/siglip.safetensors as train_clip.py does, and the sc
 the paper (ln 10 and -10, Zhai et al., 2023), and the scale is not clamped. All else is drawn wider than towers start:
 features of length near zero would make gradients of some thousands, and biases of zero would hide their rules.
 
-    python tests/reference/train_siglip.py [--train target/release/examples/train --work FOLDER]
+    python tests/reference/train_siglip.py [--train target/release/examples/train [--scenes target/release/examples/scenes]
+                                            --work FOLDER]
 
-With --train (cargo build --release --example train) the same is trained by a recipe as well, from a model directory, PNG
-files and captions, plain and with gradient cache and block replay; prints the largest difference to PyTorch's curve.
+With --train (cargo build --release --example train --example scenes) the same is trained by a recipe as well, from a model
+directory, PNG files and captions, plain and with gradient cache and block replay; prints the largest difference to PyTorch's
+curve. With --scenes a larger SigLIP is, too, on a webdataset that the command writes and Python reads.
 """
 
 import argparse
@@ -16,9 +18,11 @@ import math
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from open_clip.loss import SigLipLoss
 from open_clip.tokenizer import HFTokenizer
@@ -64,8 +68,7 @@ ratio = [1.0, 1.0]
 [data.order]
 kind = "sequential"
 [[data.sources]]
-kind = "jsonl"
-path = "pairs.jsonl"
+{source}
 [optimizer]
 {optimizer}
 [schedule]
@@ -75,6 +78,15 @@ every = 1
 progress = false
 tensorboard = false
 """
+
+
+# Of the comparison on scenes: a side of 32 pixels and 24 pairs a step.
+SCENES, SCENES_BATCH, SCENES_CONTEXT, SCENES_WIDTH = 32, 24, 48, 32
+SCENES_MODEL = MODEL | {
+    "embed_dim": SCENES_WIDTH,
+    "vision_cfg": tower("vit_base_patch16_siglip_224", "map", "none", SCENES, embed_dim=SCENES_WIDTH),
+    "text_cfg": TEXT | {"context_length": SCENES_CONTEXT, "width": SCENES_WIDTH},
+}
 
 
 def captions():
@@ -103,26 +115,62 @@ def train(model, pixels, ids):
     return torch.stack(losses), torch.stack(norms)
 
 
-def by_recipe(command, work, weights, pixels, texts, curves):
-    """Whether runs of the command follow the curves."""
-    shutil.rmtree(work, ignore_errors=True)
+def write_pairs(folder, pixels, texts):
+    """PNG files and their captions; gives the source of the recipe."""
+    folder.mkdir(parents=True)
+    with open(folder / "pairs.jsonl", "w") as lines:
+        for index, (image, text) in enumerate(zip(pixels.flatten(0, 1), texts)):
+            Image.fromarray(image.numpy()).save(folder / f"{index:03}.png")
+            lines.write(json.dumps({"image": f"{index:03}.png", "caption": text}) + "\n")
+    return 'kind = "jsonl"\npath = "pairs.jsonl"'
+
+
+def read_scenes(command, folder):
+    """Pixels and web captions of a webdataset of the built-in world, in the order of the shard."""
+    line = ["--format", "webdataset", "--split", "train", "--image-size", SCENES, "--images", STEPS * SCENES_BATCH]
+    subprocess.run([command, *map(str, line), "--out", folder], check=True, capture_output=True)
+    pixels, texts = [], []
+    with tarfile.open(folder / "00000.tar") as shard:
+        for member in shard:
+            if member.name.endswith(".png"):
+                image = np.array(Image.open(shard.extractfile(member)).convert("RGB"))
+                pixels.append(torch.from_numpy(image))
+            elif member.name.endswith(".txt"):
+                texts.append(shard.extractfile(member).read().decode())
+    return torch.stack(pixels).unflatten(0, (STEPS, SCENES_BATCH)), texts
+
+
+def tokenized(texts, context, batch):
+    with patch("transformers.AutoTokenizer.from_pretrained", return_value=tokenizer()):
+        return HFTokenizer("local", context_length=context, clean="canonicalize")(texts).view(STEPS, batch, context)
+
+
+def start(config):
+    """A model in single precision, and a copy of its weights."""
+    model = build(config).train()
+    randomize(model, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.logit_scale.fill_(MODEL["init_logit_scale"])
+        model.logit_bias.fill_(MODEL["init_logit_bias"])
+    return model, {name: value.clone().contiguous() for name, value in model.state_dict().items()}
+
+
+def by_recipe(command, work, model, weights, source, curves, batch):
+    """Whether runs of the command in a folder with the data follow the curves."""
     (work / "model").mkdir(parents=True)
     for file in TOKENIZER.iterdir():
         shutil.copy(file, work / "model")
     save_file(weights, work / "model/open_clip_model.safetensors", metadata={"format": "pt"})
-    text = TEXT | {"hf_tokenizer_name": "local", "tokenizer_kwargs": {"clean": "canonicalize"}}
-    config = {"model_cfg": MODEL | {"custom_text": True, "text_cfg": text}, "preprocess_cfg": PREPROCESS}
+    text = model["text_cfg"] | {"hf_tokenizer_name": "local", "tokenizer_kwargs": {"clean": "canonicalize"}}
+    preprocess = PREPROCESS | {"size": model["vision_cfg"]["image_size"]}
+    config = {"model_cfg": model | {"custom_text": True, "text_cfg": text}, "preprocess_cfg": preprocess}
     (work / "model/open_clip_config.json").write_text(json.dumps(config))
-    with open(work / "pairs.jsonl", "w") as lines:
-        for index, (image, text) in enumerate(zip(pixels.flatten(0, 1), texts)):
-            Image.fromarray(image.numpy()).save(work / f"{index:03}.png")
-            lines.write(json.dumps({"image": f"{index:03}.png", "caption": text}) + "\n")
     good = True
     for accumulate, replay in [(1, "false"), (3, "true")]:
         recipe = work / f"recipe_{accumulate}.toml"
         optimizer = "\n".join(f"{name} = {value}" for name, value in RECIPE.items())
-        values = dict(accumulate=accumulate, replay=replay, steps=STEPS, batch=BATCH // accumulate, warmup=WARMUP)
-        recipe.write_text(TOML.format(optimizer=optimizer, **values))
+        values = dict(accumulate=accumulate, replay=replay, steps=STEPS, batch=batch // accumulate, warmup=WARMUP)
+        recipe.write_text(TOML.format(optimizer=optimizer, source=source, **values))
         done = subprocess.run([command, "--recipe", recipe], capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{command} ended with {done.returncode}: {done.stderr}")
@@ -134,7 +182,7 @@ def by_recipe(command, work, weights, pixels, texts, curves):
             for name, curve in zip(["loss", "grad_norm"], curves)
         }
         shown = ", ".join(f"{name} {value:.1e}" for name, value in off.items())
-        print(f"accumulate {accumulate}, replay {replay}: largest relative differences: {shown}")
+        print(f"{work.name}, accumulate {accumulate}, replay {replay}: largest relative differences: {shown}")
         good &= max(off.values()) < 1e-4
     return good
 
@@ -142,20 +190,15 @@ def by_recipe(command, work, weights, pixels, texts, curves):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, help="the built command")
+    parser.add_argument("--scenes", type=Path, help="the built command that writes scenes")
     parser.add_argument("--work", type=Path, help="folder for it, made anew")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = build(MODEL).train()
-    randomize(model, torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        model.logit_scale.fill_(MODEL["init_logit_scale"])
-        model.logit_bias.fill_(MODEL["init_logit_bias"])
+    model, weights = start(MODEL)
     pixels = torch.randint(0, 256, (STEPS, BATCH, SIZE, SIZE, 3), dtype=torch.uint8)
     texts = captions()
-    with patch("transformers.AutoTokenizer.from_pretrained", return_value=tokenizer()):
-        ids = HFTokenizer("local", context_length=CONTEXT, clean="canonicalize")(texts).view(STEPS, BATCH, CONTEXT)
-    weights = {name: value.clone().contiguous() for name, value in model.state_dict().items()}
+    ids = tokenized(texts, CONTEXT, BATCH)
     out = {f"model.{name}": value for name, value in weights.items()}
     # In double precision, so that the reference adds no rounding of its own.
     losses, norms = train(model.double(), pixels, ids)
@@ -173,8 +216,19 @@ def main():
     print([round(x, 4) for x in losses.tolist()], [round(x, 3) for x in norms.tolist()])
     print(f"logit_scale {model.logit_scale.item():.6f}, logit_bias {model.logit_bias.item():.6f}")
     if arguments.train:
-        curves = losses, norms
-        sys.exit(not by_recipe(arguments.train.resolve(), arguments.work, weights, pixels, texts, curves))
+        command, work = arguments.train.resolve(), arguments.work
+        shutil.rmtree(work, ignore_errors=True)
+        source = write_pairs(work / "fixture", pixels, texts)
+        good = by_recipe(command, work / "fixture", MODEL, weights, source, (losses, norms), BATCH)
+        if arguments.scenes:
+            (work / "scenes").mkdir()
+            pixels, texts = read_scenes(arguments.scenes.resolve(), work / "scenes/shards")
+            model, weights = start(SCENES_MODEL)
+            curves = train(model.double(), pixels, tokenized(texts, SCENES_CONTEXT, SCENES_BATCH))
+            print([round(x, 4) for x in curves[0].tolist()], [round(x, 3) for x in curves[1].tolist()])
+            source = 'kind = "webdataset"\nshards = "shards/00000.tar"'
+            good &= by_recipe(command, work / "scenes", SCENES_MODEL, weights, source, curves, SCENES_BATCH)
+        sys.exit(not good)
 
 
 if __name__ == "__main__":

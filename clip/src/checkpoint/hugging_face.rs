@@ -3,7 +3,7 @@
 use super::siglip;
 use super::state_dict::{HostTensor, StateDict};
 use crate::config::{
-    ActivationArguments, ImageSize, ModelConfig, NormArguments, TextConfig, TextPoolType,
+    ActivationArguments, ImageSize, Layers, ModelConfig, NormArguments, TextConfig, TextPoolType,
     VisionConfig,
 };
 use crate::error::{Error, Result};
@@ -169,7 +169,7 @@ pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
         nonscalar_logit_scale: false,
         vision_cfg: VisionConfig {
             image_size: ImageSize::Square(size(vision, "image_size", 224)),
-            layers: size(vision, "num_hidden_layers", 12),
+            layers: Layers::Blocks(size(vision, "num_hidden_layers", 12)),
             width: vision_width,
             head_width: vision_width / size(vision, "num_attention_heads", 12).max(1),
             mlp_ratio: ratio(vision, vision_width),

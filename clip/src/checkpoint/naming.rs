@@ -66,6 +66,10 @@ const IGNORED: [&str; 4] = [
     "attn_mask",
 ];
 
+/// The same within a tower. PyTorch counts the batches that a batch norm has seen, and uses the count only where its
+/// statistics are plain averages.
+const IGNORED_ENDS: [&str; 2] = ["position_ids", ".num_batches_tracked"];
+
 /// Brings a checkpoint of any known scheme to our names and layouts.
 ///
 /// # Errors
@@ -93,7 +97,7 @@ pub fn canonical(dict: StateDict, path: &Path) -> Result<(Scheme, StateDict)> {
         Scheme::Slip => slip(dict),
     };
     let dict = dict.rename(|name| {
-        let ignored = IGNORED.contains(&name) || name.ends_with("position_ids");
+        let ignored = IGNORED.contains(&name) || IGNORED_ENDS.iter().any(|end| name.ends_with(end));
         let nested = TEXT_ROOTS.iter().any(|root| name.starts_with(root));
         (!ignored).then(|| {
             if nested {

@@ -22,7 +22,8 @@ pub struct LoadOptions {
     pub precision: Precision,
     /// Seed of a model with random weights.
     pub seed: u64,
-    /// Another image size than the checkpoint's; position embeddings are resized.
+    /// Another image size than the checkpoint's; position embeddings are resized. Those of ResNets are not, so that only
+    /// random ones take another size.
     pub image_size: Option<[usize; 2]>,
     /// Another context length than the checkpoint's; position embeddings are resized.
     pub context_length: Option<usize>,
@@ -79,6 +80,20 @@ impl Source {
 
     /// The source at the sizes that the options ask for.
     pub fn resized(mut self, options: &LoadOptions) -> Result<Self> {
+        if let (Some(sides), Some(weights)) = (options.image_size, &self.weights)
+            && self.config.vision_cfg.stages().is_some()
+            && sides != self.config.vision_cfg.image_size.sides()
+        {
+            let [height, width] = self.config.vision_cfg.image_size.sides();
+            return Err(Error::format(
+                &weights.file,
+                format!(
+                    "the positions of a ResNet's attention pool are not resized, as open_clip does not: it takes images \
+                     of {height} × {width} pixels, not {} × {}",
+                    sides[0], sides[1]
+                ),
+            ));
+        }
         self.config = resized(self.config, options)?;
         Ok(self)
     }

@@ -30,12 +30,20 @@ pub struct VisionOptions {
     /// As for a whole model; tokenizer and context length are not looked at.
     pub model: LoadOptions,
     /// A new projection to this dimension in place of the checkpoint's, with random weights drawn from the seed as the
-    /// tower's family does: EVA-02's near zero, others normal with deviation `width^-½`.
+    /// tower's family does: EVA-02's near zero, others normal with deviation `width^-½` (a ResNet's bias uniform within it).
     pub head: Option<usize>,
 }
 
 /// The projection of each family, at most one of them in a tower.
-const HEADS: [&str; 3] = ["proj", "head.weight", "head.bias"];
+const HEADS: [&str; 5] = [
+    "proj",
+    "head.weight",
+    "head.bias",
+    RESNET_HEAD[0],
+    RESNET_HEAD[1],
+];
+
+const RESNET_HEAD: [&str; 2] = ["attnpool.c_proj.weight", "attnpool.c_proj.bias"];
 
 impl<B: Backend> VisionTower<B> {
     /// Loads the vision tower of anything that [`crate::Pretrained::load`] takes, and of checkpoints whose text side is
@@ -98,7 +106,9 @@ impl<B: Backend> VisionTower<B> {
 /// Outputs of the projection of a checkpoint.
 fn embed_dim(dict: &StateDict) -> Option<usize> {
     let of = |name: &str, axis: usize| dict.get(name)?.shape().get(axis).copied();
-    of("proj", 1).or(of("head.weight", 0))
+    of("proj", 1)
+        .or(of("head.weight", 0))
+        .or(of(RESNET_HEAD[0], 0))
 }
 
 fn check_head(config: &ModelConfig, head: Option<usize>, path: &Path) -> Result<()> {
@@ -131,26 +141,28 @@ fn new_head<B: Backend>(
         dict.remove(name);
     }
     let mut init = Init::seeded(options.model.seed);
-    let (values, shape) = match config.vision(burn::tensor::DType::F32) {
+    let (names, matrix, bias) = match config.vision(burn::tensor::DType::F32) {
         VisionTowerConfig::Vit(vit) if !vit.projection => return,
         VisionTowerConfig::Vit(vit) => {
-            let matrix = vit.new_projection::<B>(&mut init, device).val();
-            (("proj", matrix), None)
+            let matrix = vit.new_projection::<B>(&mut init, device);
+            (["proj", ""], matrix, None)
         }
         VisionTowerConfig::Eva02(eva) => {
             let head = eva.new_head::<B>(&mut init, device);
-            (
-                ("head.weight", head.weight.val()),
-                head.bias.map(|bias| bias.val()),
-            )
+            (["head.weight", "head.bias"], head.weight, head.bias)
+        }
+        VisionTowerConfig::ResNet(resnet) => {
+            let head = resnet.new_head::<B>(&mut init, device);
+            (RESNET_HEAD, head.weight, head.bias)
         }
     };
-    let (name, matrix) = values;
+    let matrix = matrix.val();
     let dims = matrix.dims();
-    dict.insert(name, HostTensor::from_values(host(matrix), dims));
-    if let Some(bias) = shape {
+    dict.insert(names[0], HostTensor::from_values(host(matrix), dims));
+    if let Some(bias) = bias {
+        let bias = bias.val();
         let dims = bias.dims();
-        dict.insert("head.bias", HostTensor::from_values(host(bias), dims));
+        dict.insert(names[1], HostTensor::from_values(host(bias), dims));
     }
 }
 

@@ -1,7 +1,7 @@
 //! What makes a configuration impossible, found before a tensor is made.
 
 use super::timm::TimmFamily;
-use super::{ModelConfig, PositionKind, ProjectionType, TextPoolType};
+use super::{Layers, ModelConfig, PositionKind, ProjectionType, TextPoolType, VisionConfig};
 use crate::error::{Error, Result};
 use crate::nn::TowerInit;
 
@@ -10,11 +10,15 @@ impl ModelConfig {
         let (vision, text) = (&self.vision_cfg, &self.text_cfg);
         // Far beyond any model: a larger number is a slip, and would end in a failed allocation.
         let [height, width] = vision.image_size.sides();
+        let layers = match vision.layers {
+            Layers::Blocks(layers) => layers,
+            Layers::Stages(_) => 1, // checked where stages are
+        };
         for (name, value, most) in [
             ("embed_dim", self.embed_dim, 65_536),
             ("vision_cfg.image_size", height, 16_384),
             ("vision_cfg.image_size", width, 16_384),
-            ("vision_cfg.layers", vision.layers, 1_024),
+            ("vision_cfg.layers", layers, 1_024),
             ("vision_cfg.width", vision.width, 65_536),
             ("vision_cfg.head_width", vision.head_width, 65_536),
             ("vision_cfg.patch_size", vision.patch_size, 16_384),
@@ -40,70 +44,10 @@ impl ModelConfig {
                 )));
             }
         }
-        let divides = |part: &str, a: usize, whole: &str, b: usize| {
-            if b.is_multiple_of(a) {
-                Ok(())
-            } else {
-                Err(Error::Config(format!(
-                    "`{whole}` {b} is not a multiple of `{part}` {a}"
-                )))
-            }
-        };
-        divides(
-            "vision_cfg.head_width",
-            vision.head_width,
-            "vision_cfg.width",
-            vision.width,
-        )?;
         divides("text_cfg.heads", text.heads, "text_cfg.width", text.width)?;
-        for side in vision.image_size.sides() {
-            if side < vision.patch_size {
-                return Err(Error::Config(format!(
-                    "`vision_cfg.image_size` {side} is smaller than `vision_cfg.patch_size` {}",
-                    vision.patch_size
-                )));
-            }
-            // A convolution drops the remainder, and SigLIP's SO400M/14 at 384 pixels was trained so. Elsewhere a
-            // remainder is a slip.
-            if vision.timm().is_none() {
-                divides(
-                    "vision_cfg.patch_size",
-                    vision.patch_size,
-                    "vision_cfg.image_size",
-                    side,
-                )?;
-            }
-        }
-        let [height, width] = vision.image_size.sides();
-        if vision.pos_embed_type == PositionKind::SinCos2d
-            && (height != width || !vision.width.is_multiple_of(4))
-        {
-            return Err(Error::Config(
-                "`vision_cfg.pos_embed_type` sin_cos_2d needs a square image and a width that is a multiple of 4".into(),
-            ));
-        }
-        let eva = vision.is_eva02();
-        if vision
-            .init
-            .is_some_and(|init| eva != (init == TowerInit::Eva02))
-        {
-            return Err(Error::Config(
-                "`vision_cfg.init` eva02 is for EVA-02's towers, and they have no other".into(),
-            ));
-        }
-        if let Some(timm) = vision.timm() {
-            if timm.family == TimmFamily::SigLip && vision.width != self.embed_dim {
-                return Err(Error::Config(format!(
-                    "SigLIP's vision tower has no projection: its width {} must equal `embed_dim` {}",
-                    vision.width, self.embed_dim
-                )));
-            }
-            if timm.family == TimmFamily::Eva02 && !vision.head_width.is_multiple_of(4) {
-                return Err(Error::Config(format!(
-                    "rotary positions on a grid need heads of a multiple of 4 channels, not {}",
-                    vision.head_width
-                )));
-            }
+        match vision.stages() {
+            Some(stages) => vision.check_resnet(stages)?,
+            None => vision.check_transformer(self.embed_dim)?,
         }
         if text.pool_type == TextPoolType::Eos && text.eos_id.is_none() {
             return Err(Error::Config(
@@ -136,5 +80,76 @@ impl ModelConfig {
             }
         }
         Ok(())
+    }
+}
+
+impl VisionConfig {
+    /// What makes a vision transformer impossible.
+    fn check_transformer(&self, embed_dim: usize) -> Result<()> {
+        divides(
+            "vision_cfg.head_width",
+            self.head_width,
+            "vision_cfg.width",
+            self.width,
+        )?;
+        for side in self.image_size.sides() {
+            if side < self.patch_size {
+                return Err(Error::Config(format!(
+                    "`vision_cfg.image_size` {side} is smaller than `vision_cfg.patch_size` {}",
+                    self.patch_size
+                )));
+            }
+            // A convolution drops the remainder, and SigLIP's SO400M/14 at 384 pixels was trained so. Elsewhere a
+            // remainder is a slip.
+            if self.timm().is_none() {
+                divides(
+                    "vision_cfg.patch_size",
+                    self.patch_size,
+                    "vision_cfg.image_size",
+                    side,
+                )?;
+            }
+        }
+        let [height, width] = self.image_size.sides();
+        if self.pos_embed_type == PositionKind::SinCos2d
+            && (height != width || !self.width.is_multiple_of(4))
+        {
+            return Err(Error::Config(
+                "`vision_cfg.pos_embed_type` sin_cos_2d needs a square image and a width that is a multiple of 4".into(),
+            ));
+        }
+        let eva = self.is_eva02();
+        if self
+            .init
+            .is_some_and(|init| eva != (init == TowerInit::Eva02))
+        {
+            return Err(Error::Config(
+                "`vision_cfg.init` eva02 is for EVA-02's towers, and they have no other".into(),
+            ));
+        }
+        if let Some(timm) = self.timm() {
+            if timm.family == TimmFamily::SigLip && self.width != embed_dim {
+                return Err(Error::Config(format!(
+                    "SigLIP's vision tower has no projection: its width {} must equal `embed_dim` {}",
+                    self.width, embed_dim
+                )));
+            }
+            if timm.family == TimmFamily::Eva02 && !self.head_width.is_multiple_of(4) {
+                return Err(Error::Config(format!(
+                    "rotary positions on a grid need heads of a multiple of 4 channels, not {}",
+                    self.head_width
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn divides(part: &str, a: usize, whole: &str, b: usize) -> Result<()> {
+    match b.is_multiple_of(a) {
+        true => Ok(()),
+        false => Err(Error::Config(format!(
+            "`{whole}` {b} is not a multiple of `{part}` {a}"
+        ))),
     }
 }

@@ -3,6 +3,7 @@
 mod check;
 mod presets;
 mod refusals;
+mod resnet;
 mod timm;
 mod towers;
 
@@ -53,9 +54,9 @@ pub struct ModelConfig {
 pub struct VisionConfig {
     /// Side of the square input in pixels, or height and width.
     pub image_size: ImageSize,
-    /// Number of residual blocks.
-    pub layers: usize,
-    /// Width of the residual stream.
+    /// Number of residual blocks; of a ResNet, that of each stage.
+    pub layers: Layers,
+    /// Width of the residual stream; of a ResNet, the channels behind its stem.
     pub width: usize,
     /// Width of an attention head.
     pub head_width: usize,
@@ -122,7 +123,7 @@ impl Default for VisionConfig {
     fn default() -> Self {
         Self {
             image_size: ImageSize::Square(224),
-            layers: 12,
+            layers: Layers::Blocks(12),
             width: 768,
             head_width: 64,
             mlp_ratio: 4.0,
@@ -268,6 +269,16 @@ impl ImageSize {
     }
 }
 
+/// How deep a vision tower is, which also says what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Layers {
+    /// Blocks of a vision transformer.
+    Blocks(usize),
+    /// Bottlenecks in each stage of a ResNet.
+    Stages([usize; 4]),
+}
+
 /// Where a vision tower's positions come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -359,10 +370,8 @@ impl ModelConfig {
                 drop_inert_fields(section, fields)?;
             }
         }
-        if let Some(Value::Array(_)) = object.get("vision_cfg").and_then(|cfg| cfg.get("layers")) {
-            return Err(Error::Config(
-                "`vision_cfg.layers` is a list: ResNet towers are not supported, only vision transformers".into(),
-            ));
+        if let Some(Value::Object(fields)) = object.get("vision_cfg") {
+            resnet::check_layers(fields)?;
         }
         let mut config: Self = serde_json::from_value(Value::Object(object))
             .map_err(|error| Error::Config(error.to_string()))?;
@@ -490,7 +499,7 @@ mod tests {
         let vision = &config.vision_cfg;
         assert_eq!(
             (vision.width, vision.layers, vision.patch_size),
-            (768, 12, 16)
+            (768, Layers::Blocks(12), 16)
         );
         for (name, pool, expected) in [
             ("vit_base_patch16_siglip_224", "avg", "timm_pool"),

@@ -1,6 +1,6 @@
 //! The towers that open_clip takes from timm, as far as they are built here: SigLIP's and EVA-02's.
 
-use super::{ImageSize, VisionConfig};
+use super::{ImageSize, Layers, VisionConfig};
 use crate::error::{Error, Result};
 use crate::nn::Activation;
 use serde_json::{Map, Value, json};
@@ -234,7 +234,7 @@ impl VisionConfig {
         };
         Self {
             image_size: ImageSize::Square(image_size),
-            layers,
+            layers: Layers::Blocks(layers),
             width,
             head_width: width / heads.max(1),
             mlp_ratio,

@@ -13,6 +13,9 @@ use burn::tensor::DType;
 impl ModelConfig {
     /// The vision tower that this configuration describes.
     pub fn vision(&self, compute: DType) -> VisionTowerConfig {
+        if let Some(stages) = self.vision_cfg.stages() {
+            return VisionTowerConfig::ResNet(self.resnet(stages, compute));
+        }
         match self.vision_cfg.timm() {
             None => VisionTowerConfig::Vit(self.vit(compute)),
             Some(timm) => match timm.family {
@@ -34,7 +37,7 @@ impl ModelConfig {
             patch_bias: cfg.patch_bias,
             class_token: true,
             transformer: TransformerConfig {
-                layers: cfg.layers,
+                layers: cfg.blocks(),
                 block: BlockConfig {
                     width: cfg.width,
                     heads: cfg.width / cfg.head_width,
@@ -92,7 +95,7 @@ impl ModelConfig {
         Eva02Config {
             image_size: cfg.image_size.sides(),
             patch_size: cfg.patch_size,
-            layers: cfg.layers,
+            layers: cfg.blocks(),
             width: cfg.width,
             heads: cfg.width / cfg.head_width,
             hidden: hidden(cfg.width, cfg.mlp_ratio),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::checkpoint::{StateDict, collect};
+use crate::config::Layers;
 use burn::backend::Autodiff;
 use burn::module::ModuleVisitor;
 use burn_flex::Flex;
@@ -24,7 +25,7 @@ fn size(model: &Clip<Flex>) -> (usize, usize) {
 /// LaCLIP's configuration with few blocks and words, so that it is quick to draw.
 fn small() -> ModelConfig {
     let mut config = ModelConfig::preset("CLIP_VITS16").unwrap();
-    config.vision_cfg.layers = 1;
+    config.vision_cfg.layers = Layers::Blocks(1);
     config.text_cfg.layers = 1;
     config.text_cfg.vocab_size = 100;
     config
@@ -166,7 +167,7 @@ fn a_skeleton_makes_no_tensor_of_a_parameter() {
 /// A preset with two blocks and few words.
 fn shallow(name: &str) -> ModelConfig {
     let mut config = ModelConfig::preset(name).unwrap();
-    config.vision_cfg.layers = 2;
+    config.vision_cfg.layers = Layers::Blocks(2);
     config.text_cfg.layers = 2;
     config.text_cfg.vocab_size = 100;
     config

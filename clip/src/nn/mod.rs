@@ -10,7 +10,10 @@
 mod activation;
 mod attention;
 mod attention_pool;
+mod attention_pool_2d;
+mod batch_norm;
 mod block;
+mod conv;
 pub mod init;
 mod linear;
 mod lookup;
@@ -23,9 +26,13 @@ mod rope_2d;
 pub use activation::Activation;
 pub use attention::{Attention, sdpa};
 pub use attention_pool::AttentionPool;
+pub use attention_pool_2d::AttentionPool2d;
+pub(crate) use attention_pool_2d::projection;
+pub use batch_norm::BatchNorm;
 pub use block::{
     Block, BlockConfig, BlockInit, LayerScale, MASKED, Transformer, TransformerConfig,
 };
+pub use conv::Conv;
 pub use init::TowerInit;
 pub use linear::{Linear, linear};
 pub use lookup::lookup;

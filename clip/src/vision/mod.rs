@@ -1,9 +1,12 @@
 //! Vision towers: images → embeddings.
 
 mod eva02;
+mod resnet;
 mod vit;
 
 pub use eva02::{Eva02, Eva02Attention, Eva02Block, Eva02Config, Eva02Transformer, SwiGlu};
+pub(crate) use resnet::REDUCTION;
+pub use resnet::{Bottleneck, ResNet, ResNetConfig};
 pub use vit::{VisionPool, Vit, VitConfig};
 
 use crate::nn::init::Init;
@@ -19,6 +22,8 @@ pub enum VisionTower<B: Backend> {
     Vit(Vit<B>),
     /// EVA-02's.
     Eva02(Eva02<B>),
+    /// CLIP's ResNet.
+    ResNet(ResNet<B>),
 }
 
 /// Architecture of a [`VisionTower`].
@@ -29,6 +34,8 @@ pub enum VisionTowerConfig {
     Vit(VitConfig),
     /// EVA-02's.
     Eva02(Eva02Config),
+    /// CLIP's ResNet.
+    ResNet(ResNetConfig),
 }
 
 impl VisionTowerConfig {
@@ -37,6 +44,7 @@ impl VisionTowerConfig {
         match self {
             Self::Vit(config) => VisionTower::Vit(config.init(init, device)),
             Self::Eva02(config) => VisionTower::Eva02(config.init(init, device)),
+            Self::ResNet(config) => VisionTower::ResNet(config.init(init, device)),
         }
     }
 }
@@ -52,6 +60,7 @@ impl<B: Backend> VisionTower<B> {
         match self {
             Self::Vit(vit) => vit.forward(image),
             Self::Eva02(eva) => eva.forward(image),
+            Self::ResNet(resnet) => resnet.forward(image),
         }
     }
 
@@ -60,11 +69,12 @@ impl<B: Backend> VisionTower<B> {
     /// # Shapes
     ///
     /// - image: `[batch, 3, height, width]`
-    /// - output: `[batch, prefix + patches, width]`
+    /// - output: `[batch, prefix + patches, width]`; a ResNet has no prefix, and its width is that of the last stage
     pub fn tokens(&self, image: Tensor<B, 4>) -> Tensor<B, 3> {
         match self {
             Self::Vit(vit) => vit.tokens(image),
             Self::Eva02(eva) => eva.tokens(image),
+            Self::ResNet(resnet) => resnet.tokens(image),
         }
     }
 
@@ -78,6 +88,7 @@ impl<B: Backend> VisionTower<B> {
         match self {
             Self::Vit(vit) => vit.head(x),
             Self::Eva02(eva) => eva.head(x),
+            Self::ResNet(resnet) => resnet.head(x),
         }
     }
 
@@ -91,6 +102,7 @@ impl<B: Backend> VisionTower<B> {
         match self {
             Self::Vit(vit) => vit.raw_patch_tokens(x),
             Self::Eva02(eva) => eva.raw_patch_tokens(x),
+            Self::ResNet(_) => x,
         }
     }
 
@@ -105,6 +117,7 @@ impl<B: Backend> VisionTower<B> {
                 eva.positional_embedding = eva.positional_embedding.set_require_grad(false);
                 Self::Eva02(eva)
             }
+            Self::ResNet(_) => self, // none has a fixed table
         }
     }
 
@@ -113,6 +126,7 @@ impl<B: Backend> VisionTower<B> {
         match self {
             Self::Vit(vit) => vit.patches(),
             Self::Eva02(eva) => eva.patches(),
+            Self::ResNet(resnet) => resnet.patches(),
         }
     }
 
@@ -120,15 +134,23 @@ impl<B: Backend> VisionTower<B> {
     pub fn as_vit(&self) -> Option<&Vit<B>> {
         match self {
             Self::Vit(vit) => Some(vit),
-            Self::Eva02(_) => None,
+            Self::Eva02(_) | Self::ResNet(_) => None,
         }
     }
 
     /// The tower as an [`Eva02`], where it is one.
     pub fn as_eva02(&self) -> Option<&Eva02<B>> {
         match self {
-            Self::Vit(_) => None,
+            Self::Vit(_) | Self::ResNet(_) => None,
             Self::Eva02(eva) => Some(eva),
+        }
+    }
+
+    /// The tower as a [`ResNet`], where it is one.
+    pub fn as_resnet(&self) -> Option<&ResNet<B>> {
+        match self {
+            Self::Vit(_) | Self::Eva02(_) => None,
+            Self::ResNet(resnet) => Some(resnet),
         }
     }
 }

@@ -6,14 +6,14 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clip::nn::{Block, PatchDropout, l2_normalize};
 use clip::text::TextTower;
-use clip::vision::{Eva02Block, VisionTower};
+use clip::vision::{Bottleneck, Eva02Block, VisionTower};
 
 /// What the last block of a vision tower gives for each token.
 ///
 /// # Shapes
 ///
 /// - image: `[batch, 3, height, width]`
-/// - output: `[batch, prefix + patches, width]`
+/// - output: `[batch, prefix + patches, width]`; of a ResNet the output of its last stage, without prefix
 ///
 /// # Errors
 ///
@@ -45,6 +45,16 @@ pub fn image_tokens<B: AutodiffBackend>(
             "EVA-02 towers turn each patch by its place and take all of them: remove patch_dropout"
                 .into(),
         ),
+        (VisionTower::ResNet(resnet), None) => {
+            let stages = resnet.stages().into_iter();
+            let x = stages.fold(resnet.embed(image), |x, stage| {
+                pass.blocks(stage, x, Bottleneck::forward)
+            });
+            Ok(x.swap_dims(1, 2))
+        }
+        (VisionTower::ResNet(_), Some(_)) => {
+            Err("ResNets have no patches to leave out: remove patch_dropout".into())
+        }
     }
 }
 

@@ -84,8 +84,8 @@ impl Groups {
     ///
     /// # Errors
     ///
-    /// When a pattern matches nothing, when a layer decay is outside (0, 1], or when nothing is left to
-    /// train.
+    /// When a pattern matches nothing, when a layer decay is outside (0, 1], when blocks are counted in a ResNet, or when
+    /// nothing is left to train.
     pub fn new(config: &GroupsConfig, parameters: Vec<Parameter>) -> Result<Self> {
         for pattern in config
             .decay_exclude
@@ -111,6 +111,16 @@ impl Groups {
                     "a layer decay of {decay} is outside (0, 1]"
                 )));
             }
+        }
+        let pool = "visual.attnpool.";
+        let resnet = parameters.iter().any(|p| p.path.starts_with(pool));
+        let partly = config.lock_image && config.lock_image_unlocked > 0;
+        if resnet && (config.image_layer_decay.is_some() || partly) {
+            return Err(TrainError::Config(
+                "image_layer_decay and lock_image_unlocked count the blocks of a transformer, and the vision tower is a \
+                 ResNet: remove them from [groups], or name what stays as it is in `freeze`"
+                    .into(),
+            ));
         }
         let towers = Towers {
             depths: depths(&parameters),
@@ -427,6 +437,41 @@ mod tests {
         let decayed = paths(&all, |r| r.decay);
         assert!(!decayed.contains(&"text.token_embedding.weight"));
         assert!(decayed.contains(&"visual.class_embedding"));
+    }
+
+    #[test]
+    fn blocks_are_not_counted_in_a_resnet() {
+        let parameter = |path: &str| Parameter {
+            path: path.into(),
+            id: crate::parameters::stable_ids::stable_id(path),
+            shape: vec![2],
+            trainable: true,
+        };
+        let parameters = [
+            "visual.layer4.0.conv1.weight",
+            "visual.attnpool.c_proj.bias",
+            "logit_scale",
+        ];
+        let try_groups = |config| Groups::new(&config, parameters.map(parameter).to_vec());
+        let locked = GroupsConfig {
+            lock_image: true,
+            ..Default::default()
+        };
+        let groups = try_groups(locked.clone()).unwrap();
+        assert_eq!(paths(&groups, |r| r.trainable), ["logit_scale"]);
+        for config in [
+            GroupsConfig {
+                lock_image_unlocked: 1,
+                ..locked
+            },
+            GroupsConfig {
+                image_layer_decay: Some(0.5),
+                ..Default::default()
+            },
+        ] {
+            let message = try_groups(config).unwrap_err().to_string();
+            assert!(message.contains("ResNet"), "{message}");
+        }
     }
 
     #[test]

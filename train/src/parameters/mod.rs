@@ -6,8 +6,10 @@
 
 pub mod groups;
 pub mod stable_ids;
+mod statistics;
 
 pub use clip::checkpoint::ParamPath;
+pub use statistics::refuse_fresh_statistics;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::prelude::*;

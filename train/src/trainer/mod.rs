@@ -28,7 +28,7 @@ use crate::logs::{Entry, Listener};
 use crate::optimizer::{Ema, GroupedAdamW, Schedule, logit_scale};
 use crate::parameters::groups::Groups;
 use crate::parameters::stable_ids::with_stable_ids;
-use crate::parameters::{parameters, read_some, set_trainable};
+use crate::parameters::{parameters, read_some, refuse_fresh_statistics, set_trainable};
 use crate::recipe::Recipe;
 use burn::module::AutodiffModule;
 use burn::prelude::*;
@@ -102,6 +102,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         device: &B::Device,
     ) -> Result<Self> {
         let model = with_stable_ids(model)?;
+        refuse_fresh_statistics(&model)?;
         let groups = Groups::new(&recipe.groups, parameters(&model))?;
         let trained: HashSet<&str> = groups.trained().collect();
         let model = set_trainable(model, |path| trained.contains(path));

@@ -18,7 +18,7 @@ use clip_burn::eval::{DualEncoder, EvalError, Extraction};
 use clip_burn::models::Model;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Options of every task.
@@ -29,6 +29,12 @@ pub struct Run {
     /// For bare checkpoint files: their config (a JSON file or a preset name)
     #[arg(long)]
     pub config: Option<String>,
+    /// A tokenizer in place of the models' own: tokenizer.json, vocab.txt, or a folder with one of them
+    #[arg(long)]
+    pub tokenizer: Option<PathBuf>,
+    /// For LLM2CLIP models: the directory of their language model, in place of the one that they name
+    #[arg(long)]
+    pub llm: Option<PathBuf>,
     /// Side of the images in pixels, if not the model's own; position embeddings are resized
     #[arg(long, alias = "force-image-size")]
     pub image_size: Option<usize>,
@@ -236,8 +242,11 @@ impl<T: Task> Job for Grid<T> {
 /// The options of a task and of every task that are not the default, as provenance keeps them.
 pub fn options(task: &impl Task) -> BTreeMap<String, String> {
     let run = task.run();
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let of_all = [
         ("config", run.config.clone()),
+        ("tokenizer", path(&run.tokenizer)),
+        ("llm", path(&run.llm)),
         ("image-size", run.image_size.map(|side| side.to_string())),
     ];
     let all = task.options().into_iter().chain(of_all);
@@ -254,14 +263,15 @@ fn load<B: Backend>(argument: &str, run: &Run, device: &B::Device) -> Result<Loa
     let options = LoadOptions {
         // One of several models may be a bare file, which alone needs it.
         config: run.config.clone().filter(|_| bare(argument)),
+        tokenizer: run.tokenizer.clone(),
         precision: run.compute.precision,
         seed: run.seed,
         image_size: run.image_size.map(|side| [side, side]),
         ..LoadOptions::default()
     };
     warn_of_random(argument);
-    let clip =
-        Model::load(argument, &options, device).map_err(|e| EvalError::Encoder(e.to_string()))?;
+    let clip = Model::load_with_llm(argument, &options, run.llm.as_deref(), device);
+    let clip = clip.map_err(|error| EvalError::Encoder(format!("{error:#}")))?;
     Ok(Loaded {
         argument: argument.into(),
         identity: clip.identity()?.unwrap_or_default(),

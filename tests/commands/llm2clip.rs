@@ -69,6 +69,44 @@ fn captions_become_vectors_a_trained_model_and_embeddings() {
     let line = "--model run/model --images a.png --labels red blue --json";
     let said = folder.run("classify", &words(line)).succeeded().stdout;
     assert!(said.contains("probability"), "{said}");
+    // Prompts and captions of any language go through the language model, the model's own or one that is given.
+    let colours = |i: u8| {
+        format!(
+            "classes/val/{}/{i}.png",
+            ["red", "blue"][usize::from(i % 2)]
+        )
+    };
+    for i in 0..4 {
+        folder.image(&colours(i), [24, 24], u32::from(i));
+    }
+    let zero_shot =
+        "zero-shot --model run/model --dataset folder --root classes --templates openai80";
+    folder
+        .run("eval", &words(&format!("{zero_shot} --output in.json")))
+        .succeeded();
+    let given = format!("{zero_shot} --llm {} --output given.json", llm());
+    folder.run("eval", &words(&given)).succeeded();
+    let result = |file: &str| -> serde_json::Value {
+        serde_json::from_str(&std::fs::read_to_string(folder.path(file)).unwrap()).unwrap()
+    };
+    assert_eq!(
+        result("in.json")["metrics"],
+        result("given.json")["metrics"]
+    );
+    assert_eq!(result("in.json")["details"]["prompts"]["prompts"], 160);
+    assert_eq!(
+        result("given.json")["details"]["provenance"]["options"]["llm"],
+        llm()
+    );
+    folder.image("xm/images/a.jpg", [24, 24], 1);
+    let captions = |text: &str| serde_json::json!({ "caption": [text] });
+    let line = serde_json::json!({ "image/key": "a", "de": captions("ein roter Kreis"), "ja": captions("赤い丸") });
+    folder.write("xm/captions.jsonl", format!("{line}\n"));
+    let line = "retrieval --model run/model --format xm3600 --annotations xm/captions.jsonl --images xm/images \
+                --language de,ja --output {language}.json";
+    folder.run("eval", &words(line)).succeeded();
+    assert_eq!(result("ja.json")["metrics"]["text_retrieval_recall@1"], 1.0);
+    assert_eq!(result("de.json")["language"], "de");
     // A language model beside a CLIP, and one of another kind beside this model.
     let clip = folder.run(
         "classify",

@@ -224,6 +224,8 @@ mod tests {
     fn mean_tolerance(file: &str) -> f64 {
         match file {
             "narrow.jpg" => 2.8,
+            // Noise whose colours are stored at half the size, which photographs are not.
+            "420.jpg" | "progressive.jpg" | "restart.jpg" => 0.42,
             _ => 0.2,
         }
     }

@@ -15,7 +15,6 @@ use tokenizers::{AddedToken, PostProcessor, PostProcessorWrapper, TruncationPara
 
 use super::error::{read_text, write_text};
 use super::special_tokens::SpecialTokens;
-use super::split::{END_OF_TEXT, START_OF_TEXT};
 use super::{Frame, TokenizerConfig, TokenizerError, TokenizerMode};
 
 /// A tokenizer of the `tokenizers` crate together with the layout of its rows.
@@ -306,6 +305,10 @@ impl HuggingFace {
     }
 }
 
+/// As OpenAI's vocabulary and transformers spell them.
+const START: &str = "<|startoftext|>";
+const END: &str = "<|endoftext|>";
+
 /// CLIP's tokenizer as transformers makes it of `vocab.json` and `merges.txt`: no clean-up but normal form C, single spaces
 /// and small letters.
 fn clip_of_files(vocab: &str, merges: &str) -> tokenizers::Result<tokenizers::Tokenizer> {
@@ -320,7 +323,7 @@ fn clip_of_files(vocab: &str, merges: &str) -> tokenizers::Result<tokenizers::To
             "no `{token}`, which a vocabulary of CLIP has; other models need a tokenizer.json"
         )),
     };
-    let (start, end) = (id(START_OF_TEXT)?, id(END_OF_TEXT)?);
+    let (start, end) = (id(START)?, id(END)?);
     let special = |content: &str, id: &Value| {
         json!({
             "id": id, "content": content, "special": true, "normalized": true,
@@ -331,7 +334,7 @@ fn clip_of_files(vocab: &str, merges: &str) -> tokenizers::Result<tokenizers::To
     let bytes = |prefix: bool| json!({ "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true });
     let tokenizer = json!({
         "version": "1.0",
-        "added_tokens": [special(START_OF_TEXT, &start), special(END_OF_TEXT, &end)],
+        "added_tokens": [special(START, &start), special(END, &end)],
         "normalizer": { "type": "Sequence", "normalizers": [
             { "type": "NFC" },
             { "type": "Replace", "pattern": { "Regex": r"\s+" }, "content": " " },
@@ -342,12 +345,12 @@ fn clip_of_files(vocab: &str, merges: &str) -> tokenizers::Result<tokenizers::To
             bytes(false),
         ] },
         "post_processor": {
-            "type": "RobertaProcessing", "sep": [END_OF_TEXT, end], "cls": [START_OF_TEXT, start],
+            "type": "RobertaProcessing", "sep": [END, end], "cls": [START, start],
             "trim_offsets": false, "add_prefix_space": false,
         },
         "decoder": bytes(true),
         "model": {
-            "type": "BPE", "unk_token": END_OF_TEXT, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
+            "type": "BPE", "unk_token": END, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
             "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": merges,
         },
     });

@@ -5,9 +5,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Draft, ImageFormat};
-use crate::scenes::{SceneSample, Scenes, ScenesError, Split};
+use crate::scenes::{SceneSample, Scenes, ScenesConfig, ScenesError, Split};
 
-/// Writes a new folder with `images/` and `dataset_scenes.json`, which holds the five test captions of each image.
+/// Writes a new folder with `images/` and three files of captions of the same images: `dataset_scenes.json` with the five
+/// test captions of each, `dataset_scenes_synonyms.json` with the same five in words that no web caption has, and
+/// `dataset_scenes_long.json` with the one synthetic caption, which says everything.
 ///
 /// # Errors
 ///
@@ -19,32 +21,61 @@ pub fn write_karpathy(
     format: ImageFormat,
 ) -> Result<(), ScenesError> {
     let draft = Draft::new(folder)?;
-    // Karpathy's files call the validation split "val".
-    let split_name = if split == Split::Validation {
-        "val"
-    } else {
-        split.name()
-    };
-    let mut images: Vec<Value> = Vec::new();
+    // What a caption says does not depend on the words that it takes, nor does the image.
+    let synonyms = Scenes::new(ScenesConfig {
+        test_synonyms: 1.0,
+        ..world.config().clone()
+    })?;
+    let [mut short, mut other_words, mut long] = ["", "_synonyms", "_long"].map(|name| Dataset {
+        file: format!("dataset_scenes{name}.json"),
+        split,
+        images: Vec::new(),
+        sentences: 0,
+    });
     let name = |sample: &SceneSample| sample.key.clone();
+    let mut index = 0;
     draft.write_images((world, split), format, name, |sample, path| {
         let filename = path.trim_start_matches("images/");
-        let imgid = images.len();
-        let captions = sample.captions.test.iter().enumerate();
-        let sentences: Vec<Value> = captions
-            .map(|(i, raw)| json!({"tokens": tokens(raw), "raw": raw, "imgid": imgid, "sentid": imgid * 5 + i}))
-            .collect();
-        let sentids: Vec<usize> = (imgid * 5..imgid * 5 + 5).collect();
-        images.push(json!({
-            "sentids": sentids, "imgid": imgid, "sentences": sentences, "split": split_name, "filename": filename,
-        }));
+        short.add(filename, &sample.captions.test);
+        other_words.add(filename, &synonyms.captions(split, index).test);
+        long.add(filename, std::slice::from_ref(&sample.captions.synthetic));
+        index += 1;
         Ok(())
     })?;
-    draft.write(
-        "dataset_scenes.json",
-        json!({"images": images, "dataset": "scenes"}).to_string(),
-    )?;
+    for dataset in [short, other_words, long] {
+        let Dataset { file, images, .. } = dataset;
+        draft.write(
+            &file,
+            json!({"images": images, "dataset": "scenes"}).to_string(),
+        )?;
+    }
     draft.finish()
+}
+
+/// One file of captions.
+struct Dataset {
+    file: String,
+    split: Split,
+    images: Vec<Value>,
+    sentences: usize,
+}
+
+impl Dataset {
+    fn add(&mut self, filename: &str, captions: &[String]) {
+        // Karpathy's files call the validation split "val".
+        let split = match self.split {
+            Split::Validation => "val",
+            split => split.name(),
+        };
+        let imgid = self.images.len();
+        let sentids: Vec<usize> = (self.sentences..self.sentences + captions.len()).collect();
+        self.sentences += captions.len();
+        let sentence = |(raw, sentid): (&String, &usize)| json!({"tokens": tokens(raw), "raw": raw, "imgid": imgid, "sentid": sentid});
+        let sentences: Vec<Value> = captions.iter().zip(&sentids).map(sentence).collect();
+        self.images.push(json!({
+            "sentids": sentids, "imgid": imgid, "sentences": sentences, "split": split, "filename": filename,
+        }));
+    }
 }
 
 /// Lower-case words without punctuation.
@@ -83,6 +114,39 @@ mod tests {
                 assert_eq!(image["sentences"][i]["raw"], sample.captions.test[i]);
                 assert_eq!(image["sentences"][i]["sentid"], image["sentids"][i]);
             }
+        }
+        // The same images in other words, and with all that can be said.
+        let read = |name: &str| -> Value {
+            let text = std::fs::read(folder.join(name)).unwrap();
+            serde_json::from_slice(&text).unwrap()
+        };
+        let (synonyms, long) = (
+            read("dataset_scenes_synonyms.json"),
+            read("dataset_scenes_long.json"),
+        );
+        let in_synonyms = Scenes::new(ScenesConfig {
+            test_synonyms: 1.0,
+            ..world.config().clone()
+        })
+        .unwrap();
+        let mut changed = 0;
+        for index in 0..5 {
+            let sample = world.sample(Split::Test, index);
+            let of = |dataset: &Value| dataset["images"][index].clone();
+            let other_words = in_synonyms.captions(Split::Test, index);
+            assert_eq!(other_words.test_statements, sample.captions.test_statements);
+            assert_eq!(of(&synonyms)["filename"], of(&dataset)["filename"]);
+            for (i, short) in sample.captions.test.iter().enumerate() {
+                changed += usize::from(of(&synonyms)["sentences"][i]["raw"] != *short);
+            }
+            assert_eq!(of(&long)["sentences"][0]["raw"], sample.captions.synthetic);
+            assert_eq!(of(&long)["sentids"], json!([index]));
+        }
+        assert!(changed > 15, "{changed} of 25 captions have other words");
+        let web = crate::scenes::Words::Web;
+        let all = synonyms.to_string();
+        for class in world.class_names(web) {
+            assert!(!all.contains(&format!(" {class}")), "{class}");
         }
         assert_eq!(
             tokens("A hollow, red disc."),

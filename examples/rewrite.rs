@@ -8,6 +8,7 @@ use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{ComputeArgs, check_writable, parse, progress};
 use clip_burn::clip::Precision;
+use clip_burn::clip::local_directory;
 use clip_burn::laclip::rewrite::{
     Empty, HEADER, LlamaWriter, Pool, Progress, PromptForm, Run, RunRecord, Settings, Summary, run,
 };
@@ -101,7 +102,8 @@ impl Job for Rewrite {
     where
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
-        let Self(arguments, pool) = self;
+        let Self(mut arguments, pool) = self;
+        arguments.llm = local_directory(&arguments.llm.to_string_lossy())?;
         let precision = arguments.compute.precision;
         let options = LoadOptions {
             precision,

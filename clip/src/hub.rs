@@ -12,8 +12,16 @@ mod name;
 #[cfg(feature = "hub")]
 mod remote;
 
+/// A directory with one of these is a model: of open_clip, Hugging Face, LLM2CLIP, Meta's Llama.
+const CONFIGS: [&str; 4] = [
+    "open_clip_config.json",
+    "config.json",
+    "llm2clip.json",
+    "params.json",
+];
+
 /// Where the files of a model lie: those of `hf-hub:ORG/NAME` are downloaded into the cache, `local-dir:PATH` and any other
-/// name are paths. The folder of a run or of a checkpoint, which has its recipe beside `model/`, stands for that model.
+/// name are paths. The folder of a run or of a checkpoint, no model itself, stands for the `model/` in it.
 ///
 /// # Errors
 ///
@@ -24,8 +32,11 @@ pub fn local_directory(model: &str) -> Result<PathBuf> {
         None => {
             let path = PathBuf::from(model.strip_prefix("local-dir:").unwrap_or(model));
             let of_run = path.join("model");
-            let is_run = path.join("recipe.toml").is_file() && of_run.is_dir();
-            Ok(if is_run { of_run } else { path })
+            let is_model = CONFIGS.iter().any(|name| path.join(name).is_file());
+            Ok(match of_run.is_dir() && !is_model {
+                true => of_run,
+                false => path,
+            })
         }
     }
 }

@@ -25,6 +25,7 @@ fn decides(name: &str) -> bool {
 ///
 /// Names the file that cannot be read.
 pub fn identity(directory: &Path, options: &EncoderOptions) -> Result<String> {
+    let directory = &clip::local_directory(&directory.to_string_lossy())?;
     let mut files: Vec<PathBuf> = directory
         .read_dir()
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())

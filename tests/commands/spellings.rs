@@ -63,7 +63,6 @@ fn options_of_other_programs_are_explained() {
 fn the_folder_of_a_run_is_its_model() {
     let folder = with_image();
     let line = "--from tiny --out run/model";
-    folder.write("run/recipe.toml", "");
     folder.run("convert", &words(line)).succeeded();
     let of = |model: &str| {
         let line = format!("--model {model} --labels cat dog");

@@ -6,7 +6,7 @@ use burn::tensor::DType;
 /// PyTorch's default.
 const EPS: f64 = 1e-5;
 
-/// Batch norm (Ioffe & Szegedy, 2015) with the statistics of its checkpoint, in f32 whatever the dtype of the input.
+/// Batch norm (Ioffe & Szegedy, 2015) with the statistics of its checkpoint; a part of the [`super::Conv`] before it.
 ///
 /// Inference in PyTorch, and training with frozen statistics (open_clip's `--lock-image-freeze-bn-stats`): mean and
 /// variance are constants, gain and offset are trained. Statistics of the batch are not taken: they would tie the rows
@@ -35,13 +35,12 @@ impl<B: Backend> BatchNorm<B> {
         }
     }
 
+    /// The norm as `scale · x + shift`, per channel.
+    ///
     /// # Shapes
     ///
-    /// - x: `[batch, channels, height, width]`
-    /// - output: same shape and dtype as `x`
-    pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let dtype = x.dtype();
-        let [_, channels, _, _] = x.dims();
+    /// - output: `[channels]` each, f32
+    pub fn scale_and_shift(&self) -> [Tensor<B, 1>; 2] {
         let [weight, bias, mean, variance] = [
             &self.weight,
             &self.bias,
@@ -49,10 +48,8 @@ impl<B: Backend> BatchNorm<B> {
             &self.running_var,
         ]
         .map(|param| param.val().cast(DType::F32));
-        // One multiplication and one addition per pixel.
         let scale = weight / (variance + EPS).sqrt();
         let shift = bias - mean * scale.clone();
-        let [scale, shift] = [scale, shift].map(|x| x.reshape([1, channels, 1, 1]));
-        (x.cast(DType::F32) * scale + shift).cast(dtype)
+        [scale, shift]
     }
 }

@@ -159,9 +159,9 @@ impl<B: Backend> ResNet<B> {
             "height and width of the image, and those that the tower was built for"
         );
         let x = image.cast(self.compute);
-        let x = relu(self.bn1.forward(self.conv1.forward(x)));
-        let x = relu(self.bn2.forward(self.conv2.forward(x)));
-        let x = relu(self.bn3.forward(self.conv3.forward(x)));
+        let x = relu(self.conv1.forward(x, &self.bn1));
+        let x = relu(self.conv2.forward(x, &self.bn2));
+        let x = relu(self.conv3.forward(x, &self.bn3));
         halve(x).flatten(2, 3)
     }
 
@@ -253,11 +253,11 @@ impl<B: Backend> Bottleneck<B> {
         let side = pixels.isqrt();
         let x = x.reshape([batch, channels, side, side]);
         let shrunk = |x| if self.halves { halve(x) } else { x };
-        let y = relu(self.bn1.forward(self.conv1.forward(x.clone())));
-        let y = relu(self.bn2.forward(self.conv2.forward(y)));
-        let y = self.bn3.forward(self.conv3.forward(shrunk(y)));
+        let y = relu(self.conv1.forward(x.clone(), &self.bn1));
+        let y = relu(self.conv2.forward(y, &self.bn2));
+        let y = self.conv3.forward(shrunk(y), &self.bn3);
         let shortcut = match &self.downsample {
-            Some((conv, norm)) => norm.forward(conv.forward(shrunk(x))),
+            Some((conv, norm)) => conv.forward(shrunk(x), norm),
             None => x,
         };
         relu(y + shortcut).flatten(2, 3)

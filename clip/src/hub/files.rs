@@ -9,14 +9,12 @@ pub(super) const HUGGING_FACE_CONFIG: &str = "config.json";
 
 /// Read where they are there: preprocessing, tokenizers, and what goes beside the weights of CLIPS, of LLM2CLIP and of
 /// language models.
-const FURTHER_FILES: [&str; 16] = [
+const FURTHER_FILES: [&str; 14] = [
     PREPROCESSOR,
     PROCESSOR,
     "llm2clip.json",
     "llm2vec_config.json",
     "encoder.json",
-    "vocab.json",
-    "merges.txt",
     "captioner.json",
     "captioner.safetensors",
     "chat_template.jinja",
@@ -27,6 +25,9 @@ const FURTHER_FILES: [&str; 16] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
 ];
+
+/// Read where there is no `tokenizer.json`.
+const OLDER_TOKENIZER: [&str; 2] = ["vocab.json", "merges.txt"];
 
 /// Calls `get` for each file that a model directory needs, given the names of those there are: the configurations,
 /// the tokenizer, and the weights that loading prefers, with all their shards.
@@ -45,8 +46,13 @@ pub(super) fn gather<E: From<String>>(
     } else {
         return Err(format!("neither {CONFIG} nor {HUGGING_FACE_CONFIG} is there").into());
     }
-    for name in FURTHER_FILES.iter().filter(|name| names.contains(**name)) {
-        get(name)?;
+    let older = OLDER_TOKENIZER
+        .iter()
+        .filter(|_| !names.contains("tokenizer.json"));
+    for name in FURTHER_FILES.iter().chain(older) {
+        if names.contains(*name) {
+            get(name)?;
+        }
     }
     let weights = WEIGHT_FILES
         .iter()
@@ -114,6 +120,37 @@ mod tests {
             asked,
             ["config.json", "tokenizer.json", "model.safetensors"]
         );
+    }
+
+    #[test]
+    fn what_older_or_newer_directories_have_is_asked_for() {
+        let old = [
+            "config.json",
+            "merges.txt",
+            "model.safetensors",
+            "vocab.json",
+        ];
+        let asked = gathered(&old, Path::new("")).unwrap();
+        assert_eq!(
+            asked,
+            [
+                "config.json",
+                "vocab.json",
+                "merges.txt",
+                "model.safetensors"
+            ]
+        );
+        let new = ["config.json", "model.safetensors", "processor_config.json"];
+        let asked = gathered(&new, Path::new("")).unwrap();
+        assert!(asked.contains(&"processor_config.json".to_string()));
+        let both = [
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "vocab.json",
+        ];
+        let asked = gathered(&both, Path::new("")).unwrap();
+        assert!(!asked.contains(&"vocab.json".to_string()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub enum TokenizerError {
     /// A tokenizer file that could not be read.
     #[error(
-        "cannot read {path}: {source}; a model directory needs its tokenizer.json or vocab.txt"
+        "cannot read {path}: {source}; a model directory needs its tokenizer.json, its vocab.json with merges.txt, or its vocab.txt"
     )]
     Read {
         /// The file.

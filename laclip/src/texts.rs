@@ -54,11 +54,11 @@ impl TextChoice for AllTexts {
 fn check_rewrites(wanted: usize, source: &dyn Source) -> Result<(), String> {
     let (mut start, mut short) = (0, Vec::new());
     for report in source.reports() {
+        let places = start..start + report.samples;
+        start = places.end;
         let Some(counts) = report.captions else {
             continue;
         };
-        let places = start..start + report.samples;
-        start = places.end;
         // The counts are of rewrites with text. Where their mean is high enough, some image has all; where it is not, the
         // others may be blank, which have their place all the same.
         let mean = counts.rewrites.div_ceil(counts.samples.max(1));

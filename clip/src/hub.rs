@@ -1,5 +1,6 @@
 //! Models of the Hugging Face hub.
 
+use crate::checkpoint::CONFIG;
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 
@@ -13,12 +14,7 @@ mod name;
 mod remote;
 
 /// A directory with one of these is a model: of open_clip, Hugging Face, LLM2CLIP, Meta's Llama.
-const CONFIGS: [&str; 4] = [
-    "open_clip_config.json",
-    "config.json",
-    "llm2clip.json",
-    "params.json",
-];
+const CONFIGS: [&str; 4] = [CONFIG, "config.json", "llm2clip.json", "params.json"];
 
 /// Where the files of a model lie: those of `hf-hub:ORG/NAME` are downloaded into the cache, `local-dir:PATH` and any other
 /// name are paths. The folder of a run or of a checkpoint, no model itself, stands for the `model/` in it.

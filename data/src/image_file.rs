@@ -4,8 +4,7 @@ use std::path::Path;
 
 use crate::error::{DataError, Place};
 
-/// Longest file that is read as an image; uncompressed, 128 million pixels in 16-bit colour have less.
-pub const MAX_IMAGE_BYTES: u64 = 1 << 30;
+pub use files::MAX_IMAGE_BYTES;
 
 /// The bytes of an image file.
 ///
@@ -13,13 +12,11 @@ pub const MAX_IMAGE_BYTES: u64 = 1 << 30;
 ///
 /// Names a file that cannot be read, or is longer than [`MAX_IMAGE_BYTES`].
 pub fn read_image(path: &Path) -> Result<Vec<u8>, DataError> {
-    let io = |error| DataError::io(path, error);
-    let bytes = std::fs::metadata(path).map_err(io)?.len();
-    if bytes > MAX_IMAGE_BYTES {
+    let read = files::read_image(path).map_err(|error| DataError::io(path, error))?;
+    read.map_err(|bytes| {
         let what = format!("{bytes} bytes are no image; at most {MAX_IMAGE_BYTES} are read");
-        return Err(DataError::malformed(path, Place::Whole, what));
-    }
-    std::fs::read(path).map_err(io)
+        DataError::malformed(path, Place::Whole, what)
+    })
 }
 
 #[cfg(test)]

@@ -39,9 +39,7 @@ impl Provenance {
             ..Self::default()
         }
     }
-}
 
-impl Provenance {
     /// The options in a few words, for tables.
     pub fn label(&self) -> String {
         let words = self

@@ -145,16 +145,6 @@ pub struct Hit {
     pub right: bool,
 }
 
-/// Names of [`RunResult::circumstances`].
-const CIRCUMSTANCES: [&str; 6] = [
-    "templates",
-    "precision",
-    "weights",
-    "options",
-    "split",
-    "classes",
-];
-
 impl RunResult {
     /// `MODEL PRETRAINED`, the key of CLIP_benchmark's tables.
     pub fn model_fullname(&self) -> String {
@@ -311,26 +301,26 @@ pub fn row_names(results: &[RunResult]) -> Vec<String> {
 /// the circumstances, model_fullname.
 pub fn to_csv(results: &[RunResult]) -> Result<String> {
     let metrics = metric_names(results);
-    let known: Vec<&str> = CIRCUMSTANCES
-        .into_iter()
-        .enumerate()
+    let circumstances: Vec<_> = results.iter().map(RunResult::circumstances).collect();
+    let all = circumstances.first().into_iter().flatten().enumerate();
+    let known: Vec<(usize, &str)> = all
         .filter(|(place, _)| {
-            results
+            circumstances
                 .iter()
-                .any(|run| !run.circumstances()[*place].1.is_empty())
+                .any(|of_run| !of_run[*place].1.is_empty())
         })
-        .map(|(_, name)| name)
+        .map(|(place, (name, _))| (place, *name))
         .collect();
     let mut writer = csv::Writer::from_writer(Vec::new());
     let fixed = ["dataset", "model", "pretrained", "task", "language"];
     let columns = fixed
         .into_iter()
         .chain(metrics.iter().map(String::as_str))
-        .chain(known.iter().copied())
+        .chain(known.iter().map(|(_, name)| *name))
         .chain(["model_fullname"]);
     let failed = |e: csv::Error| EvalError::format(Path::new("CSV"), e.to_string());
     writer.write_record(columns).map_err(failed)?;
-    for run in results {
+    for (run, of_run) in results.iter().zip(&circumstances) {
         let values = metrics.iter().map(|name| match run.metrics.get(name) {
             None | Some(Value::Null) => String::new(),
             Some(value) => value.to_string(),
@@ -346,12 +336,7 @@ pub fn to_csv(results: &[RunResult]) -> Result<String> {
             .into_iter()
             .cloned()
             .chain(values)
-            .chain(
-                run.circumstances()
-                    .into_iter()
-                    .filter(|(name, _)| known.contains(name))
-                    .map(|(_, value)| value),
-            )
+            .chain(known.iter().map(|(place, _)| of_run[*place].1.clone()))
             .chain([run.model_fullname()])
             .collect();
         writer.write_record(&record).map_err(failed)?;

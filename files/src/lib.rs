@@ -45,6 +45,22 @@ pub fn partial(target: &Path) -> PathBuf {
     name.into()
 }
 
+/// Longest file that is read as an image; uncompressed, 128 million pixels in 16-bit colour have less.
+pub const MAX_IMAGE_BYTES: u64 = 1 << 30;
+
+/// The bytes of an image file; of one that is longer than [`MAX_IMAGE_BYTES`] only the length, it is not read.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub fn read_image(path: &Path) -> Result<std::result::Result<Vec<u8>, u64>> {
+    let bytes = std::fs::metadata(path)?.len();
+    match bytes > MAX_IMAGE_BYTES {
+        true => Ok(Err(bytes)),
+        false => std::fs::read(path).map(Ok),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

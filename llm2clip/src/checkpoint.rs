@@ -56,7 +56,7 @@ pub fn is_llm2clip(model: &str) -> bool {
         let config = std::fs::read_to_string(path.join("config.json")).ok();
         let config = config.and_then(|text| serde_json::from_str::<Value>(&text).ok());
         return path.join(DESCRIPTION).is_file()
-            || config.is_some_and(|config| released::is_llm2clip(&config));
+            || config.is_some_and(|config| clip::checkpoint::is_llm2clip(&config));
     }
     path.is_file() && read_state_dict(&path).is_ok_and(|dict| released::prefix(&dict).is_some())
 }

@@ -3,7 +3,6 @@
 use crate::adapter::AdapterConfig;
 use crate::error::{Error, Result};
 use clip::checkpoint::StateDict;
-use serde_json::Value;
 use std::path::Path;
 
 /// What stands before the names of an adapter, and whether it is known to bring its input to unit length.
@@ -15,12 +14,6 @@ const PREFIXES: [(&str, Option<bool>); 3] = [
     // Released code: a live language model under `text.text.`; what its adapter was trained with is unknown.
     ("text.text_proj.text_adaptor.", None),
 ];
-
-/// The architecture that `config.json` names.
-pub(crate) fn is_llm2clip(config: &Value) -> bool {
-    let architectures = config["architectures"].as_array();
-    architectures.is_some_and(|names| names.iter().any(|name| name == "LLM2CLIPModel"))
-}
 
 /// What stands before the names of the adapter.
 pub(crate) fn prefix(dict: &StateDict) -> Option<(&'static str, Option<bool>)> {

@@ -154,7 +154,6 @@ const TRAINING: &[(&str, &str)] = &[
         "local-loss gather-with-grad",
         "the loss over all replicas has its full gradient, and is computed in chunks",
     ),
-    ("device", "--backend"),
 ];
 
 #[cfg(test)]

@@ -19,10 +19,9 @@ pub use directory::Pretrained;
 pub(crate) use file::read_shard_index;
 pub use file::{WeightType, read_state_dict, write_safetensors, write_safetensors_as, write_whole};
 pub use naming::{Scheme, canonical, to_open_clip};
+pub(crate) use source::CONFIG;
+pub use source::{LoadOptions, is_llm2clip, is_random};
 #[cfg(feature = "hub")]
-pub(crate) use source::{CONFIG, WEIGHT_FILES};
-pub use source::{LoadOptions, is_random};
-#[cfg(feature = "hub")]
-pub(crate) use source::{PREPROCESSOR, PROCESSOR};
+pub(crate) use source::{PREPROCESSOR, PROCESSOR, WEIGHT_FILES};
 pub use state_dict::{HostTensor, SharedBytes, StateDict, StoredType};
 pub use tower::{PretrainedVision, VisionOptions};

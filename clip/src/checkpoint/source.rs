@@ -276,7 +276,8 @@ fn read_configs(path: &Path) -> Result<Configs> {
     Ok((config, Some(preprocess)))
 }
 
-fn is_llm2clip(config: &Value) -> bool {
+/// Whether a `config.json` is of LLM2CLIP, whose directories hold a vision tower and an adapter.
+pub fn is_llm2clip(config: &Value) -> bool {
     let architectures = config["architectures"].as_array();
     architectures.is_some_and(|names| names.iter().any(|name| name == "LLM2CLIPModel"))
 }

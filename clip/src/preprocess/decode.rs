@@ -7,13 +7,12 @@ use std::path::Path;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::{ImageError, budget, webp};
+pub use files::MAX_IMAGE_BYTES as MAX_BYTES;
 
 /// Most pixels of an image unless told otherwise; more is taken for a decompression bomb.
 pub const MAX_PIXELS: u64 = 128_000_000;
 /// Longest side of an image; bounds the memory that resizing an extreme aspect ratio takes.
 pub const MAX_SIDE: u32 = 100_000;
-/// Longest file of an image; uncompressed, [`MAX_PIXELS`] in 16-bit colour have less.
-pub const MAX_BYTES: u64 = 1 << 30;
 /// What a decoder may allocate beside the image itself: rows, tables, a colour profile.
 const OVERHEAD: u64 = 32 << 20;
 
@@ -32,11 +31,8 @@ pub fn open(path: &Path) -> Result<RgbImage, ImageError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
-    let bytes = std::fs::metadata(path).map_err(ImageError::Read)?.len();
-    if bytes > MAX_BYTES {
-        return Err(ImageError::TooLong { bytes });
-    }
-    std::fs::read(path).map_err(ImageError::Read)
+    let read = files::read_image(path).map_err(ImageError::Read)?;
+    read.map_err(|bytes| ImageError::TooLong { bytes })
 }
 
 /// Decodes a JPEG, PNG, WebP, GIF (first frame) or BMP image of at most [`MAX_PIXELS`].

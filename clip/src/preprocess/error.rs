@@ -1,6 +1,6 @@
 //! What can go wrong between a file and a batch of pixels.
 
-use super::decode::MAX_BYTES;
+use files::MAX_IMAGE_BYTES;
 use std::path::PathBuf;
 
 /// Why an image could not be turned into pixels.
@@ -64,7 +64,9 @@ pub enum ImageError {
         canvas: [u32; 2],
     },
     /// The file is longer than any image that may be decoded; it was not read.
-    #[error("{bytes} bytes, over the limit of {MAX_BYTES}; convert it or drop it from the list")]
+    #[error(
+        "{bytes} bytes, over the limit of {MAX_IMAGE_BYTES}; convert it or drop it from the list"
+    )]
     TooLong {
         /// Length of the file.
         bytes: u64,

@@ -86,6 +86,20 @@ fn train_by(recipe: &Recipe, stream: &mut Stream, launch: &Launch) -> Result<Out
     })
 }
 
+/// The plain task with a validation of its own.
+fn rated(recipe: &Recipe, validate: Validate<'_, Trained>) -> Result<Outcome<Trained>> {
+    run(Run::<TrainBackend, _> {
+        task: &ToyTask::default(),
+        model: Towers::new(0, &Default::default()),
+        recipe,
+        batches: &mut Stream::new(),
+        collective: &Single,
+        validate: Some(validate),
+        launch: &Launch::default(),
+        device: Default::default(),
+    })
+}
+
 /// The values of the log, without what depends on the clock.
 fn log(recipe: &Recipe) -> Vec<(u64, BTreeMap<String, f64>)> {
     let entries = read_metrics(&recipe.out().join("metrics.jsonl")).unwrap();
@@ -211,17 +225,7 @@ fn validation_is_logged_and_its_best_checkpoint_kept() {
         calls += 1;
         Ok([("accuracy".to_string(), if calls == 2 { 0.9 } else { 0.1 })].into())
     };
-    run::<TrainBackend, _>(Run {
-        task: &ToyTask::default(),
-        model: Towers::new(0, &Default::default()),
-        recipe: &recipe,
-        batches: &mut Stream::new(),
-        collective: &Single,
-        validate: Some(&mut validate),
-        launch: &Launch::default(),
-        device: Default::default(),
-    })
-    .unwrap();
+    rated(&recipe, &mut validate).unwrap();
     assert_eq!(saved(&recipe), [8, 20]);
 }
 
@@ -529,16 +533,7 @@ fn a_metric_that_is_not_measured_ends_the_run_unless_that_is_over() {
         recipe.log.validate_every = validate_every;
         recipe.checkpoint.best = Some("precision".into());
         let mut validate = |_: &Trained| Ok([("accuracy".to_string(), 0.5)].into());
-        let ended = run::<TrainBackend, _>(Run {
-            task: &ToyTask::default(),
-            model: Towers::new(0, &Default::default()),
-            recipe: &recipe,
-            batches: &mut Stream::new(),
-            collective: &Single,
-            validate: Some(&mut validate),
-            launch: &Launch::default(),
-            device: Default::default(),
-        });
+        let ended = rated(&recipe, &mut validate);
         let told = std::fs::read_to_string(folder.path().join("log.txt")).unwrap();
         let (known, model) = ("\"precision\" is no metric", recipe.out().join("model"));
         assert!(told.contains(known) && told.contains("accuracy"), "{told}");

@@ -28,8 +28,14 @@ fn main() -> Result<()> {
     let before = mib("VmRSS")?;
     let start = Instant::now();
     let loss = match form.as_str() {
-        "softmax" => by_rows::contrastive(image.clone(), text.clone(), scalar(14.0)),
-        "sigmoid" => by_rows::sigmoid(image.clone(), text.clone(), scalar(10.0), scalar(-10.0)),
+        "softmax" => by_rows::contrastive(0..n, image.clone(), text.clone(), scalar(14.0)),
+        "sigmoid" => by_rows::sigmoid(
+            0..n,
+            image.clone(),
+            text.clone(),
+            scalar(10.0),
+            scalar(-10.0),
+        ),
         "plain" => loss::contrastive(image.clone(), text.clone(), scalar(14.0)),
         other => bail!("`{other}` is none of softmax, sigmoid, plain"),
     };

@@ -20,6 +20,7 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
 #[derive(Parser)]
 #[command(after_help = "Example:
   cargo run --release --example train -- --recipe recipes/clip_vit_b_32.toml --set optimizer.lr=1e-3 --resume latest
+  mpirun -n 8 target/release/examples/train --dist mpi --recipe recipes/clip_vit_b_32.toml    (built with --features mpi)
 
 Writes into the recipe's run.out: model/ (a model directory), checkpoints/, metrics.jsonl, TensorBoard events, log.txt,
 recipe.toml (with all defaults and paths) and report.html. SIGTERM or Ctrl-C ends a run after its current step with a
@@ -43,13 +44,13 @@ fn main() -> ExitCode {
 }
 
 fn train() -> Result<()> {
-    let arguments: Arguments = parse();
+    let mut arguments: Arguments = parse();
     let precision = arguments.precision.map(|p| format!("model.precision={p}"));
     let overrides: Vec<_> = arguments.overrides.into_iter().chain(precision).collect();
     let recipe = Recipe::load(&arguments.recipe, &overrides)?;
     let precision: Precision = recipe.precision().parse().map_err(anyhow::Error::msg)?;
-    check(arguments.launch.backend, precision).map_err(anyhow::Error::msg)?;
     let launch = arguments.launch.launch()?;
+    check(arguments.launch.backend, precision).map_err(anyhow::Error::msg)?;
     with_backend(
         arguments.launch.backend,
         precision,
@@ -70,8 +71,11 @@ impl Job for Train {
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
         let Self { recipe, launch } = self;
-        let out = recipe.out();
+        let (out, first) = (recipe.out(), launch.world.rank() == 0);
         let outcome = methods::train::<Autodiff<B>>(recipe, &launch, device)?;
+        if !first {
+            return Ok(());
+        }
         eprintln!(
             "{} steps in {:.0} s, {:.1} s of them waiting for data; see {}",
             outcome.progress.step,

@@ -43,14 +43,14 @@ fn main() -> ExitCode {
 }
 
 fn tune() -> Result<()> {
-    let arguments: Arguments = parse();
+    let mut arguments: Arguments = parse();
+    let launch = arguments.launch.launch()?;
     let plan = Plan::load(&arguments.recipe, &arguments.overrides, &arguments.stages)?;
     let mut precision = Precision::F32;
     for (_, recipe) in &plan.0 {
         precision = recipe.precision().parse().map_err(anyhow::Error::msg)?;
         check(arguments.launch.backend, precision).map_err(anyhow::Error::msg)?;
     }
-    let launch = arguments.launch.launch()?;
     with_backend(arguments.launch.backend, precision, Tune { plan, launch })
 }
 
@@ -67,7 +67,11 @@ impl Job for Tune {
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
         self.plan
-            .run::<Autodiff<B>>(&self.launch, &device, &mut report)?;
+            .run::<Autodiff<B>>(&self.launch, &device, &mut |summary| {
+                if self.launch.world.rank() == 0 {
+                    report(summary);
+                }
+            })?;
         Ok(())
     }
 }

@@ -234,6 +234,15 @@ pub fn check(backend: BackendArg, precision: Precision) -> Result<(), String> {
 }
 
 impl BackendArg {
+    /// The device of a process among several on one machine: so many GPUs further, where there are several.
+    pub fn of_rank(self, local_rank: usize) -> Self {
+        match self {
+            Self::Cuda(index) => Self::Cuda(index + local_rank),
+            Self::Tch(TchDevice::Cuda(index)) => Self::Tch(TchDevice::Cuda(index + local_rank)),
+            other => other,
+        }
+    }
+
     /// True where the program's own cores compute, so that several processes can share them.
     pub fn on_cpu(self) -> bool {
         matches!(self, Self::Flex | Self::NdArray | Self::Tch(TchDevice::Cpu))

@@ -5,6 +5,7 @@
 //! * [`clip`]: the dual encoder, its checkpoints, preprocessing and tokenizers
 //! * [`data`]: images and captions on disk, and the built-in captioned world
 //! * [`train`]: the training engine
+//! * [`dist`]: what processes that train one model tell each other
 //! * [`llm`]: a Llama decoder that generates text
 //! * [`clips`]: partial synthetic captions and a captioner (CLIPS)
 //! * [`laclip`]: rewriting of captions, and training on them (LaCLIP)
@@ -35,10 +36,13 @@ pub mod cli;
 pub mod memory;
 pub mod methods;
 pub mod models;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 
 pub use clip;
 pub use clips;
 pub use data;
+pub use dist;
 pub use eval;
 pub use laclip;
 pub use llm;

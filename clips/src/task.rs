@@ -151,6 +151,7 @@ impl<B: AutodiffBackend> Task<B> for ClipsTask {
         model: &ClipsModel<B>,
         mut embeddings: Embeddings<B>,
     ) -> Result<Losses<B>, BoxError> {
+        let rows = embeddings.rows();
         let image = embeddings.one("image")?;
         let scale = model.logit_scale.val().cast(DType::F32).exp();
         let mut parts: Vec<(String, Tensor<B, 1>)> = Vec::new();
@@ -158,7 +159,7 @@ impl<B: AutodiffBackend> Task<B> for ClipsTask {
             let text = embeddings.one(caption.name())?;
             parts.push((
                 caption.name().into(),
-                by_rows::contrastive(image.clone(), text, scale.clone()),
+                by_rows::contrastive(rows.clone(), image.clone(), text, scale.clone()),
             ));
         }
         let losses = parts.iter().map(|(_, loss)| loss.clone());
@@ -169,6 +170,10 @@ impl<B: AutodiffBackend> Task<B> for ClipsTask {
             total: sum * (self.contrastive_weight / parts.len() as f64),
             parts,
         })
+    }
+
+    fn by_rows(&self) -> bool {
+        true
     }
 
     fn samples(&self, batch: &ClipsBatch) -> usize {

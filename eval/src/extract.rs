@@ -1,9 +1,12 @@
 //! Embedding many images and texts: worker threads decode while the device computes.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use burn::tensor::{Tensor, backend::Backend};
 use clip::preprocess::{PixelBatch, Preprocess};
+use dist::{Flags, Single, World};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -25,6 +28,8 @@ pub struct Extraction {
     pub max_bad: usize,
     /// Show a progress bar with rate and remaining time on the terminal.
     pub progress: bool,
+    /// The processes that share the work: each embeds a part, all get the whole.
+    pub world: Arc<dyn World>,
 }
 
 impl Default for Extraction {
@@ -33,6 +38,7 @@ impl Default for Extraction {
             batch_size: 64,
             max_bad: 0,
             progress: false,
+            world: Arc::new(Single),
         }
     }
 }
@@ -65,10 +71,84 @@ struct Decoded {
     bad: Vec<BadImage>,
 }
 
-/// Embeds all images in order. Fails when more than `max_bad` are unreadable.
+/// Embeds all images in order, each process its part of them. Fails when more than `max_bad` are unreadable.
 pub fn image_features<B: Backend, E: DualEncoder<B>>(
     encoder: &E,
     images: &[ImageRef],
+    options: &Extraction,
+    device: &B::Device,
+) -> Result<ImageFeatures> {
+    if options.world.size() == 1 {
+        return own_images(encoder, images, 0, options, device);
+    }
+    let own = share(images.len(), &*options.world);
+    let read = own_images(encoder, &images[own.clone()], own.start, options, device);
+    let all = gathered(read.map(|read| (read.features, read.bad)), options)?;
+    let (mut features, mut bad) = (Vec::new(), Vec::new());
+    for (values, skipped) in all {
+        features.extend(values);
+        bad.extend(skipped);
+    }
+    if bad.len() > options.max_bad {
+        return Err(too_many_bad(&bad, images.len(), options.max_bad));
+    }
+    let skipped = |i: &usize| bad.binary_search_by_key(i, |b: &BadImage| b.index).is_ok();
+    Ok(ImageFeatures {
+        features: Features::new(features, encoder.embed_dim())?,
+        kept: (0..images.len()).filter(|i| !skipped(i)).collect(),
+        bad,
+    })
+}
+
+/// The part of `len` things that this process works on: one after the other, as even as can be.
+fn share(len: usize, world: &dyn World) -> Range<usize> {
+    let start = |rank: usize| len * rank / world.size();
+    start(world.rank())..start(world.rank() + 1)
+}
+
+/// What all processes have read, in the order of their ranks.
+fn gathered(
+    mine: Result<(Features, Vec<BadImage>)>,
+    options: &Extraction,
+) -> Result<Vec<(Vec<f32>, Vec<BadImage>)>> {
+    let lost = |error: dist::Error| EvalError::Encoder(error.to_string());
+    let world = &options.world;
+    let failed = world
+        .agree(Flags::failed(mine.is_err()))
+        .map_err(lost)?
+        .failed;
+    let (features, bad) = mine?;
+    if failed {
+        return Err(EvalError::Encoder(
+            "another process failed; its own message says why".into(),
+        ));
+    }
+    let bytes: Vec<u8> = features
+        .to_vec()
+        .into_iter()
+        .flat_map(f32::to_le_bytes)
+        .collect();
+    let values = world.gather(&bytes).map_err(lost)?;
+    let bad = serde_json::to_vec(&bad).map_err(|error| EvalError::Encoder(error.to_string()))?;
+    let bad = world.gather(&bad).map_err(lost)?;
+    let read = values.into_iter().zip(bad).map(|(values, bad)| {
+        let values = values
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let bad = serde_json::from_slice(&bad);
+        Ok((
+            values.collect(),
+            bad.map_err(|error| EvalError::Encoder(error.to_string()))?,
+        ))
+    });
+    read.collect()
+}
+
+/// Embeds the images of one process; the first of them is number `start` of the data set.
+fn own_images<B: Backend, E: DualEncoder<B>>(
+    encoder: &E,
+    images: &[ImageRef],
+    start: usize,
     options: &Extraction,
     device: &B::Device,
 ) -> Result<ImageFeatures> {
@@ -80,7 +160,7 @@ pub fn image_features<B: Backend, E: DualEncoder<B>>(
         let (sender, receiver) = sync_channel(QUEUE);
         let batch_size = batch_size(options)?;
         scope.spawn(move || {
-            for (batch, first) in images.chunks(batch_size).zip((0..).step_by(batch_size)) {
+            for (batch, first) in images.chunks(batch_size).zip((start..).step_by(batch_size)) {
                 // The receiver hangs up when the run fails: stop decoding.
                 if sender.send(decode_batch(preprocess, batch, first)).is_err() {
                     break;
@@ -116,8 +196,24 @@ pub fn image_features<B: Backend, E: DualEncoder<B>>(
     })
 }
 
-/// Embeds all texts in order.
+/// Embeds all texts in order, each process its part of them.
 pub fn text_features<B: Backend, E: DualEncoder<B>>(
+    encoder: &E,
+    texts: &[String],
+    options: &Extraction,
+) -> Result<Features> {
+    if options.world.size() == 1 {
+        return own_texts(encoder, texts, options);
+    }
+    let own = share(texts.len(), &*options.world);
+    let read = own_texts(encoder, &texts[own], options);
+    let all = gathered(read.map(|features| (features, Vec::new())), options)?;
+    let values = all.into_iter().flat_map(|(values, _)| values).collect();
+    Features::new(values, encoder.embed_dim())
+}
+
+/// Embeds the texts of one process.
+fn own_texts<B: Backend, E: DualEncoder<B>>(
     encoder: &E,
     texts: &[String],
     options: &Extraction,
@@ -209,7 +305,7 @@ fn batch_size(options: &Extraction) -> Result<usize> {
 
 /// A bar with rate and remaining time, hidden unless asked for.
 pub(crate) fn progress_bar(options: &Extraction, len: usize, what: &str) -> ProgressBar {
-    if !options.progress {
+    if !options.progress || options.world.rank() != 0 {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template(

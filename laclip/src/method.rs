@@ -68,10 +68,12 @@ pub fn train<B: AutodiffBackend>(
     match form {
         None => train_clip(recipe, start, &task, OneText { rewrites }, launch, device),
         Some(form) => {
-            let task = task.with_loss(move |model: &Clip<B>, mut embeddings| {
+            let mut task = task.with_loss(move |model: &Clip<B>, mut embeddings| {
+                let rows = embeddings.rows();
                 let (image, texts) = (embeddings.one("image")?, embeddings.all("text"));
-                Ok(multi_text(image, texts, model.scale(), form).into())
+                Ok(multi_text(rows, image, texts, model.scale(), form).into())
             });
+            task.by_rows = true;
             train_clip(recipe, start, &task, AllTexts { rewrites }, launch, device)
         }
     }

@@ -5,6 +5,7 @@ use burn::tensor::activation::softplus;
 use burn::tensor::backend::AutodiffBackend;
 use clip::loss::{by_rows, cross_entropy_from, logits};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Which texts an image's text is told apart from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +19,8 @@ pub enum MultiText {
     AllTextsAndOwn,
 }
 
-/// Multi-text loss of `n` images with `m` texts each, a chunk of rows at a time (see [`clip::loss::by_rows`]). With one
-/// text per image it is CLIP's loss in every form.
+/// The share of some rows in the multi-text loss of `n` images with `m` texts each, in chunks (see
+/// [`clip::loss::by_rows`]). With one text per image it is CLIP's loss in every form.
 ///
 /// Text to image, each text is told apart among all images, and the mean is taken over all texts; the paper leaves open
 /// whether it takes all texts or one.
@@ -35,6 +36,7 @@ pub enum MultiText {
 ///
 /// When there are no texts.
 pub fn multi_text<B: AutodiffBackend>(
+    rows: Range<usize>,
     image: Tensor<B, 2>,
     texts: Vec<Tensor<B, 2>>,
     logit_scale: Tensor<B, 1>,
@@ -43,6 +45,7 @@ pub fn multi_text<B: AutodiffBackend>(
     let n = image.dims()[0];
     multi_text_in(
         by_rows::rows_of(n * texts.len()),
+        rows,
         image,
         texts,
         logit_scale,
@@ -57,6 +60,7 @@ pub fn multi_text<B: AutodiffBackend>(
 /// When there are no texts.
 pub fn multi_text_in<B: AutodiffBackend>(
     chunk: usize,
+    rows: Range<usize>,
     image: Tensor<B, 2>,
     texts: Vec<Tensor<B, 2>>,
     logit_scale: Tensor<B, 1>,
@@ -65,20 +69,26 @@ pub fn multi_text_in<B: AutodiffBackend>(
     assert!(!texts.is_empty(), "a multi-text loss needs texts");
     let (n, slots) = (image.dims()[0], texts.len());
     let inputs = [vec![image], texts].concat();
-    by_rows::in_chunks(n, chunk, inputs, vec![logit_scale], |rows, all, scale| {
-        let [image, texts @ ..] = all else {
-            unreachable!("an image and its texts were given")
-        };
-        let logits = |from: &Tensor<B, 2>, to: &Tensor<B, 2>| {
-            let from = from.clone().narrow(0, rows.start, rows.len());
-            logits(from, to.clone(), scale[0].clone())
-        };
-        let to_image = texts
-            .iter()
-            .map(|text| cross_entropy_from(rows.start, logits(text, image)));
-        let of_slots = texts.iter().map(|text| logits(image, text)).collect();
-        (sum(to_image) + to_text(rows.start, of_slots, form)) * (0.5 / (n * slots) as f64)
-    })
+    by_rows::in_chunks(
+        rows,
+        chunk,
+        inputs,
+        vec![logit_scale],
+        |rows, all, scale| {
+            let [image, texts @ ..] = all else {
+                unreachable!("an image and its texts were given")
+            };
+            let logits = |from: &Tensor<B, 2>, to: &Tensor<B, 2>| {
+                let from = from.clone().narrow(0, rows.start, rows.len());
+                logits(from, to.clone(), scale[0].clone())
+            };
+            let to_image = texts
+                .iter()
+                .map(|text| cross_entropy_from(rows.start, logits(text, image)));
+            let of_slots = texts.iter().map(|text| logits(image, text)).collect();
+            (sum(to_image) + to_text(rows.start, of_slots, form)) * (0.5 / (n * slots) as f64)
+        },
+    )
 }
 
 /// Cross-entropy of some images' texts, summed over images and slots.
@@ -155,7 +165,7 @@ mod tests {
     fn value(image: u32, texts: &[u32], form: MultiText) -> f32 {
         let scale = Tensor::from_data([3.0], &Default::default());
         let texts = texts.iter().map(|&t| rows(t)).collect();
-        multi_text(rows(image), texts, scale, form).into_scalar()
+        multi_text(0..4, rows(image), texts, scale, form).into_scalar()
     }
 
     /// The definition, in f64 and with loops.
@@ -221,7 +231,14 @@ mod tests {
                 let leaf = |seed: u32| rows(seed).require_grad();
                 let scale = Tensor::from_data([3.0], &Default::default()).require_grad();
                 let (image, texts) = (leaf(1), vec![leaf(2), leaf(5), leaf(9)]);
-                let loss = multi_text_in(chunk, image.clone(), texts.clone(), scale.clone(), form);
+                let loss = multi_text_in(
+                    chunk,
+                    0..4,
+                    image.clone(),
+                    texts.clone(),
+                    scale.clone(),
+                    form,
+                );
                 let grads = loss.backward();
                 let mut values = vec![
                     loss.into_scalar(),

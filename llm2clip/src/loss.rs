@@ -1,32 +1,32 @@
 //! The loss of stage 1; that of stage 2 is CLIP's ([`clip::loss::by_rows::contrastive`]).
 
 use burn::prelude::*;
-use burn::tensor::TensorData;
-use burn::tensor::activation::log_softmax;
+use clip::loss::cross_entropy_from;
 use clip::nn::l2_normalize;
+use std::ops::Range;
 
 /// Factor on cosines in the release.
 pub const SCALE: f64 = 50.0;
 
 /// Each query is to find its positive among all positives and all negatives (`HardNegativeNLLLoss` of LLM2Vec):
-/// `-mean_i log softmax_j(scale · cos(q_i, [p; n]_j))_i`. One direction only.
+/// `-mean_i log softmax_j(scale · cos(q_i, [p; n]_j))_i`. One direction only. Of some rows it is their share of the mean.
 ///
 /// # Shapes
 ///
 /// - query, positive, negative: `[n, width]`, of any length
 /// - output: `[1]`
 pub fn hard_negatives<B: Backend>(
+    rows: Range<usize>,
     query: Tensor<B, 2>,
     positive: Tensor<B, 2>,
     negative: Tensor<B, 2>,
     scale: f64,
 ) -> Tensor<B, 1> {
-    let (n, device) = (query.dims()[0], query.device());
+    let n = query.dims()[0];
     let documents = l2_normalize(Tensor::cat(vec![positive, negative], 0));
-    let logits = l2_normalize(query).matmul(documents.transpose()) * scale;
-    let own = TensorData::new((0..n as i32).collect::<Vec<_>>(), [n, 1]);
-    let own = Tensor::<B, 2, Int>::from_data(own, &device);
-    log_softmax(logits, 1).gather(1, own).mean().neg()
+    let query = l2_normalize(query.narrow(0, rows.start, rows.len()));
+    let logits = query.matmul(documents.transpose()) * scale;
+    cross_entropy_from(rows.start, logits) / n as f64
 }
 
 #[cfg(test)]
@@ -41,7 +41,7 @@ mod tests {
         let query = rows([[2.0, 0.0], [0.0, 3.0]]);
         let positive = rows([[1.0, 0.0], [1.0, 1.0]]);
         let negative = rows([[0.0, 5.0], [-1.0, 0.0]]);
-        let loss = hard_negatives(query, positive, negative, 2.0).into_scalar();
+        let loss = hard_negatives(0..2, query, positive, negative, 2.0).into_scalar();
         // Cosines: (1, √½, 0, -1) and (0, √½, 1, 0).
         let half = 0.5f64.sqrt();
         let row = |cosines: [f64; 4], own: usize| {

@@ -1,5 +1,6 @@
 //! Options that several programs have.
 
+use super::dist::DistArgs;
 use crate::backend::{BackendArg, check, features};
 use crate::models::Model;
 use anyhow::Result;
@@ -51,17 +52,23 @@ pub struct LaunchArgs {
     /// flex, ndarray, wgpu, cuda, cuda:N, tch, tch:cuda, tch:cuda:N or tch:mps, as far as compiled in
     #[arg(long, default_value_t, alias = "device")]
     pub backend: BackendArg,
+    #[command(flatten)]
+    dist: DistArgs,
 }
 
 impl LaunchArgs {
-    /// As the engine wants it; SIGTERM and Ctrl-C end the run from here on.
+    /// As the engine wants it; SIGTERM, SIGUSR1 and Ctrl-C end the run from here on. With several processes on one machine
+    /// the backend becomes the device of this one.
     ///
     /// # Errors
     ///
-    /// If the system refuses to hand over the signals.
-    pub fn launch(&self) -> Result<Launch> {
+    /// If the system refuses to hand over the signals, and those of [`DistArgs::world`].
+    pub fn launch(&mut self) -> Result<Launch> {
+        let (world, local_rank) = self.dist.world()?;
+        self.backend = self.backend.of_rank(local_rank);
         let resume = self.resume.as_deref();
         Ok(Launch {
+            world,
             start: resume.map_or(Start::New, Start::from),
             accept_changes: self.accept_changes,
             stop: Stop::on_signals()?,

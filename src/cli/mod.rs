@@ -1,10 +1,12 @@
 //! What the examples share on the command line.
 
 mod arguments;
+mod dist;
 mod elsewhere;
 mod images;
 
 pub use arguments::{ComputeArgs, LaunchArgs, ModelArgs, warn_of_random};
+pub use dist::DistArgs;
 pub use elsewhere::parse;
 pub use images::{exit_code, image_paths, read_images};
 
@@ -21,13 +23,17 @@ use train::{Remedy, TrainError};
 /// `RUST_BACKTRACE=1`.
 pub fn run<T: Termination>(command: impl FnOnce() -> Result<T>) -> ExitCode {
     let error = match command() {
-        Ok(done) => return done.report(),
+        Ok(done) => {
+            dist::leave(true);
+            return done.report();
+        }
         Err(error) => error,
     };
     match std::env::var_os("CLIP_BURN_BACKTRACE") {
         Some(_) => eprintln!("error: {error:?}"),
         None => eprintln!("error: {}", message(&error)),
     }
+    dist::leave(false);
     ExitCode::FAILURE
 }
 

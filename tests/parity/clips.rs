@@ -247,7 +247,11 @@ where
 
     for (parts, replay) in [(1, false), (1, true), (3, false), (3, true)] {
         let what = format!("{decoder:?}, {parts} micro-batches, replay {replay}");
-        let options = StepOptions { replay, seed: 1 };
+        let options = StepOptions {
+            replay,
+            seed: 1,
+            ..StepOptions::default()
+        };
         task.contrastive_weight = 1.0;
         let made = step(&task, &model, &batches(parts), options, &Single, &device).unwrap();
         assert_close(&what, &host(made.loss), &values(&expected, "loss"), 2e-6);

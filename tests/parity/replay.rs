@@ -42,10 +42,11 @@ impl<B: AutodiffBackend> Task<B> for Towers {
     }
 
     fn loss(&self, model: &Clip<B>, mut embeddings: Embeddings<B>) -> Result<Losses<B>, BoxError> {
+        let rows = embeddings.rows();
         let (image, text) = (embeddings.one("image")?, embeddings.one("text")?);
         let total = match &model.logit_bias {
-            Some(bias) => by_rows::sigmoid(image, text, model.scale(), bias.val()),
-            None => by_rows::contrastive(image, text, model.scale()),
+            Some(bias) => by_rows::sigmoid(rows, image, text, model.scale(), bias.val()),
+            None => by_rows::contrastive(rows, image, text, model.scale()),
         };
         Ok(total.into())
     }
@@ -75,7 +76,11 @@ where
                     ids: ids.clone().narrow(0, part * rows, rows),
                 })
                 .collect();
-            let options = StepOptions { replay, seed: 1 };
+            let options = StepOptions {
+                replay,
+                seed: 1,
+                ..StepOptions::default()
+            };
             let made = step::<Autodiff<B>, _>(&Towers, &model, &batches, options, &Single, &device)
                 .unwrap();
             let got = gradients(&model, &made.gradients);

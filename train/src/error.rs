@@ -70,15 +70,17 @@ pub enum TrainError {
         /// The cause.
         source: BoxError,
     },
-    /// Another replica is gone.
-    #[error("replica {rank} has ended; its own message says why")]
-    Replica {
+    /// The replicas lost each other.
+    #[error(transparent)]
+    Replica(#[from] dist::Error),
+    /// Another replica failed and said so.
+    #[error("replica {rank} failed: {message}")]
+    OtherReplica {
         /// Its rank.
         rank: usize,
+        /// What it said.
+        message: String,
     },
-    /// Another replica failed and said so.
-    #[error("another replica failed; its own message says why")]
-    OtherReplica,
     /// A method's own part (collation, export, validation) failed.
     #[error("{what}: {source}")]
     Task {

@@ -30,5 +30,6 @@ pub use image_text::{
     train_dual_encoder,
 };
 pub use recipe::{Recipe, Section};
+pub use trainer::step::together;
 pub use trainer::task::{Embedded, Embeddings, Losses, MeanLoss, Stored, Task, Trained};
 pub use trainer::{Hook, Launch, Outcome, Pass, Run, Start, StepReport, Stop, Trainer, run};

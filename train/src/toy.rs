@@ -369,11 +369,12 @@ impl<B: AutodiffBackend> Task<B> for ToyTask {
         model: &Towers<B>,
         mut embeddings: Embeddings<B>,
     ) -> Result<Losses<B>, BoxError> {
+        let rows = embeddings.rows();
         let (image, texts) = (embeddings.one("image")?, embeddings.all("text"));
         let text = Tensor::stack::<3>(texts, 0).mean_dim(0).squeeze_dim(0);
         if let Some(chunk) = self.chunk {
             let scale = model.logit_scale.val().exp();
-            return Ok(by_rows::contrastive_in(chunk, image, text, scale).into());
+            return Ok(by_rows::contrastive_in(chunk, rows, image, text, scale).into());
         }
         let scale = model.logit_scale.val().exp().unsqueeze();
         let logits = image.matmul(text.transpose()) * scale;
@@ -389,6 +390,10 @@ impl<B: AutodiffBackend> Task<B> for ToyTask {
             total,
             parts: vec![("image_to_text".into(), image_to_text)],
         })
+    }
+
+    fn by_rows(&self) -> bool {
+        self.chunk.is_some()
     }
 
     fn samples(&self, batch: &ToyBatch) -> usize {

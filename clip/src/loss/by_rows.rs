@@ -3,6 +3,8 @@
 //! Of 32,768 pairs it would take 4 GiB, several times over in a graph. Here each chunk is a graph of its own, whose
 //! gradients are taken before the next one is made; the result is a scalar with the value of the loss and these
 //! gradients. A chunk is computed once forward and once backward, as in the plain form.
+//!
+//! Each takes the rows that it answers for: all, or on one of several devices its own, whose losses add up to the whole.
 
 use super::{cross_entropy_from, logits, signs};
 use burn::prelude::*;
@@ -13,7 +15,7 @@ use std::ops::Range;
 /// Logits of a chunk: 64 MiB in f32.
 const LOGITS: usize = 1 << 24;
 
-/// [`super::contrastive`] in chunks of rows.
+/// The share of some rows in [`super::contrastive`], in chunks.
 ///
 /// # Shapes
 ///
@@ -21,33 +23,41 @@ const LOGITS: usize = 1 << 24;
 /// - logit_scale: `[1]`, the factor itself
 /// - output: `[1]`
 pub fn contrastive<B: AutodiffBackend>(
+    rows: Range<usize>,
     image: Tensor<B, 2>,
     text: Tensor<B, 2>,
     logit_scale: Tensor<B, 1>,
 ) -> Tensor<B, 1> {
-    let n = image.dims()[0];
-    contrastive_in(rows_of(n), image, text, logit_scale)
+    let chunk = rows_of(image.dims()[0]);
+    contrastive_in(chunk, rows, image, text, logit_scale)
 }
 
 /// [`contrastive`] with so many rows in a chunk.
 pub fn contrastive_in<B: AutodiffBackend>(
     chunk: usize,
+    rows: Range<usize>,
     image: Tensor<B, 2>,
     text: Tensor<B, 2>,
     logit_scale: Tensor<B, 1>,
 ) -> Tensor<B, 1> {
     let n = image.dims()[0];
     let inputs = vec![image, text];
-    in_chunks(n, chunk, inputs, vec![logit_scale], |rows, all, scale| {
-        let direction = |from: &Tensor<B, 2>, to: &Tensor<B, 2>| {
-            let from = from.clone().narrow(0, rows.start, rows.len());
-            cross_entropy_from(rows.start, logits(from, to.clone(), scale[0].clone()))
-        };
-        (direction(&all[0], &all[1]) + direction(&all[1], &all[0])) * (0.5 / n as f64)
-    })
+    in_chunks(
+        rows,
+        chunk,
+        inputs,
+        vec![logit_scale],
+        |rows, all, scale| {
+            let direction = |from: &Tensor<B, 2>, to: &Tensor<B, 2>| {
+                let from = from.clone().narrow(0, rows.start, rows.len());
+                cross_entropy_from(rows.start, logits(from, to.clone(), scale[0].clone()))
+            };
+            (direction(&all[0], &all[1]) + direction(&all[1], &all[0])) * (0.5 / n as f64)
+        },
+    )
 }
 
-/// [`super::sigmoid`] in chunks of rows.
+/// The share of some rows in [`super::sigmoid`], in chunks.
 ///
 /// # Shapes
 ///
@@ -55,18 +65,20 @@ pub fn contrastive_in<B: AutodiffBackend>(
 /// - logit_scale, logit_bias: `[1]`
 /// - output: `[1]`
 pub fn sigmoid<B: AutodiffBackend>(
+    rows: Range<usize>,
     image: Tensor<B, 2>,
     text: Tensor<B, 2>,
     logit_scale: Tensor<B, 1>,
     logit_bias: Tensor<B, 1>,
 ) -> Tensor<B, 1> {
-    let n = image.dims()[0];
-    sigmoid_in(rows_of(n), image, text, logit_scale, logit_bias)
+    let chunk = rows_of(image.dims()[0]);
+    sigmoid_in(chunk, rows, image, text, logit_scale, logit_bias)
 }
 
 /// [`sigmoid`] with so many rows in a chunk.
 pub fn sigmoid_in<B: AutodiffBackend>(
     chunk: usize,
+    rows: Range<usize>,
     image: Tensor<B, 2>,
     text: Tensor<B, 2>,
     logit_scale: Tensor<B, 1>,
@@ -75,7 +87,7 @@ pub fn sigmoid_in<B: AutodiffBackend>(
     let (n, device) = (image.dims()[0], image.device());
     let scalars = vec![logit_scale, logit_bias];
     in_chunks(
-        n,
+        rows,
         chunk,
         vec![image, text],
         scalars,
@@ -94,8 +106,8 @@ pub fn rows_of(columns: usize) -> usize {
     (LOGITS / columns.max(1)).max(1)
 }
 
-/// The sum of `part` over chunks of `rows` rows, each in a graph of its own: `part` sees all embeddings and scalars, and
-/// the rows it has to answer for.
+/// The sum of `part` over `rows`, `chunk` of them at a time, each chunk in a graph of its own: `part` sees all embeddings
+/// and scalars, and the rows it has to answer for.
 ///
 /// # Shapes
 ///
@@ -103,21 +115,21 @@ pub fn rows_of(columns: usize) -> usize {
 /// - scalars: each `[1]`
 /// - output of `part`, and of this: `[1]`
 pub fn in_chunks<B: AutodiffBackend>(
-    rows: usize,
+    rows: Range<usize>,
     chunk: usize,
     embeddings: Vec<Tensor<B, 2>>,
     scalars: Vec<Tensor<B, 1>>,
     part: impl Fn(Range<usize>, &[Tensor<B, 2>], &[Tensor<B, 1>]) -> Tensor<B, 1>,
 ) -> Tensor<B, 1> {
-    if rows <= chunk {
-        return part(0..rows, &embeddings, &scalars);
+    if rows.len() <= chunk {
+        return part(rows, &embeddings, &scalars);
     }
     let mut of_embeddings = Sums::new(&embeddings);
     let mut of_scalars = Sums::new(&scalars);
     let mut value: Option<Tensor<B::InnerBackend, 1>> = None;
-    for start in (0..rows).step_by(chunk) {
+    for start in rows.clone().step_by(chunk) {
         let (embeddings, scalars) = (of_embeddings.leaves(), of_scalars.leaves());
-        let loss = part(start..rows.min(start + chunk), &embeddings, &scalars);
+        let loss = part(start..rows.end.min(start + chunk), &embeddings, &scalars);
         let so_far = value.take();
         let now = loss.clone().inner();
         value = Some(so_far.map_or(now.clone(), |sum| sum + now));
@@ -249,9 +261,13 @@ mod tests {
             for chunk in [1, 3, 5, 12, 20] {
                 let what = format!("{n} rows in chunks of {chunk}");
                 let (i, t, s, b) = (image.clone(), text.clone(), scale.clone(), bias.clone());
-                assert_equal(measured(contrastive_in(chunk, i, t, s), &of), &plain, &what);
+                assert_equal(
+                    measured(contrastive_in(chunk, 0..n, i, t, s), &of),
+                    &plain,
+                    &what,
+                );
                 let (i, t, s) = (image.clone(), text.clone(), scale.clone());
-                let sigmoid = measured(sigmoid_in(chunk, i, t, s, b), &of);
+                let sigmoid = measured(sigmoid_in(chunk, 0..n, i, t, s, b), &of);
                 assert_equal(sigmoid, &plain_sigmoid, &what);
             }
         }
@@ -261,7 +277,7 @@ mod tests {
     fn a_frozen_side_takes_no_gradient() {
         let of = inputs(6);
         let image = of.image.clone().detach();
-        let loss = contrastive_in(2, image, of.text.clone(), of.scale.clone());
+        let loss = contrastive_in(2, 0..6, image, of.text.clone(), of.scale.clone());
         let grads = loss.backward();
         assert!(of.image.grad(&grads).is_none());
         assert!(of.text.grad(&grads).is_some());

@@ -157,9 +157,14 @@ impl<B: AutodiffBackend> Task<B> for Contrast {
     }
 
     fn loss(&self, _: &Decoder<B>, mut embeddings: Embeddings<B>) -> Result<Losses<B>, BoxError> {
+        let rows = embeddings.rows();
         let query = embeddings.one("query")?;
         let (positive, negative) = (embeddings.one("positive")?, embeddings.one("negative")?);
-        Ok(hard_negatives(query, positive, negative, self.scale).into())
+        Ok(hard_negatives(rows, query, positive, negative, self.scale).into())
+    }
+
+    fn by_rows(&self) -> bool {
+        true
     }
 
     fn samples(&self, batch: &TripletBatch) -> usize {

@@ -14,8 +14,8 @@ use llm::{Encoder, LlamaConfig, Pretrained, SaveOptions, Tokenizer, Visibility};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use train::trainer::collective::Single;
-use train::{BoxError, Launch, Outcome, Recipe, Result, Run, TrainError, prepared, run};
+use train::trainer::collective::World;
+use train::{BoxError, Launch, Outcome, Recipe, Result, Run, TrainError, prepared, run, together};
 
 /// A kind of training in stage 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,7 +194,7 @@ pub(super) fn mntp<B: AutodiffBackend>(
     if !outcome.stopped {
         // The model is given away, so that its weights are in memory once.
         let tuned = outcome.model;
-        whole(&llm, |path| tuned.merged().save(path, load.weights))?;
+        whole(&llm, launch, |path| tuned.merged().save(path, load.weights))?;
     }
     Ok(summary)
 }
@@ -210,14 +210,16 @@ fn predict<B: AutodiffBackend, T: super::predict::FromLlama<B::InnerBackend>>(
     launch: &Launch,
     device: &Device<B::InnerBackend>,
 ) -> Result<Outcome<T>> {
-    let sampler = data::Sampler::shuffled(data::Source::len(&*blocks), recipe.run.seed);
+    let sampler = data::Sampler::shuffled(data::Source::len(&*blocks), recipe.run.seed)
+        .sharded(launch.world.rank(), launch.world.size())
+        .map_err(failed(DATA))?;
     let (loader, group) = (data.loader.clone(), recipe.run.accumulate);
     run(Run {
         task,
         model,
         recipe,
         batches: &mut prepared(PredictionRows(objective), blocks, sampler, loader, group),
-        collective: &Single,
+        collective: &launch.world,
         validate: None,
         launch,
         device: device.clone(),
@@ -247,10 +249,12 @@ pub(super) fn contrastive<B: AutodiffBackend>(
     let model = model
         .with_lora(&options.lora, recipe.run.seed, device)
         .map_err(failed(MODEL))?;
-    let batch = data.loader.batch_size * recipe.run.accumulate;
+    let (rank, replicas) = (launch.world.rank(), launch.world.size());
+    let batch = data.loader.batch_size * recipe.run.accumulate * replicas;
     let (source, sampler) = data
         .triplets(recipe.run.seed, batch)
         .map_err(failed(DATA))?;
+    let sampler = sampler.sharded(rank, replicas).map_err(failed(DATA))?;
     let rows = TripletRows {
         tokenizer: tokenizer.clone(),
         options: encoder.clone(),
@@ -286,7 +290,7 @@ pub(super) fn contrastive<B: AutodiffBackend>(
         model,
         recipe: &recipe,
         batches: &mut prepared(rows, source, sampler, loader, group),
-        collective: &Single,
+        collective: &launch.world,
         validate: match validated {
             true => Some(&mut rate),
             false => None,
@@ -306,7 +310,7 @@ pub(super) fn contrastive<B: AutodiffBackend>(
         };
         // The model is given away, so that its weights are in memory once.
         let tuned = outcome.model;
-        whole(&llm, |path| tuned.merged().save(path, &options))?;
+        whole(&llm, launch, |path| tuned.merged().save(path, &options))?;
     }
     Ok(summary)
 }
@@ -314,8 +318,16 @@ pub(super) fn contrastive<B: AutodiffBackend>(
 /// Captions at a time when a model is rated.
 const RATED: usize = 64;
 
-/// Writes a directory beside its place and then there.
-fn whole(path: &Path, write: impl FnOnce(&Path) -> llm::Result<()>) -> Result<()> {
+/// Writes a directory beside its place and then there: the first replica does, and the others wait for it.
+fn whole(path: &Path, launch: &Launch, write: impl FnOnce(&Path) -> llm::Result<()>) -> Result<()> {
+    let written = match launch.world.rank() {
+        0 => written(path, write),
+        _ => Ok(()),
+    };
+    together(written, &*launch.world)
+}
+
+fn written(path: &Path, write: impl FnOnce(&Path) -> llm::Result<()>) -> Result<()> {
     let io = |source| TrainError::Io {
         path: path.into(),
         source,

@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use train::image_text::validation::Validation;
-use train::trainer::collective::Single;
 use train::{
     BoxError, DataTable, Launch, ModelTable, Outcome, Recipe, Result, Run, Section, TrainError,
     prepared, run,
@@ -123,11 +122,11 @@ pub fn train<B: AutodiffBackend>(
         let what = "LLM2CLIP draws its captions by method.captions; remove [data.captions] from the recipe";
         return Err(TrainError::Config(what.into()));
     }
-    let validation = Validation::open(&mut recipe)?;
+    let validation = Validation::open(&mut recipe)?.among(launch.world.clone());
     if let Some(best) = &recipe.checkpoint.best {
         validation.check_best(best)?;
     }
-    let (source, sampler) = data.open(recipe.run.seed, 0, 1)?;
+    let (source, sampler) = data.open(recipe.run.seed, launch.world.rank(), launch.world.size())?;
     let opened = open_stores(&options)?;
     let source: Arc<dyn Source> = match opened.stores.is_empty() {
         true => source,
@@ -176,7 +175,7 @@ pub fn train<B: AutodiffBackend>(
         model: start.0,
         recipe: &recipe,
         batches: &mut prepared(prepare, source, sampler, data.loader, recipe.run.accumulate),
-        collective: &Single,
+        collective: &launch.world,
         validate: match validation.is_empty() {
             true => None,
             false => Some(&mut rate),

@@ -55,8 +55,13 @@ impl<B: AutodiffBackend> Task<B> for Align<B> {
         model: &Network<B>,
         mut embeddings: Embeddings<B>,
     ) -> Result<Losses<B>, BoxError> {
+        let rows = embeddings.rows();
         let (image, text) = (embeddings.one("image")?, embeddings.one("text")?);
-        Ok(by_rows::contrastive(image, text, model.scale()).into())
+        Ok(by_rows::contrastive(rows, image, text, model.scale()).into())
+    }
+
+    fn by_rows(&self) -> bool {
+        true
     }
 
     fn samples(&self, batch: &ImageVectorBatch) -> usize {

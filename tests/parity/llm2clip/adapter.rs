@@ -79,7 +79,7 @@ fn loss_matches<B: AutodiffBackend>() {
     let names = ["query", "positive", "negative"];
     let rows = names.map(|name| fixture.tensor::<B, 2>(name).require_grad());
     let [query, positive, negative] = rows.clone();
-    let loss = hard_negatives(query, positive, negative, 50.0);
+    let loss = hard_negatives(0..query.dims()[0], query, positive, negative, 50.0);
     assert_relative(
         "loss",
         &host(loss.clone()),

@@ -19,7 +19,8 @@ pub struct Progress {
     pub samples: u64,
     /// Steps skipped because a loss or gradient was not finite.
     pub skipped: u64,
-    /// Where the next step begins in the data of each replica.
+    /// Where the next step begins in the data: in the stream of this replica while it trains, of all replicas together in
+    /// a checkpoint, so that another number of them can go on from there.
     pub place: Place,
     /// Metrics of these weights, if they were validated at this step.
     pub metrics: BTreeMap<String, f64>,
@@ -40,6 +41,10 @@ pub struct Environment {
     pub precision: String,
 }
 
+fn one() -> usize {
+    1
+}
+
 /// `state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -48,6 +53,9 @@ pub struct State {
     pub progress: Progress,
     /// With what it was computed.
     pub environment: Environment,
+    /// Number of replicas.
+    #[serde(default = "one")]
+    pub replicas: usize,
     /// Hash of the parameters that are not trained, and so not in here; absent if all are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<String>,

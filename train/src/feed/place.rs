@@ -32,6 +32,24 @@ impl Place {
         }
     }
 
+    /// The place in the stream of all `replicas` of this place in the stream of one.
+    pub fn of_all(self, replicas: usize) -> Self {
+        Self {
+            sample: self.sample * replicas as u64,
+            ..self
+        }
+    }
+
+    /// The place in the stream of one of `replicas`, each of which visits every `replicas`-th sample; `None` where they
+    /// would not all stand at the same.
+    pub fn of_one(self, replicas: usize) -> Option<Self> {
+        let replicas = replicas as u64;
+        self.sample.is_multiple_of(replicas).then(|| Self {
+            sample: self.sample / replicas,
+            ..self
+        })
+    }
+
     /// Epochs done, where an epoch is all whole steps of `samples` in it.
     pub fn epochs(self, samples: u64, per_epoch: u64) -> f64 {
         let whole = per_epoch / samples * samples;

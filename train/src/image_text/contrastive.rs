@@ -92,15 +92,20 @@ impl<B: AutodiffBackend> Task<B> for Contrastive {
     }
 
     fn loss(&self, model: &Clip<B>, mut embeddings: Embeddings<B>) -> Result<Losses<B>, BoxError> {
+        let rows = embeddings.rows();
         let (image, text) = (embeddings.one("image")?, embeddings.one("text")?);
         let total = match (self.loss, &model.logit_bias) {
-            (ContrastiveLoss::Softmax, _) => by_rows::contrastive(image, text, model.scale()),
+            (ContrastiveLoss::Softmax, _) => by_rows::contrastive(rows, image, text, model.scale()),
             (ContrastiveLoss::Sigmoid, Some(bias)) => {
-                by_rows::sigmoid(image, text, model.scale(), bias.val())
+                by_rows::sigmoid(rows, image, text, model.scale(), bias.val())
             }
             (ContrastiveLoss::Sigmoid, None) => return Err(NO_BIAS.into()),
         };
         Ok(total.into())
+    }
+
+    fn by_rows(&self) -> bool {
+        true
     }
 
     fn samples(&self, batch: &ImageTextBatch) -> usize {
@@ -119,6 +124,8 @@ pub struct WithLoss<F> {
     pub base: Contrastive,
     /// The loss of the embeddings of the whole batch.
     pub loss: F,
+    /// Whether the loss answers for [`Embeddings::rows`] only; see [`Task::by_rows`].
+    pub by_rows: bool,
 }
 
 impl Contrastive {
@@ -128,7 +135,11 @@ impl Contrastive {
         B: AutodiffBackend,
         F: Fn(&Clip<B>, Embeddings<B>) -> Result<Losses<B>, BoxError>,
     {
-        WithLoss { base: self, loss }
+        WithLoss {
+            base: self,
+            loss,
+            by_rows: false,
+        }
     }
 }
 
@@ -152,6 +163,10 @@ where
 
     fn loss(&self, model: &Clip<B>, embeddings: Embeddings<B>) -> Result<Losses<B>, BoxError> {
         (self.loss)(model, embeddings)
+    }
+
+    fn by_rows(&self) -> bool {
+        self.by_rows
     }
 
     fn samples(&self, batch: &ImageTextBatch) -> usize {

@@ -7,7 +7,6 @@ use super::validation::Validation;
 use crate::error::{Result, TrainError};
 use crate::feed::{Prepare, prepared};
 use crate::recipe::{Recipe, Section};
-use crate::trainer::collective::Single;
 use crate::trainer::task::Task;
 use crate::trainer::{Launch, Outcome, Run, run};
 use burn::module::Param;
@@ -174,11 +173,11 @@ where
     P: Prepare<Batch = T::Batch>,
 {
     let data: DataTable = recipe.section()?;
-    let validation = Validation::open(&mut recipe)?;
+    let validation = Validation::open(&mut recipe)?.among(launch.world.clone());
     if let Some(best) = &recipe.checkpoint.best {
         validation.check_best(best)?;
     }
-    let (source, sampler) = data.open(recipe.run.seed, 0, 1)?;
+    let (source, sampler) = data.open(recipe.run.seed, launch.world.rank(), launch.world.size())?;
     let augment = Augment::new(data.augment.clone(), size)
         .map_err(|error| TrainError::Config(format!("data.augment: {error}")))?;
     let prepare = prepare(augment);
@@ -189,7 +188,7 @@ where
         model,
         recipe: &recipe,
         batches: &mut prepared(prepare, source, sampler, data.loader, recipe.run.accumulate),
-        collective: &Single,
+        collective: &launch.world,
         validate: match validation.is_empty() {
             true => None,
             false => Some(&mut rate),

@@ -3,6 +3,7 @@
 use crate::error::{BoxError, Result, TrainError};
 use crate::recipe::{Recipe, Section};
 use burn::prelude::*;
+use dist::World;
 use eval::datasets::retrieval::{RetrievalData, RetrievalOptions, retrieval};
 use eval::datasets::{ClassificationData, Labels, Split, classification};
 use eval::prompts::{PromptSources, Prompts};
@@ -11,6 +12,7 @@ use eval::{DualEncoder, EvalError, Extraction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The `[validation]` table. Field names are the options of the `eval` example.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -135,6 +137,12 @@ impl Validation {
             zero_shot: zero_shot.collect::<Result<_>>()?,
             retrieval: retrieval.collect::<Result<_>>()?,
         })
+    }
+
+    /// Shares the work of every rating among processes, all of which must ask for it.
+    pub fn among(mut self, world: Arc<dyn World>) -> Self {
+        self.options.world = world;
+        self
     }
 
     /// True if there is nothing to rate a model by.

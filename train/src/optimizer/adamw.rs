@@ -111,6 +111,12 @@ impl<B: AutodiffBackend> GroupedAdamW<B> {
         }
     }
 
+    /// Keeps rules and moments of these parameters only; the others stay as they are in every [`step`](Self::step).
+    pub fn keep(&mut self, own: impl Fn(&str) -> bool) {
+        self.rules.retain(|path, _| own(path));
+        self.moments.retain(|path, _| own(path));
+    }
+
     /// One update with learning rate `lr`. Parameters without a gradient or a rule stay as they are.
     pub fn step<M: AutodiffModule<B>>(
         &mut self,

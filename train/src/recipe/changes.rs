@@ -35,6 +35,8 @@ impl Recipe {
 fn is_incidental(key: &str) -> bool {
     [
         "run.out",
+        "run.local_loss",
+        "run.shard_optimizer",
         "run.max_skipped",
         "run.check_every",
         "data.loader.max_bad",

@@ -19,6 +19,10 @@ pub struct RunConfig {
     pub accumulate: usize,
     /// Recomputes residual blocks on the way back instead of storing their insides.
     pub replay: bool,
+    /// On several devices each answers for its own rows of the contrastive loss, and none takes the whole.
+    pub local_loss: bool,
+    /// On several devices each keeps the optimizer's moments of its share of the parameters only (ZeRO-1).
+    pub shard_optimizer: bool,
     /// Range of `logit_scale`, enforced after each step. An empty list leaves it free.
     pub logit_scale_range: Vec<f64>,
     /// Decay of an exponential moving average of the weights. Absent: none.
@@ -39,6 +43,8 @@ impl Default for RunConfig {
             steps: None,
             accumulate: 1,
             replay: false,
+            local_loss: true,
+            shard_optimizer: false,
             logit_scale_range: vec![0.0, 100f64.ln()],
             ema: None,
             max_skipped: 10,

@@ -1,228 +1,143 @@
-//! What replicas of a model tell each other.
+//! Tensors among replicas of a model.
 //!
-//! The engine cuts the graph at the embeddings, so no operation here needs a gradient: embeddings are
-//! gathered as plain values, every replica computes the loss of the whole batch, keeps the gradient of its
-//! own rows, and the parameter gradients of the towers are summed.
+//! The engine cuts the graph at the embeddings, so no operation here needs a gradient: embeddings are gathered as plain
+//! values, every replica answers for its own rows of the loss, and the parameter gradients of the towers are summed.
 
 use crate::error::{Result, TrainError};
 use burn::prelude::*;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use burn::tensor::DType;
+pub use dist::{Flags, Single, Threads, World};
+use std::sync::Arc;
 
-/// Communication among `world` replicas, each with its own rank. All replicas must make the same calls in
-/// the same order; where one may leave, it says so in [`agree`](Self::agree) first.
-pub trait Collective<B: Backend> {
-    /// Index of this replica.
-    fn rank(&self) -> usize;
+/// Values that are summed at once, 64 MiB of them: few messages, and no second copy of all gradients.
+const BUCKET: usize = 1 << 24;
 
-    /// Number of replicas.
-    fn world(&self) -> usize;
-
+/// A [`World`] that moves tensors. By default they go through host memory; whoever can move them from device to device
+/// says how.
+pub trait Collective<B: Backend>: World {
     /// The rows of all replicas in the order of their ranks.
     ///
     /// # Shapes
     ///
     /// - rows: `[n, dim]`, the same on every replica
-    /// - output: `[world * n, dim]`
+    /// - output: `[size * n, dim]`
     ///
     /// # Errors
     ///
-    /// When another replica is gone.
-    fn all_gather(&self, rows: Tensor<B, 2>) -> Result<Tensor<B, 2>>;
+    /// When another replica is gone, or gives another number of rows.
+    fn gather_rows(&self, rows: Tensor<B, 2>) -> Result<Tensor<B, 2>> {
+        if self.size() == 1 {
+            return Ok(rows);
+        }
+        let ([n, dim], place) = (rows.dims(), (rows.device(), rows.dtype()));
+        let all = self.all_gather(&on_host(rows)?)?;
+        Ok(on_device(all, [self.size() * n, dim], &place))
+    }
+
+    /// The sums over all replicas of the rows that belong to this one: the inverse way of
+    /// [`gather_rows`](Self::gather_rows), for gradients.
+    ///
+    /// # Shapes
+    ///
+    /// - rows: `[size * n, dim]`, the same on every replica
+    /// - output: `[n, dim]`
+    ///
+    /// # Errors
+    ///
+    /// When another replica is gone, or gives another number of rows.
+    fn scatter_rows(&self, rows: Tensor<B, 2>) -> Result<Tensor<B, 2>> {
+        if self.size() == 1 {
+            return Ok(rows);
+        }
+        let ([all, dim], place) = (rows.dims(), (rows.device(), rows.dtype()));
+        let mine = self.reduce_scatter(&on_host(rows)?)?;
+        Ok(on_device(mine, [all / self.size(), dim], &place))
+    }
 
     /// The sums over all replicas, of a whole list at once.
     ///
     /// # Errors
     ///
-    /// When another replica is gone.
-    fn all_reduce(&self, values: Vec<Tensor<B, 1>>) -> Result<Vec<Tensor<B, 1>>>;
-
-    /// What any replica has raised.
-    ///
-    /// # Errors
-    ///
-    /// When another replica is gone.
-    fn agree(&self, mine: Flags) -> Result<Flags>;
+    /// When another replica is gone, or gives another number of values.
+    fn sum(&self, values: Vec<Tensor<B, 1>>) -> Result<Vec<Tensor<B, 1>>> {
+        if self.size() == 1 {
+            return Ok(values);
+        }
+        let mut sums = Vec::with_capacity(values.len());
+        let mut bucket = Bucket::default();
+        for value in values {
+            if bucket.values.len() + value.dims()[0] > BUCKET {
+                bucket.sum(self, &mut sums)?;
+            }
+            bucket.put(value)?;
+        }
+        bucket.sum(self, &mut sums)?;
+        Ok(sums)
+    }
 }
 
-/// Reasons to leave the common path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags {
-    /// Someone asked the run to stop.
-    pub stop: bool,
-    /// This replica cannot go on.
-    pub failed: bool,
+impl<B: Backend> Collective<B> for Single {}
+impl<B: Backend> Collective<B> for Threads {}
+impl<B: Backend> Collective<B> for Arc<dyn World> {}
+
+/// Values of several tensors on their way.
+struct Bucket<B: Backend> {
+    values: Vec<f32>,
+    of: Vec<(usize, Place<B>)>,
 }
 
-impl Flags {
-    fn or(self, other: Self) -> Self {
+impl<B: Backend> Default for Bucket<B> {
+    fn default() -> Self {
         Self {
-            stop: self.stop || other.stop,
-            failed: self.failed || other.failed,
+            values: Vec::new(),
+            of: Vec::new(),
         }
     }
 }
 
-/// A replica on its own.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Single;
-
-impl<B: Backend> Collective<B> for Single {
-    fn rank(&self) -> usize {
-        0
-    }
-    fn world(&self) -> usize {
-        1
-    }
-    fn all_gather(&self, rows: Tensor<B, 2>) -> Result<Tensor<B, 2>> {
-        Ok(rows)
-    }
-    fn all_reduce(&self, values: Vec<Tensor<B, 1>>) -> Result<Vec<Tensor<B, 1>>> {
-        Ok(values)
-    }
-    fn agree(&self, mine: Flags) -> Result<Flags> {
-        Ok(mine)
-    }
-}
-
-/// Replicas on threads of one process, which meet in host memory. Sums are taken in the order of the
-/// ranks, so results do not depend on timing. A replica that is dropped, such as by a panic, ends the waiting of the
-/// others with an error.
-#[derive(Debug)]
-pub struct Threads {
-    rank: usize,
-    meeting: Arc<Meeting>,
-}
-
-#[derive(Debug)]
-struct Meeting {
-    world: usize,
-    table: Mutex<Table>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    round: u64,
-    slots: Vec<Option<Letter>>,
-    /// Of the last complete round; there until everybody has taken it.
-    complete: Vec<Letter>,
-    takers: usize,
-    gone: Option<usize>,
-}
-
-/// What a replica lays on the table.
-#[derive(Clone, Debug)]
-struct Letter {
-    tensors: Vec<TensorData>,
-    flags: Flags,
-}
-
-impl Threads {
-    /// One handle per replica.
-    pub fn group(world: usize) -> Vec<Self> {
-        let table = Table {
-            slots: vec![None; world],
-            ..Table::default()
-        };
-        let meeting = Arc::new(Meeting {
-            world,
-            table: Mutex::new(table),
-            changed: Condvar::new(),
-        });
-        (0..world)
-            .map(|rank| Self {
-                rank,
-                meeting: meeting.clone(),
-            })
-            .collect()
+impl<B: Backend> Bucket<B> {
+    fn put(&mut self, value: Tensor<B, 1>) -> Result<()> {
+        let place = (value.device(), value.dtype());
+        self.of.push((value.dims()[0], place));
+        self.values.extend(on_host(value)?);
+        Ok(())
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
-        let table = self.meeting.table.lock();
-        table.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until `ready`, or until a replica is gone.
-    fn wait<'a>(
-        &self,
-        mut table: MutexGuard<'a, Table>,
-        ready: impl Fn(&Table) -> bool,
-    ) -> Result<MutexGuard<'a, Table>> {
-        loop {
-            if ready(&table) {
-                return Ok(table);
-            }
-            if let Some(rank) = table.gone {
-                return Err(TrainError::Replica { rank });
-            }
-            let waited = self.meeting.changed.wait(table);
-            table = waited.unwrap_or_else(PoisonError::into_inner);
+    /// Empties the bucket.
+    fn sum<W: World + ?Sized>(&mut self, world: &W, into: &mut Vec<Tensor<B, 1>>) -> Result<()> {
+        if self.of.is_empty() {
+            return Ok(());
         }
-    }
-
-    /// Puts one letter down and takes everybody's.
-    fn exchange(&self, tensors: Vec<TensorData>, flags: Flags) -> Result<Vec<Letter>> {
-        let world = self.meeting.world;
-        let mut table = self.wait(self.table(), |table| table.takers == 0)?;
-        let round = table.round;
-        table.slots[self.rank] = Some(Letter { tensors, flags });
-        if table.slots.iter().all(Option::is_some) {
-            table.complete = table.slots.iter_mut().filter_map(Option::take).collect();
-            table.round += 1;
-            table.takers = world;
-            self.meeting.changed.notify_all();
+        world.all_reduce(&mut self.values)?;
+        let mut rest = self.values.as_slice();
+        for (length, place) in self.of.drain(..) {
+            let (value, after) = rest.split_at(length);
+            into.push(on_device(value.to_vec(), [length], &place));
+            rest = after;
         }
-        let mut table = self.wait(table, |table| table.round > round)?;
-        let all = table.complete.clone();
-        table.takers -= 1;
-        if table.takers == 0 {
-            self.meeting.changed.notify_all();
-        }
-        Ok(all)
+        self.values.clear();
+        Ok(())
     }
 }
 
-impl Drop for Threads {
-    fn drop(&mut self) {
-        self.table().gone.get_or_insert(self.rank);
-        self.meeting.changed.notify_all();
-    }
+/// Where a tensor lies, and as what.
+type Place<B> = (<B as burn::tensor::backend::BackendTypes>::Device, DType);
+
+/// Whatever the dtype, values travel in f32: what is summed in bf16 would lose bits with every replica.
+fn on_host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>> {
+    let data = tensor.into_data().convert::<f32>();
+    data.into_vec::<f32>().map_err(|error| TrainError::Task {
+        what: "reading values for the other replicas",
+        source: format!("{error:?}").into(),
+    })
 }
 
-impl<B: Backend> Collective<B> for Threads {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-    fn world(&self) -> usize {
-        self.meeting.world
-    }
-    fn all_gather(&self, rows: Tensor<B, 2>) -> Result<Tensor<B, 2>> {
-        let (device, dtype) = (rows.device(), rows.dtype());
-        let all = self.exchange(vec![rows.into_data()], Flags::default())?;
-        let parts = all.into_iter().flat_map(|letter| letter.tensors);
-        let parts = parts.map(|data| Tensor::from_data(data, (&device, dtype)));
-        Ok(Tensor::cat(parts.collect(), 0))
-    }
-    fn all_reduce(&self, values: Vec<Tensor<B, 1>>) -> Result<Vec<Tensor<B, 1>>> {
-        let places: Vec<_> = values.iter().map(|v| (v.device(), v.dtype())).collect();
-        let mine = values.into_iter().map(Tensor::into_data).collect();
-        let all = self.exchange(mine, Flags::default())?;
-        let sum = |(index, (device, dtype)): (usize, (B::Device, _))| {
-            let parts = all.iter().map(|letter| letter.tensors[index].clone());
-            let parts = parts.map(|data| Tensor::<B, 1>::from_data(data, (&device, dtype)));
-            parts
-                .reduce(|sum, next| sum + next)
-                .expect("a replica always meets itself")
-        };
-        Ok(places.into_iter().enumerate().map(sum).collect())
-    }
-    fn agree(&self, mine: Flags) -> Result<Flags> {
-        let all = self.exchange(Vec::new(), mine)?;
-        Ok(all
-            .into_iter()
-            .map(|letter| letter.flags)
-            .fold(mine, Flags::or))
-    }
+fn on_device<B: Backend, const D: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+    (device, dtype): &Place<B>,
+) -> Tensor<B, D> {
+    Tensor::from_data(TensorData::new(values, shape), (device, *dtype))
 }
 
 #[cfg(test)]
@@ -231,49 +146,30 @@ mod tests {
     use burn::backend::Flex;
 
     #[test]
-    fn three_threads_gather_in_rank_order_sum_and_agree() {
+    fn tensors_are_gathered_scattered_and_summed_in_the_order_of_ranks() {
         let work = |replica: Threads| {
             let device = Default::default();
-            let rank = Collective::<Flex>::rank(&replica);
-            let value = rank as f32;
+            let value = replica.rank() as f32;
+            let host = |t: Tensor<Flex, 1>| t.into_data().to_vec::<f32>().unwrap();
             let rows = Tensor::<Flex, 2>::from_data([[value, 1.0]], &device);
-            let rows = replica.all_gather(rows).unwrap();
+            let all = replica.gather_rows(rows).unwrap();
+            let own = replica.scatter_rows(all.clone()).unwrap();
             let values = vec![
                 Tensor::<Flex, 1>::from_data([value, 10.0], &device),
                 Tensor::<Flex, 1>::from_data([1.0], &device),
             ];
-            let sums = replica.all_reduce(values).unwrap();
-            let mine = Flags {
-                stop: rank == 1,
-                failed: false,
-            };
-            let agreed = Collective::<Flex>::agree(&replica, mine).unwrap();
-            let host = |t: Tensor<Flex, 1>| t.into_data().to_vec::<f32>().unwrap();
-            let sums: Vec<_> = sums.into_iter().map(host).collect();
-            (rows.into_data().to_vec::<f32>().unwrap(), sums, agreed)
+            let sums: Vec<_> = replica.sum(values).unwrap().into_iter().map(host).collect();
+            (host(all.flatten(0, 1)), host(own.flatten(0, 1)), sums)
         };
         std::thread::scope(|scope| {
             let replicas = Threads::group(3).into_iter();
             let threads: Vec<_> = replicas.map(|r| scope.spawn(move || work(r))).collect();
-            for thread in threads {
-                let (rows, sums, agreed) = thread.join().unwrap();
-                assert_eq!(rows, [0.0, 1.0, 1.0, 1.0, 2.0, 1.0]);
+            for (rank, thread) in threads.into_iter().enumerate() {
+                let (all, own, sums) = thread.join().unwrap();
+                assert_eq!(all, [0.0, 1.0, 1.0, 1.0, 2.0, 1.0]);
+                assert_eq!(own, [3.0 * rank as f32, 3.0]);
                 assert_eq!(sums, [vec![3.0, 30.0], vec![3.0]]);
-                assert!(agreed.stop && !agreed.failed);
             }
-        });
-    }
-
-    #[test]
-    fn a_replica_that_is_gone_ends_the_waiting_of_the_others() {
-        let mut replicas = Threads::group(2);
-        let other = replicas.pop().unwrap();
-        let waiting = replicas.pop().unwrap();
-        std::thread::scope(|scope| {
-            let waits = scope.spawn(move || Collective::<Flex>::agree(&waiting, Flags::default()));
-            drop(other);
-            let message = waits.join().unwrap().unwrap_err().to_string();
-            assert!(message.contains("replica 1"), "{message}");
         });
     }
 }

@@ -1,5 +1,6 @@
 //! What happens between steps: log entries, validations, checkpoints. A loop of one's own takes those it likes.
 
+use super::step::together;
 use super::task::Task;
 use super::{StepReport, Trainer};
 use crate::error::{BoxError, Result, TrainError};
@@ -42,8 +43,9 @@ impl<B: AutodiffBackend, T: Task<B>> Hook<B, T> for Logging {
     fn after_step(&mut self, trainer: &mut Trainer<'_, B, T>, report: &StepReport) -> Result<()> {
         self.meter.count(report.samples_in_step as usize);
         if report.every(trainer.recipe().log.every) && report.finite {
+            let waited = trainer.longest_wait()?;
             let mut entry = report.entry(Kind::Train, report.values.clone());
-            entry.speed = self.meter.read(trainer.waited());
+            entry.speed = self.meter.read(waited);
             trainer.record(&entry);
         }
         Ok(())
@@ -61,14 +63,15 @@ pub struct Validating<'a, M> {
 
 impl<B: AutodiffBackend, T: Task<B>> Hook<B, T> for Validating<'_, T::Trained> {
     fn after_step(&mut self, trainer: &mut Trainer<'_, B, T>, report: &StepReport) -> Result<()> {
-        if !report.every(trainer.recipe().log.validate_every) || trainer.collective().rank() != 0 {
+        if !report.every(trainer.recipe().log.validate_every) {
             return Ok(());
         }
         let metrics = (self.validate)(&trainer.trained());
         let metrics = metrics.map_err(|source| TrainError::Task {
             what: "validating",
             source,
-        })?;
+        });
+        let metrics = trainer.metrics_of_first(together(metrics, trainer.collective())?)?;
         trainer.record(&report.entry(Kind::Validation, metrics.clone()));
         match trainer.check_best(&metrics) {
             Err(error) if report.last => trainer.note(error.to_string()),

@@ -1,12 +1,13 @@
 //! How a run is started: all that is no part of its recipe.
 
 use crate::error::{Result, TrainError};
+use dist::{Single, World};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where a run starts and what may stop it. The default starts anew and is stopped by nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Launch {
     /// Where to start.
     pub start: Start,
@@ -16,6 +17,20 @@ pub struct Launch {
     pub stop: Stop,
     /// Features of the build, for `state.json`.
     pub features: Vec<String>,
+    /// The other replicas, each in a process of its own.
+    pub world: Arc<dyn World>,
+}
+
+impl Default for Launch {
+    fn default() -> Self {
+        Self {
+            start: Start::default(),
+            accept_changes: false,
+            stop: Stop::default(),
+            features: Vec::new(),
+            world: Arc::new(Single),
+        }
+    }
 }
 
 impl Launch {
@@ -50,12 +65,13 @@ impl From<&str> for Start {
     }
 }
 
-/// A switch that ends a run after its current step: a checkpoint is written, and the run can be resumed.
+/// A switch that ends a run after its current step, of all replicas: a checkpoint is written, and the run can be resumed.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// A switch that SIGTERM and Ctrl-C turn on. A second signal ends the process at once.
+    /// A switch that SIGTERM and Ctrl-C turn on, of which a second one ends the process at once; and SIGUSR1, which
+    /// `mpirun` hands on and schedulers send before the time is up.
     ///
     /// # Errors
     ///
@@ -72,6 +88,13 @@ impl Stop {
                     source: source.into(),
                 })?;
         }
+        #[cfg(unix)]
+        signal_hook::flag::register(signal_hook::consts::SIGUSR1, stop.0.clone()).map_err(
+            |source| TrainError::Task {
+                what: "watching for SIGUSR1",
+                source: source.into(),
+            },
+        )?;
         Ok(stop)
     }
 

@@ -10,6 +10,7 @@ mod report;
 mod resume;
 pub mod run;
 mod seeds;
+mod shards;
 pub mod sound;
 pub mod step;
 pub mod task;
@@ -34,9 +35,11 @@ use burn::module::AutodiffModule;
 use burn::prelude::*;
 use burn::tensor::Transaction;
 use burn::tensor::backend::AutodiffBackend;
-use collective::{Collective, Single};
+use collective::{Collective, Flags, Single};
+use shards::Shards;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::time::Duration;
 use step::{Step, StepOptions, step, together};
 use task::{Task, Trained};
 
@@ -73,6 +76,8 @@ pub struct Trainer<'a, B: AutodiffBackend, T: Task<B>> {
     /// Absent only while it is being updated.
     model: Option<T::Model>,
     optimizer: GroupedAdamW<B>,
+    /// Whose moments are whose, where each replica keeps a share only.
+    shards: Option<Shards>,
     ema: Option<Ema<B>>,
     progress: Progress,
     environment: Environment,
@@ -120,6 +125,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         Ok(Self {
             schedule: Schedule::new(recipe.schedule.clone(), recipe.optimizer.lr, total)?,
             optimizer: GroupedAdamW::new(recipe.optimizer.clone(), &groups),
+            shards: None,
             ema: recipe.run.ema.map(Ema::new),
             frozen: resume::frozen_hash(&model),
             model: Some(model),
@@ -144,6 +150,12 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
     /// The same trainer as one of several replicas.
     pub fn among(mut self, collective: &'a dyn Collective<B::InnerBackend>) -> Self {
         self.collective = collective;
+        let (rank, replicas) = (collective.rank(), collective.size());
+        let sharded = self.recipe.run.shard_optimizer && replicas > 1;
+        self.shards = sharded.then(|| Shards::new(&self.groups, rank, replicas));
+        if let Some(shards) = &self.shards {
+            self.optimizer.keep(|path| shards.is_own(path));
+        }
         self
     }
 
@@ -170,6 +182,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
 
         let options = StepOptions {
             replay: run.replay,
+            local_loss: run.local_loss,
             seed: seeds::mix(run.seed, index),
         };
         let model = self.model();
@@ -197,16 +210,27 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             scalars.extend(scale.map(|s| (logit_scale::LOGIT_SCALE.to_string(), s)));
             scalars.extend(parts);
             values = read_scalars(scalars).unwrap_or_default();
-            sound::check_batch(samples / run.accumulate, run.accumulate)?;
+            let sound = sound::check_batch(samples / run.accumulate, run.accumulate);
+            together(sound, self.collective)?;
             self.unread = None;
         } else {
             self.unread = Some(loss);
         }
-        let finite =
-            ["loss", "grad_norm"].map(|name| values.get(name).is_none_or(|v| v.is_finite()));
-        let finite = finite == [true, true];
+        let finite = ["loss", "grad_norm"]
+            .iter()
+            .all(|name| values.get(*name).is_none_or(|v| v.is_finite()));
+        let finite = match values.is_empty() {
+            true => finite,
+            // Replicas that judged for themselves might go different ways.
+            false => {
+                !self
+                    .collective
+                    .agree(Flags::not_finite(!finite))?
+                    .not_finite
+            }
+        };
 
-        let samples = (samples * self.collective.world()) as u64;
+        let samples = (samples * self.collective.size()) as u64;
         self.progress.step += 1;
         self.progress.samples += samples;
         self.progress.metrics.clear();
@@ -214,7 +238,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             if let Some(max) = recipe.optimizer.clip_norm {
                 gradients.clip(norm, max);
             }
-            self.update(lr, &mut gradients);
+            self.update(lr, &mut gradients)?;
         } else {
             self.skip(&values)?;
         }
@@ -308,17 +332,24 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
     }
 
     /// True if these weights were rated better than those of every checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// When the device can no longer be trusted, or another replica is gone.
     pub fn improves(&mut self) -> Result<bool> {
         if self.progress.metrics.is_empty() || self.recipe.checkpoint.best.is_none() {
             return Ok(false);
         }
         let before = self.writer.wait();
-        self.told(before)?;
-        Ok(self.checkpoints.improves(&self.progress))
+        let told = self.told(before);
+        together(told, self.collective)?;
+        // Only the first replica writes checkpoints, and so knows of them.
+        let improves = u8::from(self.checkpoints.improves(&self.progress));
+        Ok(self.collective.broadcast(&[improves])? == [1])
     }
 
     /// Time that steps have waited for data.
-    pub fn waited(&self) -> std::time::Duration {
+    pub fn waited(&self) -> Duration {
         self.batches.waited()
     }
 
@@ -342,18 +373,27 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         std::mem::take(&mut self.notes)
     }
 
-    /// Begins to write a checkpoint; training may go on meanwhile. A step is saved once. On replicas other than the
-    /// first this does nothing.
+    /// Begins to write a checkpoint; training may go on meanwhile. A step is saved once. The first replica writes; the
+    /// others, who call this as well, give it their share of the moments.
     ///
     /// # Errors
     ///
     /// When the weights are not finite or the device can no longer be trusted. That the disk refuses is a [`note`](Self::note), or
     /// an error of [`finish`](Self::finish) for the last one.
     pub fn save(&mut self) -> Result<()> {
-        if self.saved == Some(self.progress.step) || self.collective.rank() != 0 {
+        if self.saved == Some(self.progress.step) {
             return Ok(());
         }
-        self.check_unread()?;
+        let optimizer = match &self.shards {
+            Some(shards) => shards.collect(self.optimizer.state(), self.collective)?,
+            None => BTreeMap::new(),
+        };
+        let read = self.check_unread();
+        together(read, self.collective)?;
+        if self.collective.rank() != 0 {
+            self.saved = Some(self.progress.step);
+            return Ok(());
+        }
         let trained = self.trained();
         let mut exported = BTreeMap::new();
         for parameter in parameters(self.model()).iter().filter(|p| p.trainable) {
@@ -368,10 +408,17 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                 trained_paths.contains(path) && !exported.contains_key(path)
             }),
             exported,
-            optimizer: self.optimizer.state(),
+            optimizer: match &self.shards {
+                Some(_) => optimizer,
+                None => self.optimizer.state(),
+            },
             ema: self.ema.as_ref().map(Ema::state),
             state: State {
-                progress: self.progress.clone(),
+                progress: Progress {
+                    place: self.progress.place.of_all(self.collective.size()),
+                    ..self.progress.clone()
+                },
+                replicas: self.collective.size(),
                 environment: self.environment.clone(),
                 frozen: self.frozen.clone(),
             },
@@ -448,10 +495,17 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                 != [false; 4]
     }
 
-    fn update(&mut self, lr: f64, gradients: &mut crate::optimizer::Gradients<B::InnerBackend>) {
+    fn update(
+        &mut self,
+        lr: f64,
+        gradients: &mut crate::optimizer::Gradients<B::InnerBackend>,
+    ) -> Result<()> {
         // By value: weights whose only owner is the model are overwritten in place.
         let model = self.model.take().expect("there is a model between steps");
         let mut model = self.optimizer.step(lr, model, gradients);
+        if let Some(shards) = &self.shards {
+            model = shards.exchange::<B, _>(model, self.collective)?;
+        }
         if let [min, max] = *self.recipe.run.logit_scale_range {
             model = logit_scale::clamp::<B, _>(model, [min, max]);
         }
@@ -459,6 +513,42 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             ema.update(&model);
         }
         self.model = Some(model);
+        Ok(())
+    }
+
+    /// The longest that a replica has waited for data.
+    pub fn longest_wait(&self) -> Result<Duration> {
+        let mine = self.waited().as_nanos() as u64;
+        let all = self.collective.gather(&mine.to_le_bytes())?;
+        let all = all
+            .iter()
+            .filter_map(|bytes| bytes.as_slice().try_into().ok());
+        Ok(Duration::from_nanos(
+            all.map(u64::from_le_bytes).max().unwrap_or(mine),
+        ))
+    }
+
+    /// The metrics that the first replica has measured.
+    pub(crate) fn metrics_of_first(
+        &self,
+        mine: BTreeMap<String, f64>,
+    ) -> Result<BTreeMap<String, f64>> {
+        if self.collective.size() == 1 {
+            return Ok(mine);
+        }
+        // A line for each, its value as bits: decimal numbers would be rounded, and JSON has no NaN.
+        let lines = mine.iter();
+        let lines = lines.map(|(name, value)| format!("{:x} {name}\n", value.to_bits()));
+        let of_first = self
+            .collective
+            .broadcast(lines.collect::<String>().as_bytes())?;
+        let of_first = String::from_utf8_lossy(&of_first);
+        let read = of_first.lines().filter_map(|line| {
+            let (bits, name) = line.split_once(' ')?;
+            let bits = u64::from_str_radix(bits, 16).ok()?;
+            Some((name.to_string(), f64::from_bits(bits)))
+        });
+        Ok(read.collect())
     }
 
     /// Counts a step that is left out; ends the run when that does not help any more.

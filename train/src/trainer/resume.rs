@@ -1,8 +1,9 @@
 //! From a checkpoint back to a trainer.
 
 use super::launch::{Launch, Start};
+use super::step::together;
 use super::task::Task;
-use super::{Trainer, total_steps};
+use super::{Trainer, per_step, total_steps};
 use crate::checkpoint::{Saved, check_weights};
 use crate::error::{Remedy, Result, TrainError};
 use crate::optimizer::Schedule;
@@ -12,7 +13,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl<B: AutodiffBackend, T: Task<B>> Trainer<'_, B, T> {
     /// Starts as `launch` says: anew, or where a checkpoint left off. Later checkpoints of a run that goes back are set
@@ -23,36 +24,88 @@ impl<B: AutodiffBackend, T: Task<B>> Trainer<'_, B, T> {
     /// When the checkpoint is damaged, or belongs to another model or another recipe.
     pub fn start(&mut self, launch: &Launch) -> Result<()> {
         self.environment.features = launch.features.clone();
-        let chief = self.collective.rank() == 0;
-        if chief {
-            self.checkpoints.clean();
-        }
-        if !chief && launch.start == Start::New {
+        let found = together(self.find(&launch.start), self.collective)?;
+        // All go on from what the first one has found.
+        let of_first = found.as_ref().map(|dir| dir.display().to_string());
+        let of_first = self
+            .collective
+            .broadcast(of_first.unwrap_or_default().as_bytes())?;
+        let of_first = String::from_utf8_lossy(&of_first).into_owned();
+        let found = found.or_else(|| (!of_first.is_empty()).then(|| of_first.into()));
+        let started = found.map(|dir| self.go_on(&dir, launch)).transpose();
+        together(started, self.collective)?;
+        self.check_same_start()
+    }
+
+    /// Replicas that start from other weights than the first would go on to drift apart without a word.
+    fn check_same_start(&self) -> Result<()> {
+        if self.collective.size() == 1 {
             return Ok(());
         }
-        let Some((dir, damaged)) = self.checkpoints.find(&launch.start)? else {
-            if launch.start == Start::Latest {
+        let mine = [true, false].map(|trained| hash(self.model(), trained));
+        let mine = format!("{mine:?}");
+        let all = self.collective.gather(mine.as_bytes())?;
+        match all.iter().position(|other| *other != all[0]) {
+            None => Ok(()),
+            Some(rank) => Err(TrainError::Config(format!(
+                "replica {rank} starts from other weights than replica 0: give all the same [model], run.seed and build, on \
+                 devices of the same kind"
+            ))),
+        }
+    }
+
+    /// Whether a step takes as many samples as in a run of `recipe` on so many replicas, though not on as many.
+    fn same_global_batch(&self, recipe: &Recipe, replicas: usize) -> bool {
+        let loader = |recipe: &Recipe| {
+            let loader = recipe
+                .data
+                .get("loader")
+                .and_then(|loader| loader.as_table());
+            loader.and_then(|loader| loader.get("batch_size")?.as_integer())
+        };
+        let of_before = loader(recipe).map_or(0, |size| size as usize);
+        let now = per_step(self.recipe, self.batches) as usize * self.collective.size();
+        replicas != self.collective.size() && of_before * recipe.run.accumulate * replicas == now
+    }
+
+    /// The checkpoint to start at, as the first replica finds it.
+    fn find(&mut self, start: &Start) -> Result<Option<PathBuf>> {
+        if self.collective.rank() != 0 {
+            return Ok(None);
+        }
+        self.checkpoints.clean();
+        let Some((dir, damaged)) = self.checkpoints.find(start)? else {
+            if *start == Start::Latest {
                 self.note("no checkpoint yet: starting at step 0");
             }
-            return Ok(());
+            return Ok(None);
         };
         for (dir, reason) in damaged {
             self.note(format!("checkpoint {} is damaged: {reason}", dir.display()));
         }
+        Ok(Some(dir))
+    }
+
+    /// Continues at a checkpoint.
+    fn go_on(&mut self, dir: &Path, launch: &Launch) -> Result<()> {
+        let saved = Saved::read(dir)?;
         let before = Recipe::load(&dir.join("recipe.toml"), &[])?;
-        let differences = before.differences(self.recipe);
+        let mut differences = before.differences(self.recipe);
+        if self.same_global_batch(&before, saved.state.replicas) {
+            differences.retain(|what| !OF_A_STEP.iter().any(|key| what.starts_with(key)));
+        }
         if !differences.is_empty() && !launch.accept_changes {
             let message = format!(
                 "it was made by another recipe (its value → yours):\n  {}\nPut its values back, accept the changes to go \
                  on with yours, or start anew with another run.out.",
                 differences.join("\n  ")
             );
-            return Err(TrainError::checkpoint(&dir, message).with_remedy(Remedy {
+            return Err(TrainError::checkpoint(dir, message).with_remedy(Remedy {
                 accept_changes: true,
                 ..Remedy::default()
             }));
         }
-        self.take_over(&dir, Saved::read(&dir)?, launch.accept_changes)?;
+        self.take_over(dir, saved, launch.accept_changes)?;
         self.note(format!(
             "resumed from {} at step {}",
             dir.display(),
@@ -61,7 +114,7 @@ impl<B: AutodiffBackend, T: Task<B>> Trainer<'_, B, T> {
         for difference in differences {
             self.note(format!("changed since: {difference}"));
         }
-        if chief {
+        if self.collective.rank() == 0 {
             for aside in self.checkpoints.set_aside_after(self.progress.step)? {
                 self.note(format!("a later checkpoint is now {}", aside.display()));
             }
@@ -105,7 +158,18 @@ impl<B: AutodiffBackend, T: Task<B>> Trainer<'_, B, T> {
         if !dropped.is_empty() {
             self.note(format!("not taken over: {}", dropped.join(", ")));
         }
+        if let Some(shards) = &self.shards {
+            self.optimizer.keep(|path| shards.is_own(path));
+        }
         self.progress = saved.state.progress;
+        let (all, replicas) = (self.progress.place, self.collective.size());
+        self.progress.place = all.of_one(replicas).ok_or_else(|| {
+            refused(format!(
+                "it ends at sample {} of an epoch, which {replicas} processes cannot share out; take as many that the samples \
+                 of all in a step (data.loader.batch_size times run.accumulate times processes) stay the same",
+                all.sample
+            ))
+        })?;
         self.saved = Some(self.progress.step);
         self.total = total_steps(self.recipe, self.batches, &self.progress)?;
         let (schedule, lr) = (self.recipe.schedule.clone(), self.recipe.optimizer.lr);
@@ -114,12 +178,22 @@ impl<B: AutodiffBackend, T: Task<B>> Trainer<'_, B, T> {
     }
 }
 
-/// Entries of each frozen tensor that are hashed.
+/// What makes a step as large as it is.
+const OF_A_STEP: [&str; 2] = ["data.loader.batch_size:", "run.accumulate:"];
+
+/// Entries of each tensor that are hashed.
 const SAMPLED: usize = 64;
 
-/// Tells models apart by what is not trained: paths, shapes and evenly spaced entries. `None` if all is trained.
+/// Tells models apart by what is not trained. `None` if all is trained.
 pub(super) fn frozen_hash<B: AutodiffBackend, M: Module<B>>(model: &M) -> Option<String> {
+    hash(model, false)
+}
+
+/// Tells models apart by what is trained, or by what is not: paths, shapes and evenly spaced entries. `None` if there is
+/// nothing of the kind.
+fn hash<B: AutodiffBackend, M: Module<B>>(model: &M, trained: bool) -> Option<String> {
     struct Hash {
+        trained: bool,
         path: crate::parameters::ParamPath,
         hash: Option<Sha256>,
     }
@@ -132,7 +206,7 @@ pub(super) fn frozen_hash<B: AutodiffBackend, M: Module<B>>(model: &M) -> Option
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
             let value = param.val();
-            if value.is_require_grad() {
+            if value.is_require_grad() != self.trained {
                 return;
             }
             let length = value.shape().num_elements();
@@ -146,6 +220,7 @@ pub(super) fn frozen_hash<B: AutodiffBackend, M: Module<B>>(model: &M) -> Option
         }
     }
     let mut visitor = Hash {
+        trained,
         path: crate::parameters::ParamPath::default(),
         hash: None,
     };

@@ -4,6 +4,7 @@ use super::Trainer;
 use super::collective::{Collective, Flags};
 use super::hooks::{Hook, Logging, Saving, Validating};
 use super::launch::Launch;
+use super::step::together;
 use super::task::{Task, Trained};
 use crate::checkpoint::Progress;
 use crate::error::{BoxError, Result, TrainError};
@@ -12,6 +13,7 @@ use crate::logs::{Logs, report};
 use crate::recipe::Recipe;
 use burn::tensor::backend::AutodiffBackend;
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -97,27 +99,21 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
     let mut trainer = Trainer::new(task, model, recipe, batches, &device)?.among(collective);
     // A run that is refused leaves no folder behind.
     let there = chief && recipe.out().exists();
-    let mut held = there.then(|| lock(&recipe.out())).transpose()?;
+    let held = there.then(|| lock(&recipe.out())).transpose();
+    let mut held = together(held, collective)?;
     trainer.start(launch)?;
-    if chief {
-        if held.is_none() {
-            held = Some(lock(&recipe.out())?);
-        }
-        for name in [MODEL, MODEL_EMA] {
-            clean(&recipe.out().join(name))?;
-        }
-        let (total, done) = (trainer.total(), trainer.progress().step);
-        let logs = Logs::open(&recipe.out(), &recipe.log, total, done)?;
-        let path = recipe.out().join("recipe.toml");
-        files::write(&path, recipe.to_toml().as_bytes()).map_err(TrainError::io(&path))?;
-        trainer.listen(Box::new(logs));
-        let groups = trainer.groups().to_string();
-        trainer.note(groups);
-    }
+    let opened = match chief {
+        true => open(&mut trainer, &mut held),
+        false => Ok(()),
+    };
+    together(opened, collective)?;
     let mut validating = validate.map(|validate| Validating { validate });
     let start = Instant::now();
     let stopped = train(&mut trainer, validating.as_mut(), launch);
-    let stopped = stopped.inspect_err(|error| trainer.note(error.to_string()))?;
+    let stopped = stopped.inspect_err(|error| match chief {
+        true => trainer.note(error.to_string()),
+        false => log_error(&recipe.out(), collective.rank(), error),
+    })?;
 
     let outcome = Outcome {
         model: trainer.trained(),
@@ -138,7 +134,43 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
         }
     }
     drop(held);
+    // Nobody goes on to what comes next before the model is there.
+    collective.agree(Flags::default())?;
     Ok(outcome)
+}
+
+/// What the first replica prepares in the run's folder, which it holds from here on.
+fn open<B: AutodiffBackend, T: Task<B>>(
+    trainer: &mut Trainer<'_, B, T>,
+    held: &mut Option<File>,
+) -> Result<()> {
+    let recipe = trainer.recipe();
+    if held.is_none() {
+        *held = Some(lock(&recipe.out())?);
+    }
+    for name in [MODEL, MODEL_EMA] {
+        clean(&recipe.out().join(name))?;
+    }
+    let (total, done) = (trainer.total(), trainer.progress().step);
+    let logs = Logs::open(&recipe.out(), &recipe.log, total, done)?;
+    let path = recipe.out().join("recipe.toml");
+    files::write(&path, recipe.to_toml().as_bytes()).map_err(TrainError::io(&path))?;
+    trainer.listen(Box::new(logs));
+    let groups = trainer.groups().to_string();
+    trainer.note(groups);
+    match trainer.collective().size() {
+        1 => {}
+        replicas => trainer.note(format!("one of {replicas} replicas")),
+    }
+    Ok(())
+}
+
+/// Why another replica than the first has ended, beside the log of the first.
+fn log_error(out: &Path, rank: usize, error: &TrainError) {
+    let path = out.join(format!("log_rank{rank}.txt"));
+    let file = File::options().create(true).append(true).open(path);
+    // It is printed as well.
+    let _ = file.and_then(|mut file| writeln!(file, "{error}"));
 }
 
 /// All steps with what belongs between them. True if the run was stopped before its last step.
@@ -155,18 +187,21 @@ fn train<B: AutodiffBackend, T: Task<B>>(
         if let Some(validating) = &mut validating {
             validating.after_step(trainer, &report)?;
         }
-        Saving.after_step(trainer, &report)?;
+        let saved = Saving.after_step(trainer, &report);
+        together(saved, trainer.collective())?;
         logging.resume(trainer);
         let mine = Flags {
             stop: launch.stop.is_on(),
-            failed: false,
+            ..Flags::default()
         };
         stopped = trainer.collective().agree(mine)?.stop && !report.last;
     }
     if stopped {
-        trainer.save()?;
+        let saved = trainer.save();
+        together(saved, trainer.collective())?;
     }
-    trainer.finish()?;
+    let finished = trainer.finish();
+    together(finished, trainer.collective())?;
     if stopped {
         let step = trainer.progress().step;
         trainer.note(format!(

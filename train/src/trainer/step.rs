@@ -12,7 +12,7 @@
 //! The logit scale gets its gradient in step 2 once, and not once per micro-batch.
 
 use super::alone::alone;
-use super::collective::{Collective, Flags};
+use super::collective::{Collective, Flags, World};
 use super::pass::Pass;
 use super::replay::{connected, dot};
 use super::task::{Embedded, Embeddings, MeanLoss, Task};
@@ -29,6 +29,8 @@ use std::borrow::Cow;
 pub struct StepOptions {
     /// Whether blocks are replayed.
     pub replay: bool,
+    /// Whether each replica answers for its own rows of the loss only, where the task can ([`Task::by_rows`]).
+    pub local_loss: bool,
     /// Seed of random draws inside the model.
     pub seed: u64,
 }
@@ -62,7 +64,7 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
 ) -> Result<Step<B::InnerBackend>> {
     assert!(!batches.is_empty(), "a step needs at least one batch");
     let seed = |index: usize| {
-        let draw = (index * collective.world() + collective.rank()) as u64;
+        let draw = (index * collective.size() + collective.rank()) as u64;
         options
             .seed
             .wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -97,7 +99,8 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
     let (mut kept, values) = together(embed().map_err(failed("embedding a batch")), collective)?;
 
     // 2. Loss of all embeddings, and of the means.
-    let mut whole = WholeBatch::new(task, model, values, collective, device)?;
+    let local = options.local_loss && task.by_rows() && collective.size() > 1;
+    let mut whole = WholeBatch::new(task, model, values, local, collective, device)?;
 
     // 3. Back through each micro-batch.
     let mut back = || {
@@ -116,8 +119,8 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
     };
     let gradients = back().map_err(failed("embedding a batch"));
     let mut gradients = together(gradients, collective)?;
-    // Every replica has taken the loss of the whole batch, so the first one speaks for all.
-    if collective.rank() == 0 {
+    // Where every replica has taken the loss of the whole batch, the first one speaks for all.
+    if whole.local || collective.rank() == 0 {
         gradients.add(whole.gradients);
     }
     Ok(Step {
@@ -128,19 +131,28 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
 }
 
 /// What a replica has made, if no other one failed.
-pub(crate) fn together<B: Backend, V>(
-    made: Result<V>,
-    collective: &dyn Collective<B>,
-) -> Result<V> {
-    let agreed = collective.agree(Flags {
-        failed: made.is_err(),
-        stop: false,
-    });
-    let made = made?;
-    match agreed?.failed {
-        true => Err(TrainError::OtherReplica),
-        false => Ok(made),
+///
+/// # Errors
+///
+/// Its own, or with what another replica says.
+pub fn together<V>(made: Result<V>, collective: &(impl World + ?Sized)) -> Result<V> {
+    let agreed = collective.agree(Flags::failed(made.is_err()));
+    if !matches!(agreed, Ok(agreed) if agreed.failed) {
+        return made.and_then(|made| Ok(agreed.map(|_| made)?));
     }
+    // Everybody is here to hear why.
+    let message = made.as_ref().err().map(ToString::to_string);
+    let all = collective.gather(message.unwrap_or_default().as_bytes());
+    let _ = made?;
+    let failed = all?
+        .into_iter()
+        .enumerate()
+        .find(|(_, said)| !said.is_empty());
+    let (rank, message) = failed.unwrap_or_default();
+    Err(TrainError::OtherReplica {
+        rank,
+        message: String::from_utf8_lossy(&message).into_owned(),
+    })
 }
 
 fn failed(what: &'static str) -> impl FnOnce(BoxError) -> TrainError {
@@ -154,7 +166,7 @@ fn sum_over_replicas<B: AutodiffBackend, M: Module<B>>(
     collective: &dyn Collective<B::InnerBackend>,
     device: &B::Device,
 ) -> Result<Gradients<B::InnerBackend>> {
-    if collective.world() == 1 {
+    if collective.size() == 1 {
         return Ok(mine);
     }
     let trained: Vec<_> = parameters(model)
@@ -170,7 +182,7 @@ fn sum_over_replicas<B: AutodiffBackend, M: Module<B>>(
         let absent = || Tensor::zeros([p.len()], device);
         mine.remove(p.id).unwrap_or_else(absent)
     }));
-    let mut sums = collective.all_reduce(values)?.into_iter();
+    let mut sums = collective.sum(values)?.into_iter();
     let there = sums.next().expect("one sum for each value").into_data();
     let mut total = Gradients::default();
     for ((parameter, sum), there) in trained.iter().zip(sums).zip(there.iter::<f32>()) {
@@ -254,6 +266,8 @@ impl<I: Backend> Values<I> {
 struct WholeBatch<B: AutodiffBackend> {
     loss: Tensor<B::InnerBackend, 1>,
     parts: Vec<(String, Tensor<B::InnerBackend, 1>)>,
+    /// Whether this replica has taken its own rows of the loss only.
+    local: bool,
     /// Gradients of the parameters that the loss reads itself.
     gradients: Gradients<B::InnerBackend>,
     /// Per kind of embedding, per micro-batch of this replica: gradient of the loss.
@@ -267,12 +281,14 @@ impl<B: AutodiffBackend> WholeBatch<B> {
         task: &T,
         model: &T::Model,
         values: Values<B::InnerBackend>,
+        local: bool,
         collective: &dyn Collective<B::InnerBackend>,
         device: &B::Device,
     ) -> Result<Self> {
         let mut whole = Self {
             loss: Tensor::zeros([1], device),
             parts: Vec::new(),
+            local,
             gradients: Gradients::default(),
             up: Vec::new(),
             counts: Vec::new(),
@@ -282,7 +298,7 @@ impl<B: AutodiffBackend> WholeBatch<B> {
         }
         for (name, weight, sum, count) in values.means {
             let count = Tensor::full([1], count as f64, device);
-            let sums = collective.all_reduce(vec![sum, count])?;
+            let sums = collective.sum(vec![sum, count])?;
             let [sum, count] = sums.try_into().expect("one sum for each value");
             let count = count.clamp_min(1.0); // an empty batch has loss 0, not 0 / 0
             let mean = sum / count.clone();
@@ -300,11 +316,17 @@ impl<B: AutodiffBackend> WholeBatch<B> {
         embeddings: Vec<Named<B::InnerBackend>>,
         collective: &dyn Collective<B::InnerBackend>,
     ) -> Result<()> {
+        let own: usize = embeddings.first().map_or(0, |(_, parts)| {
+            parts.iter().map(|part| part.dims()[0]).sum()
+        });
         let mut named = Embeddings::default();
+        if self.local {
+            named.rows = Some(collective.rank() * own..(collective.rank() + 1) * own);
+        }
         let mut gathered = Vec::with_capacity(embeddings.len());
         for (name, parts) in embeddings {
             let rows: Vec<usize> = parts.iter().map(|part| part.dims()[0]).collect();
-            gathered.push((name, rows, collective.all_gather(Tensor::cat(parts, 0))?));
+            gathered.push((name, rows, collective.gather_rows(Tensor::cat(parts, 0))?));
         }
         let taken = || {
             let _alone = alone();
@@ -324,21 +346,34 @@ impl<B: AutodiffBackend> WholeBatch<B> {
                 .collect();
             let mut grads = losses.total.backward();
             self.gradients = Gradients::take(&mut grads, &model);
-            for (leaf, rows) in leaves {
-                let up = leaf.grad_remove(&mut grads);
-                let mut start = collective.rank() * rows.iter().sum::<usize>();
-                let mut slice = |n: usize| {
-                    let part = up.clone().map(|up| up.narrow(0, start, n));
-                    start += n;
-                    part
-                };
-                self.up.push(rows.into_iter().map(&mut slice).collect());
-            }
-            Ok(())
+            let ups = leaves.into_iter();
+            let ups = ups.map(|(leaf, rows)| (leaf.grad_remove(&mut grads), rows));
+            Ok(ups.collect::<Vec<_>>())
         };
         // The lock is given back before the replicas meet again.
-        let taken = taken().map_err(failed("taking the loss"));
-        together(taken, collective)
+        let ups = together(taken().map_err(failed("taking the loss")), collective)?;
+        for (up, rows) in ups {
+            let (up, mut start) = match self.local {
+                // What all rows of the loss make of this replica's embeddings.
+                true => (up.map(|up| collective.scatter_rows(up)).transpose()?, 0),
+                false => (up, collective.rank() * rows.iter().sum::<usize>()),
+            };
+            let mut slice = |n: usize| {
+                let part = up.clone().map(|up| up.narrow(0, start, n));
+                start += n;
+                part
+            };
+            self.up.push(rows.into_iter().map(&mut slice).collect());
+        }
+        if self.local {
+            let mine = std::iter::once(self.loss.clone());
+            let mine = mine.chain(self.parts.iter().map(|(_, part)| part.clone()));
+            let mut sums = collective.sum(mine.collect())?.into_iter();
+            let mut next = || sums.next().expect("one sum for each value");
+            self.loss = next();
+            self.parts.iter_mut().for_each(|(_, part)| *part = next());
+        }
+        Ok(())
     }
 
     /// A scalar whose gradient is this micro-batch's share of the gradient of the whole loss.

@@ -5,6 +5,7 @@ use crate::trainer::pass::Pass;
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 
 /// One training method: how a batch is embedded, and what the loss of the embeddings is.
@@ -41,6 +42,12 @@ pub trait Task<B: AutodiffBackend> {
     ///
     /// When the embeddings are not those that the loss is made of; the run ends with it.
     fn loss(&self, model: &Self::Model, embeddings: Embeddings<B>) -> Result<Losses<B>, BoxError>;
+
+    /// True if [`loss`](Self::loss) answers for [`Embeddings::rows`] only, so that its sum over the replicas is the loss of
+    /// the whole batch. Each replica then takes a part of it, and none the whole.
+    fn by_rows(&self) -> bool {
+        false
+    }
 
     /// Samples in a batch.
     fn samples(&self, batch: &Self::Batch) -> usize;
@@ -117,11 +124,18 @@ impl<B: AutodiffBackend> Embedded<B> {
 }
 
 /// Named embeddings in the order in which they were given.
-pub struct Embeddings<B: AutodiffBackend>(Vec<(Cow<'static, str>, Tensor<B, 2>)>);
+pub struct Embeddings<B: AutodiffBackend> {
+    named: Vec<(Cow<'static, str>, Tensor<B, 2>)>,
+    /// Those that this replica answers for; absent: all.
+    pub(crate) rows: Option<Range<usize>>,
+}
 
 impl<B: AutodiffBackend> Default for Embeddings<B> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self {
+            named: Vec::new(),
+            rows: None,
+        }
     }
 }
 
@@ -132,7 +146,15 @@ impl<B: AutodiffBackend> Embeddings<B> {
     ///
     /// - rows: `[samples, dim]`
     pub fn push(&mut self, name: impl Into<Cow<'static, str>>, rows: Tensor<B, 2>) {
-        self.0.push((name.into(), rows));
+        self.named.push((name.into(), rows));
+    }
+
+    /// The rows that the loss is asked for, of however many there are in the whole batch: all, or those of this replica
+    /// where the task takes its loss [`by_rows`](Task::by_rows). A loss of some rows is their share of the sum, divided by
+    /// the size of the whole batch.
+    pub fn rows(&self) -> Range<usize> {
+        let all = || self.named.first().map_or(0, |(_, rows)| rows.dims()[0]);
+        self.rows.clone().unwrap_or_else(|| 0..all())
     }
 
     /// Takes the embeddings of a name that was given once.
@@ -155,27 +177,30 @@ impl<B: AutodiffBackend> Embeddings<B> {
 
     /// Takes all embeddings of a name.
     pub fn all(&mut self, name: &str) -> Vec<Tensor<B, 2>> {
-        let (taken, left) = std::mem::take(&mut self.0)
+        let (taken, left) = std::mem::take(&mut self.named)
             .into_iter()
             .partition(|(found, _)| found == name);
-        self.0 = left;
+        self.named = left;
         let taken: Vec<_> = taken;
         taken.into_iter().map(|(_, rows)| rows).collect()
     }
 
     /// The names that are left, in their order.
     pub fn names(&self) -> Vec<String> {
-        self.0.iter().map(|(name, _)| name.to_string()).collect()
+        self.named
+            .iter()
+            .map(|(name, _)| name.to_string())
+            .collect()
     }
 
     /// Names and rows in their order.
     pub(crate) fn named(&self) -> &[(Cow<'static, str>, Tensor<B, 2>)] {
-        &self.0
+        &self.named
     }
 
     /// Names and rows in their order.
     pub fn into_named(self) -> Vec<(Cow<'static, str>, Tensor<B, 2>)> {
-        self.0
+        self.named
     }
 }
 

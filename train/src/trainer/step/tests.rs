@@ -10,6 +10,7 @@ use std::sync::{Arc, mpsc};
 
 const OPTIONS: StepOptions = StepOptions {
     replay: false,
+    local_loss: true,
     seed: 1,
 };
 const REPLAY: StepOptions = StepOptions {
@@ -133,7 +134,11 @@ fn the_gradient_cache_equals_one_graph_of_all_replayed_or_not() {
 #[test]
 fn two_replicas_give_the_gradient_of_one_device_with_the_whole_batch() {
     for task in tasks() {
-        for options in [OPTIONS, REPLAY] {
+        let whole_loss = StepOptions {
+            local_loss: false,
+            ..OPTIONS
+        };
+        for options in [OPTIONS, REPLAY, whole_loss] {
             let halves = ToyBatch::random(8, 5).split(&[4, 4]);
             let parts: Vec<_> = halves.iter().map(|half| half.split(&[3, 1])).collect();
             // Micro-batches are numbered over all replicas, and gathered replica by replica.
@@ -258,7 +263,7 @@ fn a_replica_that_fails_on_the_way_back_ends_the_others() {
     for collective in group.clone() {
         let told = told.clone();
         std::thread::spawn(move || {
-            let rank = Collective::<Flex>::rank(&*collective);
+            let rank = collective.rank();
             let calls = Cell::new(0);
             // Both micro-batches are embedded once; the first one fails when its graph is made.
             let task = Embedding(Box::new(|model, batch, pass| {
@@ -282,7 +287,7 @@ fn a_replica_that_fails_on_the_way_back_ends_the_others() {
     messages.sort();
     let message = |rank: usize| messages[rank].1.as_deref().unwrap();
     assert!(
-        message(0).contains("another replica failed"),
+        message(0).contains("replica 1 failed: embedding a batch: the second time"),
         "{messages:?}"
     );
     assert!(message(1).contains("the second time"), "{messages:?}");

@@ -568,3 +568,4 @@ fn a_loop_of_ones_own_gives_what_run_gives() {
 mod faults;
 mod open_clip;
 mod parity;
+mod replicas;

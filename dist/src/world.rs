@@ -1,0 +1,212 @@
+//! The language.
+
+use crate::error::{Error, Result};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Replicas that meet. All make the same calls in the same order; where one may leave, it says so in
+/// [`agree`](Self::agree) first.
+///
+/// Every call fails when another replica is gone.
+pub trait World: Debug + Send + Sync {
+    /// Index of this replica.
+    fn rank(&self) -> usize;
+
+    /// Number of replicas.
+    fn size(&self) -> usize;
+
+    /// The bytes of all replicas in the order of their ranks; lengths may differ.
+    ///
+    /// # Errors
+    ///
+    /// When another replica is gone.
+    fn gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>>;
+
+    /// [`gather`](Self::gather) for the first replica alone; the others get nothing.
+    ///
+    /// # Errors
+    ///
+    /// When another replica is gone.
+    fn collect(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let all = self.gather(mine)?;
+        Ok(if self.rank() == 0 { all } else { Vec::new() })
+    }
+
+    /// The rows of all replicas, one after the other: equally many of each.
+    ///
+    /// # Errors
+    ///
+    /// When another replica is gone, or gives another number.
+    fn all_gather(&self, mine: &[f32]) -> Result<Vec<f32>>;
+
+    /// Sums over all replicas, in place: equally many of each.
+    ///
+    /// # Errors
+    ///
+    /// When another replica is gone, or gives another number.
+    fn all_reduce(&self, values: &mut [f32]) -> Result<()>;
+
+    /// Sums over all replicas, of which each takes its own part: the values are cut into as many equal parts as there are
+    /// replicas.
+    ///
+    /// # Errors
+    ///
+    /// When another replica is gone, or gives another number; when the values cannot be cut so.
+    fn reduce_scatter(&self, values: &[f32]) -> Result<Vec<f32>> {
+        let mut values = values.to_vec();
+        self.all_reduce(&mut values)?;
+        let part = part_of(values.len(), self.size())?;
+        Ok(values[self.rank() * part..][..part].to_vec())
+    }
+
+    /// What any replica has raised.
+    ///
+    /// # Errors
+    ///
+    /// When another replica is gone.
+    fn agree(&self, mine: Flags) -> Result<Flags> {
+        if self.size() == 1 {
+            return Ok(mine);
+        }
+        let all = self.gather(&[mine.bits()])?;
+        let flags = all.iter().filter_map(|byte| byte.first());
+        Ok(flags.fold(mine, |flags, bits| flags.or(Flags::of_bits(*bits))))
+    }
+
+    /// The bytes of the first replica.
+    ///
+    /// # Errors
+    ///
+    /// When another replica is gone.
+    fn broadcast(&self, of_first: &[u8]) -> Result<Vec<u8>> {
+        let mine = if self.rank() == 0 { of_first } else { &[] };
+        Ok(self.gather(mine)?.swap_remove(0))
+    }
+}
+
+/// Length of one of `size` equal parts.
+///
+/// # Errors
+///
+/// When `length` is no multiple of `size`.
+pub(crate) fn part_of(length: usize, size: usize) -> Result<usize> {
+    match length.is_multiple_of(size) {
+        true => Ok(length / size),
+        false => Err(Error::Transport(format!(
+            "{length} values cannot be cut into {size} equal parts"
+        ))),
+    }
+}
+
+/// Reasons to leave the common path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Someone asked the run to stop.
+    pub stop: bool,
+    /// This replica cannot go on.
+    pub failed: bool,
+    /// A loss or a gradient is no finite number.
+    pub not_finite: bool,
+}
+
+impl Flags {
+    /// Nothing but that this replica cannot go on, if so.
+    pub fn failed(failed: bool) -> Self {
+        Self {
+            failed,
+            ..Self::default()
+        }
+    }
+
+    /// Nothing but that a number is not finite, if so.
+    pub fn not_finite(not_finite: bool) -> Self {
+        Self {
+            not_finite,
+            ..Self::default()
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self::of_bits(self.bits() | other.bits())
+    }
+
+    fn bits(self) -> u8 {
+        u8::from(self.stop) | u8::from(self.failed) << 1 | u8::from(self.not_finite) << 2
+    }
+
+    fn of_bits(bits: u8) -> Self {
+        Self {
+            stop: bits & 1 != 0,
+            failed: bits & 2 != 0,
+            not_finite: bits & 4 != 0,
+        }
+    }
+}
+
+/// A replica on its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Single;
+
+impl World for Single {
+    fn rank(&self) -> usize {
+        0
+    }
+    fn size(&self) -> usize {
+        1
+    }
+    fn gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
+        Ok(vec![mine.to_vec()])
+    }
+    fn all_gather(&self, mine: &[f32]) -> Result<Vec<f32>> {
+        Ok(mine.to_vec())
+    }
+    fn all_reduce(&self, _: &mut [f32]) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<W: World + ?Sized> World for Arc<W> {
+    fn rank(&self) -> usize {
+        (**self).rank()
+    }
+    fn size(&self) -> usize {
+        (**self).size()
+    }
+    fn gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
+        (**self).gather(mine)
+    }
+    fn collect(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
+        (**self).collect(mine)
+    }
+    fn all_gather(&self, mine: &[f32]) -> Result<Vec<f32>> {
+        (**self).all_gather(mine)
+    }
+    fn all_reduce(&self, values: &mut [f32]) -> Result<()> {
+        (**self).all_reduce(values)
+    }
+    fn reduce_scatter(&self, values: &[f32]) -> Result<Vec<f32>> {
+        (**self).reduce_scatter(values)
+    }
+    fn agree(&self, mine: Flags) -> Result<Flags> {
+        (**self).agree(mine)
+    }
+    fn broadcast(&self, of_first: &[u8]) -> Result<Vec<u8>> {
+        (**self).broadcast(of_first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_alone_hears_itself() {
+        let stop = Flags {
+            stop: true,
+            ..Flags::default()
+        };
+        assert_eq!(Single.agree(stop), Ok(stop));
+        assert_eq!(Single.broadcast(b"path").unwrap(), b"path");
+        assert_eq!(Single.reduce_scatter(&[1.0, 2.0]).unwrap(), [1.0, 2.0]);
+    }
+}

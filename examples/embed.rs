@@ -100,6 +100,7 @@ impl Job for Embed {
             batch_size: arguments.batch_size as usize,
             max_bad: usize::MAX,
             progress: true,
+            ..Extraction::default()
         };
         let images: Vec<_> = paths.iter().cloned().map(ImageRef::File).collect();
         let read = image_features(&encoder, &images, &options, &device)?;

@@ -276,16 +276,13 @@ impl World for Mpi {
                 self.size
             )));
         }
-        let mut mine = vec![0.0; values.len() / self.size];
-        if mine.is_empty() {
-            return Ok(mine);
-        }
+        let part = values.len() / self.size;
         if values.len() > AT_ONCE {
             let mut all = values.to_vec();
             self.all_reduce(&mut all)?;
-            mine.copy_from_slice(&all[self.rank * mine.len()..][..mine.len()]);
-            return Ok(mine);
+            return Ok(all[self.rank * part..][..part].to_vec());
         }
+        let mut mine = vec![0.0; part];
         let sum = SystemOperation::sum();
         self.call(|world| world.reduce_scatter_block_into(values, &mut mine[..], sum));
         Ok(mine)

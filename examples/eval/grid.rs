@@ -101,6 +101,7 @@ impl Run {
             batch_size: self.batch_size,
             max_bad: self.max_bad,
             progress: std::io::stderr().is_terminal(),
+            ..Extraction::default()
         }
     }
 }

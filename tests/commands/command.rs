@@ -15,7 +15,7 @@ pub struct Outcome {
 }
 
 /// The binary of an example. `cargo test` builds examples beside the tests.
-fn binary(example: &str) -> PathBuf {
+pub fn binary(example: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     profile
@@ -52,7 +52,7 @@ fn run_with<I: AsRef<OsStr>>(
 
 impl Outcome {
     #[track_caller]
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         let outcome = Self {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

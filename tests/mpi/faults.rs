@@ -75,7 +75,7 @@ fn an_error_of_the_loader_of_one_process_ends_all_with_its_text() {
     }
     let data = r#"data={loader={batch_size=4,workers=1,max_bad=0.1},order={kind="sequential"},sources=[{kind="folder",path="images"}]}"#;
     let outcome = train(&folder, 2, &format!("run.out=run {data}"));
-    outcome.refused(&["replica 1 failed", "reading a batch", "images/"]);
+    outcome.refused(&["replica 1 failed", "reading a batch", "blue/"]);
     let log = |name: &str| std::fs::read_to_string(folder.path(name)).unwrap();
     assert!(log("run/log.txt").contains("replica 1 failed"));
     assert!(log("run/log_rank1.txt").contains("reading a batch"));
@@ -85,7 +85,7 @@ fn an_error_of_the_loader_of_one_process_ends_all_with_its_text() {
 #[test]
 fn sigterm_to_mpirun_leaves_a_checkpoint_that_any_number_of_processes_resumes() {
     let folder = folder();
-    let length = "run.steps=60 checkpoint.every=1000";
+    let length = "run.steps=60 run.accumulate=4 checkpoint.every=1000";
     train(&folder, 1, &format!("{length} run.out=whole")).succeeded();
     let want = weights(&folder, "whole/model/open_clip_model.safetensors");
     let line = format!("{length} run.out=run data.loader.batch_size=4");
@@ -120,6 +120,23 @@ fn sigterm_to_mpirun_leaves_a_checkpoint_that_any_number_of_processes_resumes() 
             "{processes} processes: {name} differs by {largest:e}"
         );
     }
+}
+
+/// SIGUSR1 is what `mpirun` hands on without killing anybody after it, and what schedulers send before the time is up.
+#[test]
+fn sigusr1_to_mpirun_stops_all_with_a_checkpoint() {
+    let folder = folder();
+    let line = "run.steps=100000 checkpoint.every=100000 run.out=run data.loader.batch_size=4";
+    let child = start_until(&folder, 2, line, "run/metrics.jsonl");
+    signal("-USR1", child.id());
+    let outcome = ends(child, Duration::from_secs(60)).succeeded();
+    assert!(
+        outcome.stderr.contains("stopped after step"),
+        "{}",
+        outcome.stderr
+    );
+    let saved = std::fs::read_dir(folder.path("run/checkpoints")).unwrap();
+    assert_eq!(saved.count(), 1);
 }
 
 #[test]

@@ -46,8 +46,8 @@ pub fn command(folder: &Folder, processes: usize, arguments: &[String]) -> Comma
         1 => Command::new(train),
         _ => {
             let mut mpirun = Command::new("mpirun");
-            // Two seconds between SIGTERM and SIGKILL are too few for a checkpoint of any size.
-            let line = "--allow-run-as-root --oversubscribe --bind-to none --mca odls_base_sigkill_timeout 60 -n";
+            // Between SIGTERM and SIGKILL; Open MPI waits it out, twice, even when all have ended.
+            let line = "--allow-run-as-root --oversubscribe --bind-to none --mca odls_base_sigkill_timeout 3 -n";
             mpirun.args(words(line)).arg(processes.to_string());
             mpirun
                 .arg(train)

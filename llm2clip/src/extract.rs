@@ -2,12 +2,17 @@
 
 use crate::error::{Error, Result};
 use burn::prelude::*;
-use data::store::{Row, Store, StoreInfo, StoreType, StoreWriter};
+use clip::Precision;
+use data::store::{Row, Store, StoreInfo, StoreType, StoreWork, StoreWriter};
 use data::webdataset::{EmbeddingShards, ShardConfig, ShardSource, write_embeddings};
 use data::{Sample, Source};
+use files::Shard;
 use llm::Encoder;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A language model with what is written down of it.
@@ -19,6 +24,8 @@ pub struct Extractor<B: Backend> {
     pub identity: String,
     /// Where it lies.
     pub path: PathBuf,
+    /// Of its activations.
+    pub precision: Precision,
     /// Texts at a time.
     pub batch: usize,
     /// Where to compute.
@@ -76,10 +83,53 @@ impl<B: Backend> Extractor<B> {
         &self,
         source: &dyn Source,
         fields: &[String],
-        (dtype, part): (StoreType, usize),
+        settings: (StoreType, usize),
         folder: &Path,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Store> {
+        let writer = self.writer(source, fields, settings, folder)?.0;
+        self.fill(&writer, 0..writer.parts(), source, fields, report)?;
+        Ok(writer.finish()?)
+    }
+
+    /// A share of [`Extractor::into_store`], in the same folder as all others. Shares are made of whole files of the store, and
+    /// every file is computed on its own, so that it does not matter who does it. [`data::store::merge`] ends the work.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn share_into_store(
+        &self,
+        share: Shard,
+        source: &dyn Source,
+        fields: &[String],
+        settings: (StoreType, usize),
+        folder: &Path,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        let (writer, info) = self.writer(source, fields, settings, folder)?;
+        let parts = share.range(writer.parts());
+        let done = self.fill(&writer, parts, source, fields, report)?;
+        let options = [
+            ("backend", B::name(&self.device)),
+            ("precision", self.precision.to_string()),
+            ("batch_size", self.batch.to_string()),
+        ];
+        let work = StoreWork {
+            list: digest_of(source, fields, info.part),
+            info,
+            options: BTreeMap::from(options.map(|(name, value)| (name.into(), value))),
+        };
+        Ok(writer.finish_share(share, &work, done.unread)?)
+    }
+
+    fn writer(
+        &self,
+        source: &dyn Source,
+        fields: &[String],
+        (dtype, part): (StoreType, usize),
+        folder: &Path,
+    ) -> Result<(StoreWriter, StoreInfo)> {
         let info = StoreInfo {
             llm: self.identity.clone(),
             llm_path: self.path.display().to_string(),
@@ -90,12 +140,23 @@ impl<B: Backend> Extractor<B> {
             part,
         };
         check_names(source, fields)?;
-        let writer = StoreWriter::open(folder, info)?;
+        Ok((StoreWriter::open(folder, info.clone())?, info))
+    }
+
+    /// Writes some files of a store, those that are there already excepted.
+    fn fill(
+        &self,
+        writer: &StoreWriter,
+        parts: Range<usize>,
+        source: &dyn Source,
+        fields: &[String],
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<Progress> {
         let mut progress = Progress {
-            of: source.len(),
+            of: parts.clone().map(|part| writer.samples(part).len()).sum(),
             ..Progress::default()
         };
-        for part in 0..writer.parts() {
+        for part in parts {
             let samples = writer.samples(part);
             let count = samples.len();
             let read = samples.into_par_iter().map(|index| source.get(index).ok());
@@ -111,11 +172,11 @@ impl<B: Backend> Extractor<B> {
             progress.samples += count;
             report(progress);
         }
-        Ok(writer.finish()?)
+        Ok(progress)
     }
 
     /// Embeds captions into siblings of webdataset shards, in the layout of the release, and says beside each, in a `.json`
-    /// file, what it was made of: siblings that are there and say so are kept.
+    /// file, what it was made of: siblings that are there and say so are kept. A share takes a range of the shards.
     ///
     /// # Errors
     ///
@@ -124,6 +185,7 @@ impl<B: Backend> Extractor<B> {
         &self,
         config: &ShardConfig,
         siblings: &EmbeddingShards,
+        share: Shard,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Vec<PathBuf>> {
         let fields = &siblings.fields;
@@ -137,7 +199,8 @@ impl<B: Backend> Extractor<B> {
             let stem = path.file_stem().unwrap_or_default();
             stem.to_string_lossy().ends_with(&siblings.suffix)
         };
-        for path in paths.into_iter().filter(|path| !is_sibling(path)) {
+        let mut paths: Vec<PathBuf> = paths.into_iter().filter(|p| !is_sibling(p)).collect();
+        for path in paths.drain(share.range(paths.len())) {
             let one = ShardConfig {
                 shards: path.display().to_string(),
                 root: None,
@@ -198,17 +261,10 @@ struct MadeOf {
 
 impl MadeOf {
     fn new(llm: &str, fields: &[String], rows: &[Row]) -> Self {
-        use sha2::{Digest, Sha256};
-        let mut hash = Sha256::new();
-        for row in rows {
-            let captions = serde_json::to_string(&(&row.key, &row.captions)).expect("texts");
-            hash.update(captions);
-        }
-        let digest = hash.finalize();
         Self {
             llm: llm.into(),
             fields: fields.to_vec(),
-            captions: digest.iter().take(8).map(|b| format!("{b:02x}")).collect(),
+            captions: hex(Sha256::new_with_prefix(captions_of(rows))),
         }
     }
 
@@ -236,6 +292,29 @@ impl MadeOf {
         );
         Err(Error::format(note, problem))
     }
+}
+
+/// A digest of a source: of its length and of the samples with which the files of a store begin. It tells sources apart without
+/// reading all of every source in every process; a caption that is another one is found when its vector is asked for.
+fn digest_of(source: &dyn Source, fields: &[String], part: usize) -> String {
+    let first = (0..source.len()).step_by(part);
+    let rows = first.map(|index| row_of(source.get(index).ok(), fields));
+    let rows: Vec<Row> = rows.collect();
+    let mut hash = Sha256::new_with_prefix(source.len().to_le_bytes());
+    hash.update(captions_of(&rows));
+    hex(hash)
+}
+
+/// The first sixteen hexadecimal digits.
+fn hex(hash: Sha256) -> String {
+    let digest = hash.finalize();
+    digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Keys and captions as text.
+fn captions_of(rows: &[Row]) -> String {
+    let row = |row: &Row| serde_json::to_string(&(&row.key, &row.captions)).expect("texts");
+    rows.iter().map(row).collect()
 }
 
 /// A sample that cannot be read takes its place without a key, and is found by nobody.

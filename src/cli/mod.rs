@@ -3,10 +3,13 @@
 mod arguments;
 mod elsewhere;
 mod images;
+mod shards;
 
 pub use arguments::{ComputeArgs, LaunchArgs, ModelArgs, warn_of_random};
 pub use elsewhere::parse;
+pub use files::Shard;
 pub use images::{exit_code, image_paths, read_images};
+pub use shards::{Asked, output, parse_or_merge};
 
 use anyhow::{Context, Result, bail};
 use eval::EvalError;

@@ -1,6 +1,7 @@
 //! Images and texts → one safetensors file of embeddings.
 
 mod encoder;
+mod list;
 mod pixels;
 
 use anyhow::{Result, bail};
@@ -10,15 +11,13 @@ use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{
-    Asked, ComputeArgs, ModelArgs, Shard, check_writable, exit_code, image_paths, lines, output,
-    parse_or_merge,
+    Asked, ComputeArgs, ModelArgs, Shard, check_writable, exit_code, output, parse_or_merge,
 };
-use clip_burn::eval::embedded::{Embedded, ShareNote, Work, list_digest, merge};
-use clip_burn::eval::extract::{image_features, text_features};
-use clip_burn::eval::images::ImageRef;
+use clip_burn::eval::embedded::{Embedded, ShareNote, Work, merge};
+use clip_burn::eval::extract::text_features;
 use clip_burn::eval::{DualEncoder, Extraction};
 use encoder::Encoder;
-use pixels::Pixels;
+use list::List;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -124,11 +123,7 @@ impl Job for Embed {
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
         let Self(arguments) = self;
-        let paths = image_paths(&arguments.images)?;
-        let texts = arguments.texts.as_deref().map(lines).transpose()?;
-        let texts = texts.unwrap_or_default();
-        let pixels = arguments.pixels.as_deref().map(Pixels::read).transpose()?;
-        let pixels = pixels.unwrap_or_default();
+        let list = List::read(&arguments)?;
         let model = arguments
             .model
             .load::<B>(arguments.compute.precision, &device)?;
@@ -137,31 +132,9 @@ impl Job for Embed {
             normalize: !arguments.no_normalize,
         };
         if let Some(file) = &arguments.pixels {
-            pixels.check(&encoder, file)?;
+            list.pixels.check(&encoder, file)?;
         }
-
-        let images: Vec<_> = paths.into_iter().map(ImageRef::File).collect();
-        let names: Vec<String> = images.iter().map(ImageRef::name).collect();
-        let work = Work {
-            images: images.len() + pixels.len(),
-            texts: texts.len(),
-            batch_size: arguments.batch_size as usize,
-            list: list_digest(
-                names.iter().map(String::as_str),
-                &pixels.values,
-                texts.iter().map(String::as_str),
-            ),
-            // Reads all weights, which only shares need.
-            model: match arguments.shard {
-                Some(_) => model.identity()?.unwrap_or_default(),
-                None => String::new(),
-            },
-            options: BTreeMap::from([
-                ("backend".into(), B::name(&device)),
-                ("precision".into(), arguments.compute.precision.to_string()),
-                ("normalize".into(), encoder.normalize.to_string()),
-            ]),
-        };
+        let work = arguments.work(&list, &encoder, &device)?;
         let share = arguments.shard.unwrap_or(Shard::WHOLE);
         let (image_rows, text_rows) = (work.images_of(share), work.texts_of(share));
         let out = output(&arguments.out, arguments.shard);
@@ -178,37 +151,45 @@ impl Job for Embed {
             max_bad: usize::MAX,
             progress: true,
         };
-        let read = match arguments.pixels {
-            Some(_) => None,
-            None => Some(image_features(
-                &encoder,
-                &images[image_rows.clone()],
-                &options,
-                &device,
-            )?),
-        };
-        let left_out: Vec<String> = read
-            .iter()
-            .flat_map(|read| &read.bad)
-            .map(|bad| bad.reason.clone())
-            .collect();
-        let kept = read.iter().flat_map(|read| &read.kept);
-        let image_paths = kept.map(|i| names[image_rows.start + i].clone()).collect();
-        let of_images = match &read {
-            Some(read) => read.features.to_vec(),
-            None => pixels.embed(&encoder, image_rows.clone(), options.batch_size, &device),
-        };
-        let texts = &texts[text_rows];
+        let images = list.embed_images(&encoder, image_rows.clone(), &options, &device)?;
+        let texts = list.texts[text_rows].to_vec();
         let embedded = Embedded {
             embed_dim: model.embed_dim(),
-            images: of_images,
-            image_paths,
-            text_features: text_features(&encoder, texts, &options)?.to_vec(),
-            texts: texts.to_vec(),
+            images: images.rows,
+            image_paths: images.paths,
+            text_features: text_features(&encoder, &texts, &options)?.to_vec(),
+            texts,
             scale: model.scale().unwrap_or(1.0),
         };
-        let note = ShareNote::new(share, &work, left_out.clone());
+        let note = ShareNote::new(share, &work, images.left_out.clone());
         embedded.save(&out, arguments.shard.map(|_| &note))?;
-        Ok(tell_left_out(&left_out, image_rows.len()))
+        Ok(tell_left_out(&images.left_out, image_rows.len()))
+    }
+}
+
+impl Arguments {
+    /// What all shares have in common.
+    fn work<B: Backend>(
+        &self,
+        list: &List,
+        encoder: &Encoder<B>,
+        device: &B::Device,
+    ) -> Result<Work> {
+        Ok(Work {
+            images: list.images(),
+            texts: list.texts.len(),
+            batch_size: self.batch_size as usize,
+            list: list.digest(),
+            // Reads all weights, which only shares need.
+            model: match self.shard {
+                Some(_) => encoder.model.identity()?.unwrap_or_default(),
+                None => String::new(),
+            },
+            options: BTreeMap::from([
+                ("backend".into(), B::name(device)),
+                ("precision".into(), self.compute.precision.to_string()),
+                ("normalize".into(), encoder.normalize.to_string()),
+            ]),
+        })
     }
 }

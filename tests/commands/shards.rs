@@ -1,6 +1,7 @@
 //! Work in shares: what processes of a job array make, killed or not, is put together to what one process makes.
 
 use crate::command::{Folder, Outcome, words};
+use clip_burn::clip::checkpoint::{HostTensor, StateDict, write_safetensors};
 use std::time::{Duration, Instant};
 
 /// A thousand scenes with a caption each, and an image that is none.
@@ -65,6 +66,27 @@ fn embeddings_of_four_shares_one_of_them_killed_are_those_of_one_process() {
         "1 of 1000 images could not be read",
     ]);
     assert_eq!(outcome.code, Some(2));
+    assert_same(&folder, "one.safetensors", "e.safetensors");
+}
+
+#[test]
+fn pixels_are_shared_out_as_images_are() {
+    let folder = Folder::new();
+    let values = (0..5 * 3 * 32 * 32).map(|i| (i % 97) as f32 / 97.0 - 0.5);
+    let mut dict = StateDict::default();
+    dict.insert(
+        "pixels",
+        HostTensor::from_values(values.collect(), [5, 3, 32, 32]),
+    );
+    write_safetensors(&folder.path("pixels.safetensors"), &dict).unwrap();
+    let embed = |more: &str| {
+        let line = format!("--model tiny --pixels pixels.safetensors --batch-size 2 {more}");
+        folder.run("embed", &words(&line)).succeeded()
+    };
+    embed("--out one.safetensors");
+    (0..2).for_each(|i| drop(embed(&format!("--out e.safetensors --shard {i}/2"))));
+    let merged = folder.run("embed", &["merge", "e.safetensors"]).succeeded();
+    merged.said(&["5 images and 0 texts of 2 shares"]);
     assert_same(&folder, "one.safetensors", "e.safetensors");
 }
 

@@ -108,8 +108,6 @@ impl<B: Backend> Extractor<B> {
         report: &mut dyn FnMut(Progress),
     ) -> Result<()> {
         let (writer, info) = self.writer(source, fields, settings, folder)?;
-        let parts = share.range(writer.parts());
-        let done = self.fill(&writer, parts, source, fields, report)?;
         let options = [
             ("backend", B::name(&self.device)),
             ("precision", self.precision.to_string()),
@@ -120,6 +118,9 @@ impl<B: Backend> Extractor<B> {
             info,
             options: BTreeMap::from(options.map(|(name, value)| (name.into(), value))),
         };
+        writer.check_share(share, &work)?;
+        let parts = share.range(writer.parts());
+        let done = self.fill(&writer, parts, source, fields, report)?;
         Ok(writer.finish_share(share, &work, done.unread)?)
     }
 

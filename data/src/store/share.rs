@@ -76,7 +76,29 @@ impl StoreWork {
 }
 
 impl StoreWriter {
-    /// Says that all files of a share are there, in a note beside them.
+    /// Refuses to go on with a share that was made otherwise: its files would be kept, and called what they are not.
+    ///
+    /// # Errors
+    ///
+    /// Names its note and what differs.
+    pub fn check_share(&self, share: Shard, work: &StoreWork) -> Result<(), DataError> {
+        let path = share.path(&self.folder.join(INDEX));
+        if !path.is_file() {
+            return Ok(());
+        }
+        match work.difference(&Note::read(&path)?.of) {
+            None => Ok(()),
+            Some(difference) => {
+                let what = format!(
+                    "this share was made of {difference}; choose another folder, or remove this one"
+                );
+                Err(DataError::malformed(&path, Place::Whole, what))
+            }
+        }
+    }
+
+    /// Says that all files of a share are there, in a note beside them. Where the store is finished already, there is nothing to
+    /// say.
     ///
     /// # Errors
     ///
@@ -88,6 +110,9 @@ impl StoreWriter {
         unread: usize,
     ) -> Result<(), DataError> {
         self.check(share.range(self.parts()))?;
+        if Store::open(&self.folder).is_ok_and(|store| store.info == work.info) {
+            return Ok(());
+        }
         let note = Note {
             share: share.to_string(),
             of: work.clone(),
@@ -95,6 +120,16 @@ impl StoreWriter {
         };
         let text = serde_json::to_string_pretty(&note).expect("plain fields") + "\n";
         write_whole(&share.path(&self.folder.join(INDEX)), text.as_bytes())
+    }
+}
+
+impl Note {
+    fn read(path: &Path) -> Result<Self, DataError> {
+        let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
+        serde_json::from_str(&text).map_err(|error| {
+            let what = format!("not the note of a share: {error}; remove it");
+            DataError::malformed(path, Place::Whole, what)
+        })
     }
 }
 
@@ -110,9 +145,7 @@ pub fn merge(folder: &Path) -> Result<MergedStore, DataError> {
     let wrong = |path: &Path, what: String| DataError::malformed(path, Place::Whole, what);
     let mut found = Vec::new();
     for path in notes {
-        let text = std::fs::read_to_string(&path).map_err(|error| DataError::io(&path, error))?;
-        let note: Note = serde_json::from_str(&text)
-            .map_err(|error| wrong(&path, format!("not the note of a share: {error}")))?;
+        let note = Note::read(&path)?;
         let share: Shard = note.share.parse().map_err(|what| wrong(&path, what))?;
         found.push((share, path, note));
     }

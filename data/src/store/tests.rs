@@ -267,6 +267,13 @@ fn shares_of_a_store_that_do_not_go_together_are_refused_by_name() {
     other.list = "m".into();
     other.options.insert("batch_size".into(), "9".into());
     extract_share(folder.path(), share(1), &other);
+    let writer = StoreWriter::open(folder.path(), mine.info.clone()).unwrap();
+    writer.check_share(share(0), &mine).unwrap();
+    let message = writer.check_share(share(1), &mine).unwrap_err().to_string();
+    assert!(
+        message.contains("store.shard-1-of-3.json: this share"),
+        "{message}"
+    );
     refused(&[
         "store.shard-1-of-3.json",
         "store.shard-0-of-3.json",
@@ -288,4 +295,7 @@ fn shares_of_a_store_that_do_not_go_together_are_refused_by_name() {
     refused(&["00001.safetensors"]);
     std::fs::write(&part, &bytes).unwrap();
     merge(folder.path()).unwrap();
+    // A share that is repeated after that leaves no note.
+    extract_share(folder.path(), share(1), &mine);
+    assert!(!note(1).exists());
 }

@@ -1,4 +1,10 @@
 use super::*;
+use crate::extract::{image_features, text_features};
+use crate::images::ImageRef;
+use crate::{DualEncoder, Extraction};
+use burn::backend::Flex;
+use burn::tensor::{Tensor, TensorData};
+use clip::preprocess::{Preprocess, PreprocessConfig, RgbImage};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -168,5 +174,75 @@ fn lists_that_differ_anywhere_have_other_digests() {
     ];
     for (i, digest) in digests.iter().enumerate() {
         assert!(!digests[..i].contains(digest), "{i}");
+    }
+}
+
+/// An encoder whose rows are the sum of their batch and its size: the worst that a kernel can do.
+struct Neighbours(Preprocess);
+
+impl DualEncoder<Flex> for Neighbours {
+    fn embed_dim(&self) -> usize {
+        2
+    }
+
+    fn preprocess(&self) -> &Preprocess {
+        &self.0
+    }
+
+    fn image_embeddings(&self, images: Tensor<Flex, 4>) -> Tensor<Flex, 2> {
+        let n = images.dims()[0];
+        rows(images.sum().into_scalar(), n)
+    }
+
+    fn text_embeddings(&self, texts: &[String]) -> crate::Result<Tensor<Flex, 2>> {
+        let bytes: usize = texts.iter().map(String::len).sum();
+        Ok(rows(bytes as f32, texts.len()))
+    }
+}
+
+fn rows(sum: f32, n: usize) -> Tensor<Flex, 2> {
+    let values = [sum, n as f32].repeat(n);
+    Tensor::from_data(TensorData::new(values, [n, 2]), &Default::default())
+}
+
+#[test]
+fn every_row_has_the_neighbours_in_its_batch_that_it_has_in_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |i: u8| {
+        let path = folder.path().join(format!("{i}.png"));
+        match i {
+            5 => std::fs::write(&path, "no image").unwrap(),
+            _ => RgbImage::from_pixel(8, 8, image::Rgb([10 * i; 3]))
+                .save(&path)
+                .unwrap(),
+        }
+        ImageRef::File(path)
+    };
+    let images: Vec<_> = (0..20).map(file).collect();
+    let texts: Vec<String> = (0..7).map(|i| "x".repeat(i * i)).collect();
+    let size = PreprocessConfig {
+        size: [8, 8],
+        ..PreprocessConfig::default()
+    };
+    let encoder = Neighbours(Preprocess::new(size));
+    let options = Extraction {
+        batch_size: BATCH,
+        max_bad: 1,
+        progress: false,
+    };
+    let embed = |share: Shard| {
+        let (images, texts) = (
+            &images[work().images_of(share)],
+            &texts[work().texts_of(share)],
+        );
+        let images = image_features(&encoder, images, &options, &Default::default()).unwrap();
+        let texts = text_features(&encoder, texts, &options).unwrap();
+        (images.features.to_vec(), texts.to_vec())
+    };
+    let whole = embed(Shard::WHOLE);
+    assert_eq!(whole.0.len(), 2 * 19);
+    for of in [2, 3, 4, 11] {
+        let (images, texts): (Vec<_>, Vec<_>) = shares(of).map(embed).unzip();
+        assert_eq!((images.concat(), texts.concat()), whole, "{of} shares");
     }
 }

@@ -6,7 +6,7 @@
 //! * [`Pool`]: the examples of a style
 //! * [`prompt`]: the text that the model continues, and how its continuation is read
 //! * [`Writer`]: the model; [`LlamaWriter`] is one
-//! * [`run`]: a file of any length, line by line, which can be interrupted at any time, or a share of it; [`merge`]
+//! * [`run`]: a file of any length, line by line, which can be interrupted at any time, or a share of it; [`merge()`]
 
 mod input;
 mod llama;

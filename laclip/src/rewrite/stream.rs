@@ -1,7 +1,7 @@
 //! A file of captions → a file of rewrites, in constant memory, interrupted as often as need be.
 //!
 //! Line `i` of the output is a function of line `i` of the input, the settings and `(seed, i)`. So several processes may have a
-//! share of the lines each, with an output of its own; [`merge`](super::merge) puts these together.
+//! share of the lines each, with an output of its own; [`merge()`](fn@super::merge) puts these together.
 
 use super::input::{Lines, scan};
 use super::output::{Output, Place, find_place};

@@ -6,17 +6,17 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::{Parser, ValueEnum};
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, parse, progress};
+use clip_burn::cli::{Asked, ComputeArgs, Shard, parse_or_merge, progress};
 use clip_burn::clip::Precision;
-use clip_burn::data::store::StoreType;
+use clip_burn::data::store::{StoreType, merge};
 use clip_burn::data::text::{LinesConfig, LinesSource};
 use clip_burn::data::webdataset::{EmbeddingShards, ShardConfig, ShardSource};
 use clip_burn::data::{CaptionField, CaptionKind, Captions, DataError, Sample, Source};
 use clip_burn::llm::{Encoder, LoadOptions};
-use clip_burn::llm2clip::extract::{Extractor, caption_names};
+use clip_burn::llm2clip::extract::{Extractor, Progress, caption_names};
 use clip_burn::llm2clip::identity;
 use clip_burn::train::{DataTable, Recipe, SourceConfig};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -29,8 +29,11 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
   embed_captions --llm models/LLM2CLIP-Llama-3.2-1B-Instruct-CC-Finetuned --input 'cc3m/{00000..00331}.tar' \\
     --fields shortSV_captions,longSV_captions --precision bf16 --out stores/cc3m
   embed_captions --llm runs/llm2clip_stage1/contrastive/llm --input llm2clip/recipes/stage2_scenes.toml --out stores/scenes
+  embed_captions --llm models/llm --input 'cc3m/{00000..00331}.tar' --fields shortSV_captions --out stores/cc3m --shard 2/4
+  embed_captions merge stores/cc3m
 The names of captions are JSON fields of the shards; captions without a field are called web, rewrite and synthetic, the
-second and later ones of a name rewrite.1 and so on. What an interrupted run has written is kept.")]
+second and later ones of a name rewrite.1 and so on. What an interrupted run has written is kept. Shares are
+written into the same folder; docs/scale-out.md has scripts for job arrays.")]
 struct Arguments {
     /// Directory of the language model
     #[arg(long)]
@@ -56,6 +59,10 @@ struct Arguments {
     /// Samples in a file of a store: what is lost at most by an interruption
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     part: u32,
+    /// Embed share I of N only, I counted from 0: a range of the files of the store, or of the shards. All shares name the same
+    /// --out, and `merge` ends the store
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -77,13 +84,30 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let arguments: Arguments = parse();
+    let arguments: Arguments = match parse_or_merge() {
+        Asked::Work(arguments) => arguments,
+        Asked::Merge(folder) => return put_together(&folder),
+    };
     arguments.compute.check()?;
     if arguments.format == Format::Store && arguments.out.is_none() {
         bail!("name the folder of the store: --out DIR");
     }
     let compute = arguments.compute.clone();
     with_backend(compute.backend, compute.precision, EmbedCaptions(arguments))
+}
+
+fn put_together(folder: &Path) -> Result<()> {
+    let merged = merge(folder)?;
+    let info = merged.store.info();
+    eprintln!(
+        "{}: [{}] of {} samples, {} of them unreadable, by {} shares",
+        folder.display(),
+        info.fields.join(", "),
+        info.samples,
+        merged.unread,
+        merged.shares
+    );
+    Ok(())
 }
 
 struct EmbedCaptions(Arguments);
@@ -107,6 +131,7 @@ impl Job for EmbedCaptions {
             identity: identity(&arguments.llm, &encoder.options)?,
             encoder,
             path: std::path::absolute(&arguments.llm)?,
+            precision,
             batch: arguments.batch_size as usize,
             device,
         };
@@ -121,7 +146,9 @@ impl Job for EmbedCaptions {
                     ..EmbeddingShards::default()
                 };
                 let mut last = Default::default();
-                let written = extractor.into_shards(&config, &siblings, &mut |now| last = now)?;
+                let share = arguments.shard.unwrap_or(Shard::WHOLE);
+                let written =
+                    extractor.into_shards(&config, &siblings, share, &mut |now| last = now)?;
                 eprintln!(
                     "{} tars of {} samples; {} vectors made",
                     written.len(),
@@ -143,18 +170,36 @@ impl Job for EmbedCaptions {
                     (Some(Dtype::Bf16), _) | (None, Precision::Bf16) => StoreType::Bf16,
                 };
                 let bar = progress(source.len(), "samples");
-                let (mut made, mut unread) = (0, 0);
+                let mut last = Progress::default();
                 let settings = (dtype, arguments.part as usize);
-                extractor.into_store(source.as_ref(), &fields, settings, &out, &mut |now| {
+                let mut report = |now: Progress| {
+                    bar.set_length(now.of as u64);
                     bar.set_position(now.samples as u64);
-                    (made, unread) = (now.vectors, now.unread);
-                })?;
+                    last = now;
+                };
+                let (source, report) = (source.as_ref(), &mut report);
+                let what = match arguments.shard {
+                    Some(share) => {
+                        extractor
+                            .share_into_store(share, source, &fields, settings, &out, report)?;
+                        format!(
+                            "share {share} of {} samples, {}",
+                            source.len(),
+                            last.samples
+                        )
+                    }
+                    None => {
+                        extractor.into_store(source, &fields, settings, &out, report)?;
+                        format!("{} samples", source.len())
+                    }
+                };
                 bar.finish_and_clear();
                 eprintln!(
-                    "{}: [{}] of {} samples, {unread} of them unreadable; {made} vectors made",
+                    "{}: [{}] of {what}, {} of them unreadable; {} vectors made",
                     out.display(),
                     fields.join(", "),
-                    source.len()
+                    last.unread,
+                    last.vectors
                 );
             }
             (Format::Store, _, None) => unreachable!("checked before"),

@@ -6,11 +6,12 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, check_writable, parse, progress};
+use clip_burn::cli::{Asked, ComputeArgs, Shard, check_writable, output, parse_or_merge, progress};
 use clip_burn::clip::Precision;
 use clip_burn::clip::local_directory;
 use clip_burn::laclip::rewrite::{
-    Empty, HEADER, LlamaWriter, Pool, Progress, PromptForm, Run, RunRecord, Settings, Summary, run,
+    Empty, HEADER, LlamaWriter, Pool, Progress, PromptForm, Run, RunRecord, Settings, Summary,
+    merge, run,
 };
 use clip_burn::llm::{Limits, LoadOptions, Pretrained, Sampling};
 use indicatif::{HumanDuration, ProgressBar};
@@ -24,12 +25,16 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
 
 /// Rewrite every caption of a file with a Llama
 #[derive(Parser)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   cargo run --release --example rewrite -- --llm models/llama-7b --input captions.txt --output rewrites.txt --mode chatgpt
+  cargo run --release --example rewrite -- --llm models/llama-7b --input captions.txt --output rewrites.txt --mode chatgpt \\
+    --shard 2/4 --resume
+  cargo run --release --example rewrite -- merge rewrites.txt
 
 One pass per style gives one file per style; train with all of them. The output has exactly one line for every line of
 the input. A run may be killed at any time: the same command with --resume goes on where it was. What it was begun with
-is kept in OUTPUT.run.json, and --resume refuses other settings.")]
+is kept in OUTPUT.run.json, and --resume refuses other settings. With --shard the file is rewrites.shard-2-of-4.txt;
+docs/scale-out.md has scripts for job arrays.")]
 struct Arguments {
     /// Model directory of a Llama: Hugging Face's (config.json) or Meta's (params.json)
     #[arg(long)]
@@ -61,6 +66,10 @@ struct Arguments {
     /// Seed of the examples and of the draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Rewrite share I of N of the lines only, I counted from 0, and put the share into the name of --output; `merge` puts
+    /// them together
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
     /// Go on with an output that was begun before
     #[arg(long)]
     resume: bool,
@@ -85,12 +94,28 @@ fn main() -> ExitCode {
 }
 
 fn rewrite() -> Result<()> {
-    let arguments: Arguments = parse();
+    let mut arguments: Arguments = match parse_or_merge() {
+        Asked::Work(arguments) => arguments,
+        Asked::Merge(whole) => return put_together(&whole),
+    };
+    arguments.output = output(&arguments.output, arguments.shard);
     arguments.compute.check()?;
     let pool = Pool::open(&arguments.mode)?;
     check_writable(&arguments.output)?;
     let compute = arguments.compute.clone();
     with_backend(compute.backend, compute.precision, Rewrite(arguments, pool))
+}
+
+fn put_together(whole: &Path) -> Result<()> {
+    check_writable(whole)?;
+    let merged = merge(whole)?;
+    eprintln!(
+        "{}: {} lines of {} shares, which may be removed",
+        whole.display(),
+        merged.lines,
+        merged.shares
+    );
+    Ok(())
 }
 
 struct Rewrite(Arguments, Pool);
@@ -121,6 +146,7 @@ impl Job for Rewrite {
             about: RunRecord::of_model(&arguments.llm, &options)?,
             input: arguments.input,
             output: arguments.output,
+            shard: arguments.shard,
             settings: Settings {
                 pool,
                 header: arguments.header,

@@ -3,6 +3,7 @@
 //! * [`tasks`] and [`probe`]: a [`DualEncoder`] and a data set in, metrics and details out
 //! * [`datasets`]: the layouts that people have on disk; [`prompts`]: class names and templates
 //! * [`metrics`]: pure functions over plain floats
+//! * [`extract`], [`embedded`]: embeddings of many items, and their file, in one go or in shares
 //! * [`results`], [`grid`], [`report`]: one JSON per run, many runs, one page about them
 //!
 //! # Against CLIP_benchmark
@@ -23,6 +24,7 @@
 
 pub mod classifier;
 pub mod datasets;
+pub mod embedded;
 pub mod encoder;
 pub mod error;
 pub mod extract;

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Args;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, in_flags, warn_of_random};
+use clip_burn::cli::{ComputeArgs, Shard, in_flags, warn_of_random};
 use clip_burn::clip::{LoadOptions, is_random};
 use clip_burn::eval::datasets::{ClassificationData, Split, classification};
 use clip_burn::eval::grid::{
@@ -56,6 +56,9 @@ pub struct Run {
     /// Replace result files that exist
     #[arg(long, conflicts_with = "skip_existing")]
     pub overwrite: bool,
+    /// Do share I of N of the runs only, I counted from 0: every N-th of the grid
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
     /// Names of the models in results, one for each --model [default: of their run or file]
     #[arg(long)]
     pub model_name: Vec<String>,
@@ -72,6 +75,15 @@ impl Run {
             (_, true) => Existing::Replace,
             _ => Existing::Refuse,
         }
+    }
+
+    /// The runs of this process. Of neighbours in the grid every process gets one, for they cost alike; a model that several have
+    /// is loaded by each.
+    pub fn share(&self, jobs: Vec<grid::Job>) -> Vec<grid::Job> {
+        let share = self.shard.unwrap_or(Shard::WHOLE);
+        let mine = jobs.into_iter().enumerate();
+        mine.filter_map(|(place, job)| share.takes(place).then_some(job))
+            .collect()
     }
 
     /// What the model and the weights of `models` are called in results.
@@ -235,7 +247,7 @@ impl<T: Task> Job for Grid<T> {
             result.details.get_or_insert_default().provenance = Some(provenance);
             Ok(result)
         };
-        let outcome = run_grid(&jobs, run.existing(), evaluate, print);
+        let outcome = run_grid(&run.share(jobs), run.existing(), evaluate, print);
         Ok(summary(&outcome))
     }
 }

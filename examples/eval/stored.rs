@@ -58,7 +58,12 @@ impl StoredFeatures {
                 result.details.get_or_insert_default().provenance = Some(provenance);
                 Ok(result)
             };
-            summary(&run_grid(&all, task.run().existing(), run, print))
+            summary(&run_grid(
+                &task.run().share(all),
+                task.run().existing(),
+                run,
+                print,
+            ))
         }))
     }
 }

@@ -1,11 +1,13 @@
 //! Files and folders that appear whole or not at all: whoever is killed, or finds the disk full, leaves the old one or the
-//! new one, never a half.
+//! new one, never a half. And shares of work, which several processes write into files of their own ([`Shard`]).
 //!
 //! Errors are the system's; whoever calls names the path.
 
 mod replace;
+mod shard;
 
 pub use replace::{of_aside, recover, replace};
+pub use shard::Shard;
 
 use std::fs::File;
 use std::io::{Result, Write};

@@ -1,13 +1,19 @@
 //! A language model's vectors of all captions of a source, stored once (`extract_embedding.py` of the release).
 
+mod made_of;
+
 use crate::error::{Error, Result};
 use burn::prelude::*;
-use data::store::{Row, Store, StoreInfo, StoreType, StoreWriter};
+use clip::Precision;
+use data::store::{Row, Store, StoreInfo, StoreType, StoreWork, StoreWriter};
 use data::webdataset::{EmbeddingShards, ShardConfig, ShardSource, write_embeddings};
 use data::{Sample, Source};
+use files::Shard;
 use llm::Encoder;
+use made_of::{MadeOf, digest_of};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A language model with what is written down of it.
@@ -19,6 +25,8 @@ pub struct Extractor<B: Backend> {
     pub identity: String,
     /// Where it lies.
     pub path: PathBuf,
+    /// Of its activations.
+    pub precision: Precision,
     /// Texts at a time.
     pub batch: usize,
     /// Where to compute.
@@ -76,10 +84,54 @@ impl<B: Backend> Extractor<B> {
         &self,
         source: &dyn Source,
         fields: &[String],
-        (dtype, part): (StoreType, usize),
+        settings: (StoreType, usize),
         folder: &Path,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Store> {
+        let writer = self.writer(source, fields, settings, folder)?.0;
+        self.fill(&writer, 0..writer.parts(), source, fields, report)?;
+        Ok(writer.finish()?)
+    }
+
+    /// A share of [`Extractor::into_store`], in the same folder as all others. Shares are made of whole files of the store, and
+    /// every file is computed on its own, so that it does not matter who does it. [`data::store::merge`] ends the work.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn share_into_store(
+        &self,
+        share: Shard,
+        source: &dyn Source,
+        fields: &[String],
+        settings: (StoreType, usize),
+        folder: &Path,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        let (writer, info) = self.writer(source, fields, settings, folder)?;
+        let options = [
+            ("backend", B::name(&self.device)),
+            ("precision", self.precision.to_string()),
+            ("batch_size", self.batch.to_string()),
+        ];
+        let work = StoreWork {
+            list: digest_of(source, fields, info.part),
+            info,
+            options: BTreeMap::from(options.map(|(name, value)| (name.into(), value))),
+        };
+        writer.check_share(share, &work)?;
+        let parts = share.range(writer.parts());
+        let done = self.fill(&writer, parts, source, fields, report)?;
+        Ok(writer.finish_share(share, &work, done.unread)?)
+    }
+
+    fn writer(
+        &self,
+        source: &dyn Source,
+        fields: &[String],
+        (dtype, part): (StoreType, usize),
+        folder: &Path,
+    ) -> Result<(StoreWriter, StoreInfo)> {
         let info = StoreInfo {
             llm: self.identity.clone(),
             llm_path: self.path.display().to_string(),
@@ -90,12 +142,23 @@ impl<B: Backend> Extractor<B> {
             part,
         };
         check_names(source, fields)?;
-        let writer = StoreWriter::open(folder, info)?;
+        Ok((StoreWriter::open(folder, info.clone())?, info))
+    }
+
+    /// Writes some files of a store, those that are there already excepted.
+    fn fill(
+        &self,
+        writer: &StoreWriter,
+        parts: Range<usize>,
+        source: &dyn Source,
+        fields: &[String],
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<Progress> {
         let mut progress = Progress {
-            of: source.len(),
+            of: parts.clone().map(|part| writer.samples(part).len()).sum(),
             ..Progress::default()
         };
-        for part in 0..writer.parts() {
+        for part in parts {
             let samples = writer.samples(part);
             let count = samples.len();
             let read = samples.into_par_iter().map(|index| source.get(index).ok());
@@ -111,11 +174,11 @@ impl<B: Backend> Extractor<B> {
             progress.samples += count;
             report(progress);
         }
-        Ok(writer.finish()?)
+        Ok(progress)
     }
 
     /// Embeds captions into siblings of webdataset shards, in the layout of the release, and says beside each, in a `.json`
-    /// file, what it was made of: siblings that are there and say so are kept.
+    /// file, what it was made of: siblings that are there and say so are kept. A share takes a range of the shards.
     ///
     /// # Errors
     ///
@@ -124,6 +187,7 @@ impl<B: Backend> Extractor<B> {
         &self,
         config: &ShardConfig,
         siblings: &EmbeddingShards,
+        share: Shard,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Vec<PathBuf>> {
         let fields = &siblings.fields;
@@ -137,7 +201,8 @@ impl<B: Backend> Extractor<B> {
             let stem = path.file_stem().unwrap_or_default();
             stem.to_string_lossy().ends_with(&siblings.suffix)
         };
-        for path in paths.into_iter().filter(|path| !is_sibling(path)) {
+        let mut paths: Vec<PathBuf> = paths.into_iter().filter(|p| !is_sibling(p)).collect();
+        for path in paths.drain(share.range(paths.len())) {
             let one = ShardConfig {
                 shards: path.display().to_string(),
                 root: None,
@@ -185,56 +250,6 @@ impl<B: Backend> Extractor<B> {
         let vectors = self.encoder.encode(&texts, self.batch, &self.device)?;
         let vectors = vectors.into_data().convert::<f32>();
         Ok(vectors.into_vec().expect("converted to f32"))
-    }
-}
-
-/// What the vectors of a sibling shard were made of.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct MadeOf {
-    llm: String,
-    fields: Vec<String>,
-    captions: String,
-}
-
-impl MadeOf {
-    fn new(llm: &str, fields: &[String], rows: &[Row]) -> Self {
-        use sha2::{Digest, Sha256};
-        let mut hash = Sha256::new();
-        for row in rows {
-            let captions = serde_json::to_string(&(&row.key, &row.captions)).expect("texts");
-            hash.update(captions);
-        }
-        let digest = hash.finalize();
-        Self {
-            llm: llm.into(),
-            fields: fields.to_vec(),
-            captions: digest.iter().take(8).map(|b| format!("{b:02x}")).collect(),
-        }
-    }
-
-    /// Whether a note says the same.
-    ///
-    /// # Errors
-    ///
-    /// When it names another language model or other captions: the vectors would not go together.
-    fn is_said_in(&self, note: &Path) -> Result<bool> {
-        if !note.is_file() {
-            return Ok(false);
-        }
-        let text = std::fs::read_to_string(note).map_err(Error::io(note))?;
-        let said: Self =
-            serde_json::from_str(&text).map_err(|e| Error::format(note, e.to_string()))?;
-        if said == *self {
-            return Ok(true);
-        }
-        let what = match said.llm == self.llm {
-            true => "other captions",
-            false => "another language model",
-        };
-        let problem = format!(
-            "the vectors beside it were made of {what}; remove both files to make them again"
-        );
-        Err(Error::format(note, problem))
     }
 }
 

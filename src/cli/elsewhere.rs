@@ -12,7 +12,7 @@ pub fn parse<A: Parser>() -> A {
 }
 
 /// `--batch_size=8` → `--batch-size=8`; all but the names of long options stays.
-fn in_dashes(argument: OsString) -> OsString {
+pub(super) fn in_dashes(argument: OsString) -> OsString {
     let Some(text) = argument.to_str().filter(|text| text.starts_with("--")) else {
         return argument;
     };
@@ -24,7 +24,7 @@ fn in_dashes(argument: OsString) -> OsString {
     format!("{}{value}", name.replace('_', "-")).into()
 }
 
-fn explain<A: CommandFactory>(mut error: clap::Error) -> clap::Error {
+pub(super) fn explain<A: CommandFactory>(mut error: clap::Error) -> clap::Error {
     if error.kind() != ErrorKind::UnknownArgument {
         return error;
     }

@@ -4,11 +4,14 @@ mod arguments;
 mod dist;
 mod elsewhere;
 mod images;
+mod shards;
 
 pub use arguments::{ComputeArgs, LaunchArgs, ModelArgs, warn_of_random};
 pub use dist::DistArgs;
 pub use elsewhere::parse;
+pub use files::Shard;
 pub use images::{exit_code, image_paths, read_images};
+pub use shards::{Asked, output, parse_or_merge};
 
 use anyhow::{Context, Result, bail};
 use eval::EvalError;

@@ -3,14 +3,17 @@
 //! A store holds, for every sample of a source, one vector for each of some captions, the keys of the samples, and hashes
 //! of the captions that the vectors were made of. Files of a few thousand samples each appear whole or not at all, and
 //! [`INDEX`] comes last, so that an interrupted extraction goes on where it stopped ([`StoreWriter`]). Any source can be
-//! joined with stores ([`WithStore`]); a vector is read when its caption has been drawn.
+//! joined with stores ([`WithStore`]); a vector is read when its caption has been drawn. Several processes may write a store,
+//! each its share of the files; [`merge`] ends their work.
 
 mod join;
 mod part;
+mod share;
 mod write;
 
 pub use join::{StoreRow, WithStore};
 pub use part::Row;
+pub use share::{MergedStore, StoreWork, merge};
 pub use write::StoreWriter;
 
 use std::collections::HashMap;
@@ -98,7 +101,10 @@ impl Store {
         if !index.is_file() {
             let begun = StoreInfo::part_path(folder, 0).is_file();
             let what = match begun {
-                true => "an extraction that was not finished; run embed_captions again, it goes on",
+                true => {
+                    "an extraction that was not finished; run embed_captions again, it goes on, or put its shares together \
+                     by embed_captions merge"
+                }
                 false => "no store of embeddings; make one with embed_captions",
             };
             return Err(DataError::malformed(folder, Place::Whole, what));

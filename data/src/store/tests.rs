@@ -187,3 +187,115 @@ fn a_changed_caption_another_model_and_another_source_are_refused_by_name() {
         .to_string();
     assert!(message.contains("`k10`"), "{message}");
 }
+
+fn work(info: StoreInfo) -> StoreWork {
+    StoreWork {
+        info,
+        list: "l".into(),
+        options: [("batch_size".to_string(), "8".to_string())].into(),
+    }
+}
+
+/// Writes a share of a store of 10 samples in 3 files; of 4 shares the first is empty.
+fn extract_share(folder: &Path, share: files::Shard, work: &StoreWork) {
+    let (source, info) = (Texts::new(10), &work.info);
+    let writer = StoreWriter::open(folder, info.clone()).unwrap();
+    for part in share.range(writer.parts()) {
+        let samples = writer.samples(part);
+        let rows: Vec<Row> = samples
+            .map(|i| Row::of(&source.get(i).unwrap(), &info.fields))
+            .collect();
+        let texts = rows.iter().flat_map(|row| &row.captions).flatten();
+        let vectors: Vec<f32> = texts.flat_map(|text| vector(text)).collect();
+        writer.write(part, &rows, &vectors).unwrap();
+    }
+    writer.finish_share(share, work, 1).unwrap();
+}
+
+#[test]
+fn a_store_written_in_shares_is_the_one_written_in_one_go() {
+    let one = tempfile::tempdir().unwrap();
+    let info = info(10, StoreType::F32);
+    extract(one.path(), &Texts::new(10), info.clone(), 9).unwrap();
+    for of in [1, 2, 3, 4] {
+        let folder = tempfile::tempdir().unwrap();
+        for index in (0..of).rev() {
+            let share = files::Shard::new(index, of).unwrap();
+            extract_share(folder.path(), share, &work(info.clone()));
+            assert!(
+                Store::open(folder.path()).is_err(),
+                "no store before the end"
+            );
+        }
+        let merged = merge(folder.path()).unwrap();
+        assert_eq!((merged.shares, merged.unread), (of, of));
+        let content = |folder: &Path| {
+            let entries = folder
+                .read_dir()
+                .unwrap()
+                .map(|entry| entry.unwrap().path());
+            let mut files: Vec<_> = entries
+                .map(|path| {
+                    (
+                        path.file_name().unwrap().to_owned(),
+                        std::fs::read(path).unwrap(),
+                    )
+                })
+                .collect();
+            files.sort();
+            files
+        };
+        assert_eq!(content(folder.path()), content(one.path()), "{of} shares");
+    }
+}
+
+#[test]
+fn shares_of_a_store_that_do_not_go_together_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = work(info(10, StoreType::F32));
+    let share = |index| files::Shard::new(index, 3).unwrap();
+    let refused = |said: &[&str]| {
+        let message = merge(folder.path()).unwrap_err().to_string();
+        assert!(said.iter().all(|word| message.contains(word)), "{message}");
+        assert!(!folder.path().join(INDEX).exists());
+    };
+    refused(&["no shares"]);
+    extract_share(folder.path(), share(0), &mine);
+    extract_share(folder.path(), share(2), &mine);
+    refused(&["1 of 3 shares", "store.shard-1-of-3.json (--shard 1/3)"]);
+    let mut other = mine.clone();
+    other.list = "m".into();
+    other.options.insert("batch_size".into(), "9".into());
+    extract_share(folder.path(), share(1), &other);
+    let writer = StoreWriter::open(folder.path(), mine.info.clone()).unwrap();
+    writer.check_share(share(0), &mine).unwrap();
+    let message = writer.check_share(share(1), &mine).unwrap_err().to_string();
+    assert!(
+        message.contains("store.shard-1-of-3.json: this share"),
+        "{message}"
+    );
+    refused(&[
+        "store.shard-1-of-3.json",
+        "store.shard-0-of-3.json",
+        "another source",
+        "\"9\"",
+    ]);
+    let note = |index| share(index).path(&folder.path().join(INDEX));
+    std::fs::copy(note(0), note(1)).unwrap();
+    refused(&[
+        "store.shard-0-of-3.json and",
+        "store.shard-1-of-3.json both hold share 0/3",
+    ]);
+    extract_share(folder.path(), share(1), &mine);
+    let part = folder.path().join("00001.safetensors");
+    let bytes = std::fs::read(&part).unwrap();
+    std::fs::write(&part, &bytes[..bytes.len() - 1]).unwrap();
+    refused(&["00001.safetensors"]);
+    std::fs::remove_file(&part).unwrap();
+    refused(&["00001.safetensors"]);
+    std::fs::write(&part, &bytes).unwrap();
+    merge(folder.path()).unwrap();
+    // A share that is repeated after that leaves no note.
+    extract_share(folder.path(), share(1), &mine);
+    assert!(!note(1).exists());
+}

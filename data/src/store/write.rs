@@ -11,7 +11,7 @@ use crate::error::{DataError, Place};
 /// extraction that was killed at any moment goes on without a gap or a double.
 #[derive(Debug)]
 pub struct StoreWriter {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     info: StoreInfo,
 }
 
@@ -94,15 +94,18 @@ impl StoreWriter {
         write_whole(&path, &bytes)
     }
 
+    /// Refuses files that are missing, cut or of another store.
+    pub(super) fn check(&self, mut parts: Range<usize>) -> Result<(), DataError> {
+        parts.try_for_each(|part| Part::open(&self.folder, &self.info, part).map(drop))
+    }
+
     /// Makes the folder a store, when all files are there.
     ///
     /// # Errors
     ///
     /// Names the file that is missing.
     pub fn finish(self) -> Result<Store, DataError> {
-        for part in 0..self.parts() {
-            Part::open(&self.folder, &self.info, part)?;
-        }
+        self.check(0..self.parts())?;
         let index = serde_json::to_string_pretty(&self.info).expect("plain fields") + "\n";
         write_whole(&self.folder.join(INDEX), index.as_bytes())?;
         Store::open(&self.folder)

@@ -6,10 +6,11 @@
 //! * [`Pool`]: the examples of a style
 //! * [`prompt`]: the text that the model continues, and how its continuation is read
 //! * [`Writer`]: the model; [`LlamaWriter`] is one
-//! * [`run`]: a file of any length, line by line, which can be interrupted at any time
+//! * [`run`]: a file of any length, line by line, which can be interrupted at any time, or a share of it; [`merge()`]
 
 mod input;
 mod llama;
+mod merge;
 mod output;
 mod pool;
 pub mod prompt;
@@ -19,6 +20,7 @@ mod stream;
 mod writer;
 
 pub use llama::LlamaWriter;
+pub use merge::{Merged, merge};
 pub use pool::{EXAMPLES, Example, Pool, STYLES};
 pub use prompt::{HEADER, PromptForm};
 pub use record::RunRecord;

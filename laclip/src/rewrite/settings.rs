@@ -3,7 +3,7 @@
 use super::input::Scan;
 use super::pool::Pool;
 use super::prompt::{PromptForm, prompt, shorten};
-use super::record::RunRecord;
+use super::record::{INPUT_LINES, RunRecord};
 use super::writer::Writer;
 use crate::error::{Error, Result};
 use llm::{Limits, Sampling};
@@ -66,7 +66,7 @@ impl Settings {
         let empty = self.empty.to_string();
         RunRecord::default()
             .with("version", 2)
-            .with("input_lines", input.lines)
+            .with(INPUT_LINES, input.lines)
             .with("input_bytes", input.bytes)
             .with("input_sha256", input.sha256.as_str())
             .with("mode", self.pool.name.as_str())

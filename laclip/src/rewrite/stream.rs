@@ -1,14 +1,17 @@
 //! A file of captions → a file of rewrites, in constant memory, interrupted as often as need be.
 //!
-//! Line `i` of the output is a function of line `i` of the input, the settings and `(seed, i)`.
+//! Line `i` of the output is a function of line `i` of the input, the settings and `(seed, i)`. So several processes may have a
+//! share of the lines each, with an output of its own; [`merge()`](fn@super::merge) puts these together.
 
-use super::input::{Lines, Scan, scan};
+use super::input::{Lines, scan};
 use super::output::{Output, Place, find_place};
 use super::prompt::{answer, one_line};
 use super::record::RunRecord;
 use super::settings::{Empty, Settings};
 use super::writer::Writer;
 use crate::error::{Error, Result};
+use files::Shard;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -19,6 +22,8 @@ pub struct Run {
     pub input: PathBuf,
     /// One rewrite per line, in the same order.
     pub output: PathBuf,
+    /// The share of the lines that the output has, if not all.
+    pub shard: Option<Shard>,
     /// What decides a rewrite.
     pub settings: Settings,
     /// Prompts at a time.
@@ -34,7 +39,7 @@ pub struct Run {
 pub struct Progress {
     /// Lines of the output, those of earlier runs included.
     pub done: u64,
-    /// Lines of the input.
+    /// Lines of the input, or of the share of them.
     pub total: u64,
     /// Lines that earlier runs wrote.
     pub resumed: u64,
@@ -87,6 +92,12 @@ pub fn run<W: Writer>(
     }
     let scan = scan(&run.input)?;
     let record = settings.record(&scan).and(&run.about);
+    let record = match run.shard {
+        None => record,
+        Some(shard) => record.of_share(shard, run.batch_size),
+    };
+    let lines = lines_of(run.shard, scan.lines, run.batch_size);
+    let total = (lines.end - lines.start) as u64;
     let place = if exists {
         let begun = RunRecord::read(&run.output)?.ok_or_else(|| {
             Error::format(
@@ -98,12 +109,12 @@ pub fn run<W: Writer>(
             )
         })?;
         record.check(&begun, &run.output)?;
-        find_place(&run.output, run.batch_size as u64, scan.lines)?
+        find_place(&run.output, run.batch_size as u64, total)?
     } else {
         Place { lines: 0, bytes: 0 }
     };
-    let mut summary = Summary::new(&scan, place);
-    if exists && place.lines == scan.lines {
+    let mut summary = Summary::new(total, place);
+    if exists && place.lines == total {
         return Ok(summary);
     }
     let mut writer = load()?;
@@ -114,12 +125,22 @@ pub fn run<W: Writer>(
         record.write(&run.output)?;
         Output::create(&run.output)?
     };
-    rewrite(run, &mut writer, output, &mut summary, report)?;
+    let first = lines.start as u64;
+    rewrite(run, first, &mut writer, output, &mut summary, report)?;
     Ok(summary)
 }
 
+/// The lines of a share: whole batches of those that one process would make, so that their rounding is the same.
+pub(super) fn lines_of(shard: Option<Shard>, lines: u64, batch_size: usize) -> Range<usize> {
+    shard
+        .unwrap_or(Shard::WHOLE)
+        .batches(lines as usize, batch_size)
+}
+
+/// Rewrites the lines from `first` on that are not done yet.
 fn rewrite(
     run: &Run,
+    first: u64,
     writer: &mut impl Writer,
     mut output: Output,
     summary: &mut Summary,
@@ -127,17 +148,18 @@ fn rewrite(
 ) -> Result<()> {
     let start = Instant::now();
     let mut input = Lines::open(&run.input)?;
-    input.skip(summary.progress.done)?;
+    input.skip(first + summary.progress.done)?;
     report(&summary.progress);
     while summary.progress.done < summary.progress.total {
-        let captions = input.take(run.batch_size)?;
+        let left = (summary.progress.total - summary.progress.done) as usize;
+        let captions = input.take(run.batch_size.min(left))?;
         if captions.is_empty() {
             return Err(Error::format(
                 &run.input,
                 "became shorter while it was read",
             ));
         }
-        let lines = batch(&run.settings, writer, summary, &captions)?;
+        let lines = batch(&run.settings, first, writer, summary, &captions)?;
         output.append(&lines)?;
         summary.progress.done += lines.len() as u64;
         summary.progress.elapsed = start.elapsed();
@@ -149,6 +171,7 @@ fn rewrite(
 /// The output lines of some captions.
 fn batch(
     settings: &Settings,
+    first: u64,
     writer: &mut impl Writer,
     summary: &mut Summary,
     captions: &[String],
@@ -160,7 +183,8 @@ fn batch(
             summary.blank += 1;
             continue;
         }
-        let (text, seed) = settings.prompt(summary.progress.done + i as u64, caption);
+        let line = first + summary.progress.done + i as u64;
+        let (text, seed) = settings.prompt(line, caption);
         let (text, cut) = settings.fit(text, writer)?;
         summary.shortened += u64::from(cut);
         prompts.push((text, seed));
@@ -183,11 +207,11 @@ fn batch(
 }
 
 impl Summary {
-    fn new(scan: &Scan, place: Place) -> Self {
+    fn new(total: u64, place: Place) -> Self {
         Self {
             progress: Progress {
                 done: place.lines,
-                total: scan.lines,
+                total,
                 resumed: place.lines,
                 tokens: 0,
                 elapsed: Duration::ZERO,

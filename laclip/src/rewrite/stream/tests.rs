@@ -1,9 +1,9 @@
 //! The stream with a writer that needs no model.
 
 use super::*;
-use crate::rewrite::Written;
 use crate::rewrite::pool::Pool;
 use crate::rewrite::prompt::{HEADER, PromptForm};
+use crate::rewrite::{Merged, Written, merge};
 use llm::{Limits, Sampling};
 use std::path::Path;
 
@@ -78,6 +78,7 @@ fn a_run(folder: &Path, output: &str, resume: bool) -> Run {
     Run {
         input: folder.join("in.txt"),
         output: folder.join(output),
+        shard: None,
         settings: settings(),
         batch_size: 32,
         resume,
@@ -249,4 +250,110 @@ fn an_empty_file_gives_an_empty_file() {
     let config = a_run(folder.path(), "out.txt", false);
     assert_eq!(go(&config, 0).unwrap().progress.total, 0);
     assert_eq!(std::fs::read(config.output).unwrap(), b"");
+}
+
+/// The run of a share of `out.txt`.
+fn a_share(folder: &Path, index: usize, of: usize) -> Run {
+    let shard = Shard::new(index, of).unwrap();
+    let mut run = a_run(folder, "out.txt", true);
+    run.output = shard.path(&run.output);
+    run.shard = Some(shard);
+    run
+}
+
+#[test]
+fn shares_that_were_interrupted_equal_a_run_over_all_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("in.txt"), captions()).unwrap();
+    let whole = a_run(folder.path(), "whole.txt", false);
+    go(&whole, usize::MAX).unwrap();
+    let out = folder.path().join("out.txt");
+    for of in [1, 3, 4, 500] {
+        for index in 0..of {
+            let share = a_share(folder.path(), index, of);
+            if index % 2 == 0 && of < 500 {
+                assert!(go(&share, 3).is_err(), "the power cut");
+            }
+            go(&share, usize::MAX).unwrap();
+        }
+        let shares = of;
+        assert_eq!(
+            merge(&out).unwrap(),
+            Merged {
+                shares,
+                lines: 10_000
+            }
+        );
+        for (name, path) in [
+            (&whole.output, &out),
+            (&RunRecord::path(&whole.output), &RunRecord::path(&out)),
+        ] {
+            assert_eq!(
+                std::fs::read(name).unwrap(),
+                std::fs::read(path).unwrap(),
+                "{of} shares"
+            );
+        }
+        let message = merge(&out).unwrap_err().to_string();
+        assert!(message.contains("out.txt: exists already"), "{message}");
+        std::fs::remove_file(&out).unwrap();
+        for index in 0..of {
+            let share = a_share(folder.path(), index, of).output;
+            std::fs::remove_file(RunRecord::path(&share)).unwrap();
+            std::fs::remove_file(share).unwrap();
+        }
+    }
+}
+
+#[test]
+fn shares_that_do_not_go_together_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("in.txt"), "a\nb\n".repeat(50)).unwrap();
+    let out = folder.path().join("out.txt");
+    let refused = |said: &[&str]| {
+        let message = merge(&out).unwrap_err().to_string();
+        assert!(said.iter().all(|word| message.contains(word)), "{message}");
+        assert!(!out.exists());
+    };
+    let share = |index: usize| a_share(folder.path(), index, 3);
+    refused(&["out.txt", "no shares"]);
+    go(&share(0), 9).unwrap();
+    go(&share(2), 9).unwrap();
+    refused(&["1 of 3 shares", "out.shard-1-of-3.txt", "--shard 1/3"]);
+    let mut other = share(1);
+    other.settings.sampling.temperature = 0.5;
+    other.batch_size = 10;
+    go(&other, 9).unwrap();
+    refused(&[
+        "out.shard-1-of-3.txt",
+        "out.shard-0-of-3.txt",
+        "temperature: was 0.9, is 0.5",
+        "batch_size: was 32",
+    ]);
+    let message = go(&share(1), 9).unwrap_err().to_string();
+    assert!(message.contains("batch_size: was 10, is 32"), "{message}");
+    let begin_again = |index: usize| {
+        let path = share(index).output;
+        std::fs::remove_file(RunRecord::path(&path)).unwrap();
+        std::fs::remove_file(path).unwrap();
+    };
+    begin_again(1);
+    assert!(go(&share(1), 0).is_err());
+    refused(&[
+        "out.shard-1-of-3.txt: 0 of its 32 lines are there",
+        "--resume",
+    ]);
+    go(&share(1), 9).unwrap();
+    std::fs::copy(share(1).output, share(2).output).unwrap();
+    std::fs::copy(
+        RunRecord::path(&share(1).output),
+        RunRecord::path(&share(2).output),
+    )
+    .unwrap();
+    refused(&[
+        "out.shard-1-of-3.txt and ",
+        "out.shard-2-of-3.txt both hold share 1/3",
+    ]);
+    std::fs::remove_file(RunRecord::path(&share(2).output)).unwrap();
+    refused(&["out.shard-2-of-3.txt", "run.json does not say"]);
 }

@@ -1,0 +1,86 @@
+//! Shares → the whole file.
+
+use std::io::Write;
+use std::path::Path;
+
+use files::Shard;
+
+use super::share::ShareFile;
+use super::write::{Header, LOGIT_SCALE};
+use crate::error::{EvalError, Result};
+use crate::features::{IMAGE_FEATURES, TEXT_FEATURES};
+
+/// What was put together.
+#[derive(Debug)]
+pub struct Merged {
+    /// Number of shares.
+    pub shares: usize,
+    /// Images in the list, those that could not be read included.
+    pub listed: usize,
+    /// Rows of images.
+    pub images: usize,
+    /// Rows of texts.
+    pub texts: usize,
+    /// Why images were left out, one reason each.
+    pub left_out: Vec<String>,
+}
+
+/// Puts together the shares that lie beside `whole` ([`Shard::path`]), and writes the file that one process would have
+/// written. Rows are copied from file to file, so memory holds only the names of the rows.
+///
+/// # Errors
+///
+/// Names the shares that are missing or there twice, a share of another list, of another model or made with other options,
+/// and what cannot be read or written.
+pub fn merge(whole: &Path) -> Result<Merged> {
+    let paths = Shard::files(whole).map_err(EvalError::io(whole))?;
+    let shares = paths.into_iter().map(|path| {
+        let (share, file) = ShareFile::open(&path)?;
+        Ok((share, path, file))
+    });
+    let shares = Shard::complete(whole, shares.collect::<Result<Vec<_>>>()?)
+        .map_err(|what| EvalError::format(whole, format!("cannot be put together: {what}")))?;
+    let (first_path, first) = &shares[0];
+    for (path, share) in &shares {
+        let other = first.note.work().difference(share.note.work());
+        let dims = (share.embed_dim != first.embed_dim).then(|| "rows of another length".into());
+        if let Some(difference) = other.or(dims) {
+            return Err(EvalError::format(
+                path,
+                format!(
+                    "does not go together with {}: it was made of {difference}",
+                    first_path.display()
+                ),
+            ));
+        }
+    }
+    let files = || shares.iter().map(|(_, share)| share);
+    let image_paths: Vec<String> = files().flat_map(|s| s.image_paths.clone()).collect();
+    let texts: Vec<String> = files().flat_map(|s| s.texts.clone()).collect();
+    let merged = Merged {
+        shares: shares.len(),
+        listed: first.note.work().images,
+        images: files().map(|share| share.rows[0]).sum(),
+        texts: files().map(|share| share.rows[1]).sum(),
+        left_out: files().flat_map(|s| s.note.left_out().to_vec()).collect(),
+    };
+    let header = Header {
+        embed_dim: first.embed_dim,
+        images: merged.images,
+        texts: merged.texts,
+        image_paths: &image_paths,
+        text_lines: &texts,
+        share: None,
+    };
+    header.write(whole, |file| {
+        for share in files() {
+            file.write_all(share.bytes(IMAGE_FEATURES))?;
+        }
+        file.write_all(first.bytes(LOGIT_SCALE))?;
+        for share in files() {
+            file.write_all(share.bytes(TEXT_FEATURES))?;
+        }
+        Ok(())
+    })?;
+    Ok(merged)
+}

@@ -1,0 +1,131 @@
+//! Bytes of the file.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::share::{SHARE, ShareNote};
+use crate::error::{EvalError, Result};
+use crate::features::{IMAGE_FEATURES, TEXT_FEATURES};
+
+/// Name of the factor of the logits.
+pub(super) const LOGIT_SCALE: &str = "logit_scale";
+/// Names of the lists in the metadata.
+pub(super) const IMAGE_PATHS: &str = "image_paths";
+pub(super) const TEXTS: &str = "texts";
+
+/// Embeddings in memory, with what they are embeddings of.
+#[derive(Clone, Debug, Default)]
+pub struct Embedded {
+    /// Length of a row.
+    pub embed_dim: usize,
+    /// Embeddings of the images that could be read, row by row.
+    pub images: Vec<f32>,
+    /// The path of each, or nothing where images have no paths.
+    pub image_paths: Vec<String>,
+    /// Embeddings of the texts, row by row.
+    pub text_features: Vec<f32>,
+    /// The texts.
+    pub texts: Vec<String>,
+    /// The factor by which cosines become logits.
+    pub scale: f32,
+}
+
+impl Embedded {
+    /// Writes a safetensors file, whole or not at all: `image_features [n, embed_dim]`, `logit_scale [1]` and
+    /// `text_features [m, embed_dim]`, f32; the metadata hold `image_paths` and `texts` as JSON lists and, of a share, what
+    /// it is a share of.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the values make no whole rows.
+    pub fn save(&self, path: &Path, share: Option<&ShareNote>) -> Result<()> {
+        let rows = |values: &[f32]| {
+            assert!(
+                values.len().is_multiple_of(self.embed_dim),
+                "rows of {}",
+                self.embed_dim
+            );
+            values.len() / self.embed_dim
+        };
+        let header = Header {
+            embed_dim: self.embed_dim,
+            images: rows(&self.images),
+            texts: rows(&self.text_features),
+            image_paths: &self.image_paths,
+            text_lines: &self.texts,
+            share,
+        };
+        header.write(path, |file| {
+            for values in [&self.images[..], &[self.scale], &self.text_features] {
+                for chunk in values.chunks(1 << 16) {
+                    let bytes: Vec<u8> = chunk.iter().flat_map(|x| x.to_le_bytes()).collect();
+                    file.write_all(&bytes)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What stands in front of the rows.
+pub(super) struct Header<'a> {
+    pub embed_dim: usize,
+    /// Rows of images.
+    pub images: usize,
+    /// Rows of texts.
+    pub texts: usize,
+    pub image_paths: &'a [String],
+    pub text_lines: &'a [String],
+    pub share: Option<&'a ShareNote>,
+}
+
+impl Header<'_> {
+    /// Writes a file; `values` writes those of the three tensors, by their names.
+    pub fn write(
+        &self,
+        path: &Path,
+        values: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<()> {
+        let header = self.json();
+        let written = files::write_by(path, |file| {
+            file.write_all(&(header.len() as u64).to_le_bytes())?;
+            file.write_all(header.as_bytes())?;
+            values(file)
+        });
+        written.map_err(EvalError::io(path))
+    }
+
+    /// Names in their order, always: the crate `safetensors` writes metadata in an order that chance decides.
+    fn json(&self) -> String {
+        let list = |names: &[String]| Value::String(json!(names).to_string());
+        let mut metadata = Map::new();
+        metadata.insert(IMAGE_PATHS.into(), list(self.image_paths));
+        if let Some(share) = self.share {
+            metadata.insert(SHARE.into(), Value::String(share.json()));
+        }
+        metadata.insert(TEXTS.into(), list(self.text_lines));
+        let mut header = Map::from_iter([("__metadata__".to_string(), Value::Object(metadata))]);
+        let mut start = 0;
+        for (name, shape) in [
+            (IMAGE_FEATURES, vec![self.images, self.embed_dim]),
+            (LOGIT_SCALE, vec![1]),
+            (TEXT_FEATURES, vec![self.texts, self.embed_dim]),
+        ] {
+            let end = start + 4 * shape.iter().product::<usize>();
+            let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]});
+            header.insert(name.into(), entry);
+            start = end;
+        }
+        let mut header = Value::Object(header).to_string();
+        let padded = header.len().next_multiple_of(8);
+        header.extend(std::iter::repeat_n(' ', padded - header.len()));
+        header
+    }
+}

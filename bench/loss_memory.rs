@@ -12,10 +12,13 @@ type Train = Autodiff<Flex>;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [form, n, dim] = arguments.as_slice() else {
-        bail!("arguments: softmax|sigmoid|plain N DIM");
+    let (form, n, dim, of) = match arguments.as_slice() {
+        [form, n, dim] => (form, n, dim, "1"),
+        [form, n, dim, of] => (form, n, dim, of.as_str()),
+        _ => bail!("arguments: softmax|sigmoid|plain N DIM [REPLICAS]"),
     };
-    let (n, dim): (usize, usize) = (n.parse()?, dim.parse()?);
+    let (n, dim, of): (usize, usize, usize) = (n.parse()?, dim.parse()?, of.parse()?);
+    let own = 0..n / of.max(1);
     let device = Default::default();
     let rows = |seed: f32| {
         let values = (0..n * dim).map(|i| (i as f32 * 0.7 + seed).sin() / (dim as f32).sqrt());
@@ -28,7 +31,7 @@ fn main() -> Result<()> {
     let before = mib("VmRSS")?;
     let start = Instant::now();
     let loss = match form.as_str() {
-        "softmax" => by_rows::contrastive(0..n, image.clone(), text.clone(), scalar(14.0)),
+        "softmax" => by_rows::contrastive(own, image.clone(), text.clone(), scalar(14.0)),
         "sigmoid" => by_rows::sigmoid(
             0..n,
             image.clone(),
@@ -44,7 +47,7 @@ fn main() -> Result<()> {
     let gradient = image.grad(&grads).context("no gradient")?;
     let largest = gradient.abs().max().into_scalar();
     println!(
-        "{form} {n} × {dim}: peak {:.0} MiB above its inputs ({before:.0} MiB in use before), {:.1} s, loss {value}, \
+        "{form} {n} × {dim}, the rows of one of {of}: peak {:.0} MiB above its inputs ({before:.0} MiB in use before), {:.1} s, loss {value}, \
          largest gradient {largest:e}",
         mib("VmHWM")? - before,
         start.elapsed().as_secs_f64()

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::{Parser, ValueEnum};
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{Asked, ComputeArgs, Shard, parse_or_merge, progress};
+use clip_burn::cli::{Asked, ComputeArgs, DistArgs, Shard, parse_or_merge, progress};
 use clip_burn::clip::Precision;
 use clip_burn::data::store::{StoreType, merge};
 use clip_burn::data::text::{LinesConfig, LinesSource};
@@ -64,6 +64,8 @@ struct Arguments {
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     #[command(flatten)]
+    dist: DistArgs,
+    #[command(flatten)]
     compute: ComputeArgs,
 }
 
@@ -84,10 +86,23 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let arguments: Arguments = match parse_or_merge() {
+    let mut arguments: Arguments = match parse_or_merge() {
         Asked::Work(arguments) => arguments,
         Asked::Merge(folder) => return put_together(&folder),
     };
+    let shares = arguments
+        .dist
+        .join(&mut arguments.shard, &mut arguments.compute)?;
+    let store = arguments
+        .out
+        .clone()
+        .filter(|_| arguments.format == Format::Store);
+    shares.then(embed(arguments), || {
+        store.as_deref().map_or(Ok(()), put_together)
+    })
+}
+
+fn embed(arguments: Arguments) -> Result<()> {
     arguments.compute.check()?;
     if arguments.format == Format::Store && arguments.out.is_none() {
         bail!("name the folder of the store: --out DIR");

@@ -6,7 +6,9 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{Asked, ComputeArgs, Shard, check_writable, output, parse_or_merge, progress};
+use clip_burn::cli::{
+    Asked, ComputeArgs, DistArgs, Shard, Shares, check_writable, output, parse_or_merge, progress,
+};
 use clip_burn::clip::Precision;
 use clip_burn::clip::local_directory;
 use clip_burn::laclip::rewrite::{
@@ -86,6 +88,8 @@ struct Arguments {
     #[arg(long)]
     weights: Option<Precision>,
     #[command(flatten)]
+    dist: DistArgs,
+    #[command(flatten)]
     compute: ComputeArgs,
 }
 
@@ -98,6 +102,18 @@ fn rewrite() -> Result<()> {
         Asked::Work(arguments) => arguments,
         Asked::Merge(whole) => return put_together(&whole),
     };
+    let shares = arguments
+        .dist
+        .join(&mut arguments.shard, &mut arguments.compute)?;
+    let whole = arguments.output.clone();
+    shares.then(rewrite_share(arguments), || {
+        put_together(&whole)?;
+        Shares::remove(&whole, &[".run.json"]);
+        Ok(())
+    })
+}
+
+fn rewrite_share(mut arguments: Arguments) -> Result<()> {
     arguments.output = output(&arguments.output, arguments.shard);
     arguments.compute.check()?;
     let pool = Pool::open(&arguments.mode)?;

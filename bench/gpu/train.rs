@@ -158,7 +158,11 @@ impl<B: AutodiffBackend> Training<B> {
             preprocess,
             model: Some(model),
             optimizer: GroupedAdamW::new(AdamWConfig::default(), &groups),
-            options: StepOptions { replay, seed: 0 },
+            options: StepOptions {
+                replay,
+                seed: 0,
+                ..StepOptions::default()
+            },
             device: device.clone(),
         })
     }

@@ -11,7 +11,8 @@ use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{
-    Asked, ComputeArgs, ModelArgs, Shard, check_writable, exit_code, output, parse_or_merge,
+    Asked, ComputeArgs, DistArgs, ModelArgs, Shard, Shares, check_writable, exit_code, output,
+    parse_or_merge,
 };
 use clip_burn::eval::embedded::{Embedded, ShareNote, Work, merge};
 use clip_burn::eval::extract::text_features;
@@ -59,6 +60,8 @@ struct Arguments {
     #[arg(long, requires = "shard")]
     overwrite: bool,
     #[command(flatten)]
+    dist: DistArgs,
+    #[command(flatten)]
     compute: ComputeArgs,
     /// Images or texts at a time
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
@@ -73,8 +76,18 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    match parse_or_merge() {
-        Asked::Work(arguments) => embed(arguments),
+    match parse_or_merge::<Arguments>() {
+        Asked::Work(mut arguments) => {
+            let shares = arguments
+                .dist
+                .join(&mut arguments.shard, &mut arguments.compute)?;
+            let whole = arguments.out.clone();
+            shares.then(embed(arguments), || {
+                let merged = put_together(&whole)?;
+                Shares::remove(&whole, &[]);
+                Ok(merged)
+            })
+        }
         Asked::Merge(whole) => put_together(&whole),
     }
 }

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Args;
 use clip_burn::backend::{Job, with_backend};
-use clip_burn::cli::{ComputeArgs, Shard, in_flags, warn_of_random};
+use clip_burn::cli::{ComputeArgs, DistArgs, Shard, in_flags, warn_of_random};
 use clip_burn::clip::{LoadOptions, is_random};
 use clip_burn::eval::datasets::{ClassificationData, Split, classification};
 use clip_burn::eval::grid::{
@@ -59,6 +59,8 @@ pub struct Run {
     /// Do share I of N of the runs only, I counted from 0: every N-th of the grid
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
+    #[command(flatten)]
+    pub dist: DistArgs,
     /// Names of the models in results, one for each --model [default: of their run or file]
     #[arg(long)]
     pub model_name: Vec<String>,
@@ -79,8 +81,8 @@ impl Run {
 
     /// The runs of this process. Of neighbours in the grid every process gets one, for they cost alike; a model that several have
     /// is loaded by each.
-    pub fn share(&self, jobs: Vec<grid::Job>) -> Vec<grid::Job> {
-        let share = self.shard.unwrap_or(Shard::WHOLE);
+    pub fn share(jobs: Vec<grid::Job>, shard: Option<Shard>) -> Vec<grid::Job> {
+        let share = shard.unwrap_or(Shard::WHOLE);
         let mine = jobs.into_iter().enumerate();
         mine.filter_map(|(place, job)| share.takes(place).then_some(job))
             .collect()
@@ -188,12 +190,23 @@ pub struct Loaded<B: Backend> {
 
 /// Runs all models of a task on all its data sets.
 pub fn on_backend(task: impl Task) -> Result<ExitCode> {
-    let compute = &task.run().compute;
-    compute.check()?;
-    with_backend(compute.backend, compute.precision, Grid(task))
+    let run = task.run();
+    let (mut shard, mut compute) = (run.shard, run.compute.clone());
+    let shares = run.dist.join(&mut shard, &mut compute)?;
+    let done = compute
+        .check()
+        .and_then(|()| with_backend(compute.backend, compute.precision, Grid { task, shard }));
+    let mut code = ExitCode::SUCCESS;
+    let mine = done.map(|done| code = done);
+    // Each run is a file of its own: there is nothing to put together.
+    shares.then(mine, || Ok(()))?;
+    Ok(code)
 }
 
-struct Grid<T>(T);
+struct Grid<T> {
+    task: T,
+    shard: Option<Shard>,
+}
 
 impl<T: Task> Job for Grid<T> {
     type Out = Result<ExitCode>;
@@ -202,7 +215,7 @@ impl<T: Task> Job for Grid<T> {
     where
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
-        let Self(task) = self;
+        let Self { task, shard } = self;
         let run = task.run();
         let (models, datasets) = (expand_list(task.models())?, task.datasets()?);
         let languages = expand_list(&run.language)?;
@@ -247,7 +260,7 @@ impl<T: Task> Job for Grid<T> {
             result.details.get_or_insert_default().provenance = Some(provenance);
             Ok(result)
         };
-        let outcome = run_grid(&run.share(jobs), run.existing(), evaluate, print);
+        let outcome = run_grid(&Run::share(jobs, shard), run.existing(), evaluate, print);
         Ok(summary(&outcome))
     }
 }

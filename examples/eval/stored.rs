@@ -1,6 +1,6 @@
 //! Embeddings from files in the place of a model.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 use clip_burn::eval::features::{IMAGE_FEATURES, TEXT_FEATURES};
 use clip_burn::eval::grid::{Job, jobs, run_grid};
@@ -10,7 +10,7 @@ use clip_burn::eval::{EvalError, Features};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::grid::{Task, options, print, stem, summary};
+use crate::grid::{Run, Task, options, print, stem, summary};
 
 #[derive(Args, Clone)]
 pub struct StoredFeatures {
@@ -45,6 +45,11 @@ impl StoredFeatures {
             &task.run().output,
             |_| names.clone(),
         );
+        if task.run().dist.given() {
+            return Some(Err(anyhow!(
+                "--dist: features that are there are rated by one process; leave it out"
+            )));
+        }
         Some(all.map_err(Into::into).map(|all| {
             let run = |job: &Job| {
                 let images = Features::open(image_file, IMAGE_FEATURES)?;
@@ -59,7 +64,7 @@ impl StoredFeatures {
                 Ok(result)
             };
             summary(&run_grid(
-                &task.run().share(all),
+                &Run::share(all, task.run().shard),
                 task.run().existing(),
                 run,
                 print,

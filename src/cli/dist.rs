@@ -1,7 +1,10 @@
 //! Several processes that work on the same thing.
 
+use super::ComputeArgs;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use files::Shard;
+use std::path::Path;
 use std::sync::Arc;
 
 /// How the processes find each other.
@@ -42,6 +45,29 @@ impl DistArgs {
         }
     }
 
+    /// Whether this is one of several processes.
+    pub fn given(&self) -> bool {
+        self.dist.is_some()
+    }
+
+    /// Joins the processes for work that is done in shares: this one takes the share of its rank, on the device of its rank.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`world`](Self::world); when a share was named as well.
+    pub fn join(&self, shard: &mut Option<Shard>, compute: &mut ComputeArgs) -> Result<Shares> {
+        let (world, local_rank) = self.world()?;
+        if self.dist.is_some() {
+            if let Some(shard) = shard {
+                bail!("--dist mpi and --shard {shard}: the share of a process is that of its rank");
+            }
+            let share = Shard::new(world.rank(), world.size()).map_err(anyhow::Error::msg)?;
+            *shard = (world.size() > 1).then_some(share);
+            compute.backend = compute.backend.of_rank(local_rank);
+        }
+        Ok(Shares(world))
+    }
+
     #[cfg(feature = "mpi")]
     fn mpi(&self) -> Result<(Arc<dyn dist::World>, usize)> {
         let patience = std::time::Duration::from_secs(self.dist_timeout);
@@ -53,6 +79,48 @@ impl DistArgs {
     #[cfg(not(feature = "mpi"))]
     fn mpi(&self) -> Result<(Arc<dyn dist::World>, usize)> {
         bail!("--dist mpi: this build has no MPI; build with `--features mpi`")
+    }
+}
+
+/// Processes that each do a share.
+pub struct Shares(Arc<dyn dist::World>);
+
+impl Shares {
+    /// What becomes of the work once all have done their share: the first process puts them together, if there are several,
+    /// and the others wait for it.
+    ///
+    /// # Errors
+    ///
+    /// Its own, that of another process, or that of `merge`.
+    pub fn then<T: Default>(self, mine: Result<T>, merge: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Self(world) = self;
+        if world.size() == 1 {
+            return mine;
+        }
+        let together = |result: Result<T>| {
+            let failed = world.agree(dist::Flags::failed(result.is_err()));
+            match (result, failed?.failed) {
+                (Ok(_), true) => bail!("another process failed; its own message says why"),
+                (result, _) => result,
+            }
+        };
+        together(mine)?;
+        together(match world.rank() {
+            0 => merge(),
+            _ => Ok(T::default()),
+        })
+    }
+
+    /// Removes the shares of a file that were put together, and what lies beside each under a name with this end.
+    pub fn remove(whole: &Path, beside: &[&str]) {
+        for share in Shard::files(whole).unwrap_or_default() {
+            for end in [""].iter().chain(beside) {
+                let mut name = share.clone().into_os_string();
+                name.push(end);
+                // Whoever cannot remove them has them twice, and no less.
+                let _ = std::fs::remove_file(name);
+            }
+        }
     }
 }
 

@@ -7,3 +7,4 @@ mod launch;
 
 mod faults;
 mod parity;
+mod shares;

@@ -180,11 +180,11 @@ fn vectors_of_captions_in_three_shares_one_of_them_killed_are_those_of_one_proce
     let llm = tests::fixture("llm/encoder/cc").display().to_string();
     let base = format!("--llm {llm} --input shards/{{00000..00004}}.tar --fields web,synthetic");
     let embed = |more: &str| folder.run("embed_captions", &words(&format!("{base} {more}")));
-    let store = |more: &str| embed(&format!("--part 2 --batch-size 1 {more}"));
+    let store = |more: &str| embed(&format!("--part 1 --batch-size 1 {more}"));
     store("--out one").succeeded();
-    let line = format!("{base} --part 2 --batch-size 1 --out store --shard 1/3");
+    let line = format!("{base} --part 1 --batch-size 1 --out store --shard 1/3");
     folder.kill_or_end("embed_captions", &words(&line), || {
-        folder.path("store/00004.safetensors").exists()
+        folder.path("store/00008.safetensors").exists()
     });
     store("--out store --shard 0/3")
         .succeeded()

@@ -71,13 +71,17 @@ impl Job for Train {
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
         let Self { recipe, launch } = self;
-        let (out, first) = (recipe.out(), launch.world.rank() == 0);
+        let (out, world) = (recipe.out(), launch.world.clone());
         let outcome = methods::train::<Autodiff<B>>(recipe, &launch, device)?;
-        if !first {
+        if world.rank() > 0 {
             return Ok(());
         }
+        let exchanging = match world.size() {
+            1 => String::new(),
+            _ => format!(", {:.1} s exchanging", world.spent().as_secs_f64()),
+        };
         eprintln!(
-            "{} steps in {:.0} s, {:.1} s of them waiting for data; see {}",
+            "{} steps in {:.0} s, {:.1} s of them waiting for data{exchanging}; see {}",
             outcome.progress.step,
             outcome.seconds,
             outcome.waited,

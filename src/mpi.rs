@@ -31,6 +31,8 @@ pub struct Mpi {
 struct Watch {
     start: Instant,
     since: AtomicU64,
+    /// Time in calls that are over, in nanoseconds.
+    spent: AtomicU64,
 }
 
 /// Joins the processes. Where a call takes longer than `patience`, since another process hangs or is gone, this one ends
@@ -53,6 +55,7 @@ pub fn start(patience: Duration) -> Result<Mpi> {
     let watch = Arc::new(Watch {
         start: Instant::now(),
         since: AtomicU64::new(0),
+        spent: AtomicU64::new(0),
     });
     let watched = watch.clone();
     std::thread::spawn(move || watched.over(rank, patience));
@@ -111,9 +114,12 @@ impl Mpi {
 
     /// A call to all processes, under the eyes of the watchdog.
     fn call<T>(&self, make: impl FnOnce(&SimpleCommunicator) -> T) -> T {
+        let start = Instant::now();
         self.watch.since.store(self.watch.now(), Ordering::Relaxed);
         let made = make(&SimpleCommunicator::world());
         self.watch.since.store(0, Ordering::Relaxed);
+        let spent = start.elapsed().as_nanos() as u64;
+        self.watch.spent.fetch_add(spent, Ordering::Relaxed);
         made
     }
 
@@ -182,6 +188,10 @@ impl World for Mpi {
         self.size
     }
 
+    fn spent(&self) -> Duration {
+        Duration::from_nanos(self.watch.spent.load(Ordering::Relaxed))
+    }
+
     fn gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
         let lengths = self.lengths(mine.len());
         let mut all: Vec<Vec<u8>> = lengths.iter().map(|n| Vec::with_capacity(*n)).collect();
@@ -205,34 +215,12 @@ impl World for Mpi {
         Ok(all)
     }
 
-    fn collect(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let lengths = self.lengths(mine.len());
-        let first = self.rank == 0;
-        let capacity = |n: &usize| Vec::with_capacity(if first { *n } else { 0 });
-        let mut all: Vec<Vec<u8>> = lengths.iter().map(capacity).collect();
-        let step = AT_ONCE / self.size;
-        let longest = lengths.iter().max().copied().unwrap_or(0);
-        for start in (0..longest).step_by(step) {
-            let part = |length: usize| length.saturating_sub(start).min(step);
-            let counts: Vec<i32> = lengths.iter().map(|n| part(*n) as i32).collect();
-            let from = start.min(mine.len());
-            let mine = &mine[from..from + part(mine.len())];
-            if !first {
-                self.call(|world| world.process_at_rank(0).gather_varcount_into(mine));
-                continue;
-            }
-            let places = places(&counts);
-            let mut round = vec![0u8; counts.iter().sum::<i32>() as usize];
-            self.call(|world| {
-                let mut into = PartitionMut::new(&mut round[..], &counts[..], &places[..]);
-                let root = world.process_at_rank(0);
-                root.gather_varcount_into_root(mine, &mut into);
-            });
-            for (bytes, (place, count)) in all.iter_mut().zip(places.iter().zip(&counts)) {
-                bytes.extend_from_slice(&round[*place as usize..][..*count as usize]);
-            }
+    fn spread(&self, from: usize, values: &mut [f32]) -> Result<()> {
+        self.even("values", values.len())?;
+        for part in values.chunks_mut(AT_ONCE) {
+            self.call(|world| world.process_at_rank(from as i32).broadcast_into(part));
         }
-        Ok(if first { all } else { Vec::new() })
+        Ok(())
     }
 
     fn all_gather(&self, mine: &[f32]) -> Result<Vec<f32>> {

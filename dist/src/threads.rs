@@ -153,6 +153,11 @@ impl World for Threads {
         bytes.collect()
     }
 
+    fn spread(&self, from: usize, values: &mut [f32]) -> Result<()> {
+        values.copy_from_slice(&self.values(values)?[from]);
+        Ok(())
+    }
+
     fn all_gather(&self, mine: &[f32]) -> Result<Vec<f32>> {
         Ok(self.values(mine)?.concat())
     }
@@ -187,6 +192,9 @@ mod tests {
                 ..Flags::default()
             };
             let words = replica.gather(&vec![7; replica.rank()]).unwrap();
+            let mut of_last = [value];
+            replica.spread(2, &mut of_last).unwrap();
+            assert_eq!(of_last, [2.0]);
             let first = replica.broadcast(&[replica.rank() as u8 + 5]).unwrap();
             (rows, sums, part, replica.agree(mine).unwrap(), words, first)
         };

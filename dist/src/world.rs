@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Replicas that meet. All make the same calls in the same order; where one may leave, it says so in
 /// [`agree`](Self::agree) first.
@@ -22,15 +23,12 @@ pub trait World: Debug + Send + Sync {
     /// When another replica is gone.
     fn gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// [`gather`](Self::gather) for the first replica alone; the others get nothing.
+    /// Overwrites the values of all replicas with those of one, `from`; all expect equally many.
     ///
     /// # Errors
     ///
-    /// When another replica is gone.
-    fn collect(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let all = self.gather(mine)?;
-        Ok(if self.rank() == 0 { all } else { Vec::new() })
-    }
+    /// When another replica is gone, or expects another number.
+    fn spread(&self, from: usize, values: &mut [f32]) -> Result<()>;
 
     /// The rows of all replicas, one after the other: equally many of each.
     ///
@@ -71,6 +69,11 @@ pub trait World: Debug + Send + Sync {
         let all = self.gather(&[mine.bits()])?;
         let flags = all.iter().filter_map(|byte| byte.first());
         Ok(flags.fold(mine, |flags, bits| flags.or(Flags::of_bits(*bits))))
+    }
+
+    /// How long this replica has been in these calls so far, waiting for others included; zero where nobody looks.
+    fn spent(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// The bytes of the first replica.
@@ -163,6 +166,9 @@ impl World for Single {
     fn all_reduce(&self, _: &mut [f32]) -> Result<()> {
         Ok(())
     }
+    fn spread(&self, _: usize, _: &mut [f32]) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl<W: World + ?Sized> World for Arc<W> {
@@ -175,8 +181,8 @@ impl<W: World + ?Sized> World for Arc<W> {
     fn gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
         (**self).gather(mine)
     }
-    fn collect(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
-        (**self).collect(mine)
+    fn spread(&self, from: usize, values: &mut [f32]) -> Result<()> {
+        (**self).spread(from, values)
     }
     fn all_gather(&self, mine: &[f32]) -> Result<Vec<f32>> {
         (**self).all_gather(mine)
@@ -189,6 +195,9 @@ impl<W: World + ?Sized> World for Arc<W> {
     }
     fn agree(&self, mine: Flags) -> Result<Flags> {
         (**self).agree(mine)
+    }
+    fn spent(&self) -> Duration {
+        (**self).spent()
     }
     fn broadcast(&self, of_first: &[u8]) -> Result<Vec<u8>> {
         (**self).broadcast(of_first)

@@ -93,7 +93,7 @@ fn a_folder_is_classified_and_a_broken_image_is_skipped_counted_and_named() {
         let options = Extraction {
             batch_size,
             max_bad,
-            progress: false,
+            ..Extraction::default()
         };
         let device = Default::default();
         tasks::zero_shot::zero_shot(&Colours::new(), &data, &prompts(&data), &options, &device)

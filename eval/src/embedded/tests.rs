@@ -229,6 +229,7 @@ fn every_row_has_the_neighbours_in_its_batch_that_it_has_in_one_process() {
         batch_size: BATCH,
         max_bad: 1,
         progress: false,
+        ..Extraction::default()
     };
     let embed = |share: Shard| {
         let (images, texts) = (

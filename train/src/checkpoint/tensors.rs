@@ -13,7 +13,15 @@ use std::path::Path;
 ///
 /// When the file cannot be written, or a tensor has a type that the format lacks.
 pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<()> {
-    let views = views(tensors).map_err(|reason| TrainError::checkpoint(path, reason))?;
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, data) in tensors {
+        let shape: Vec<usize> = data.shape.iter().copied().collect();
+        let view = TensorView::new(file_dtype(data.dtype)?, shape, data.as_bytes());
+        views.push((
+            name,
+            view.map_err(|e| TrainError::checkpoint(path, format!("{name}: {e}")))?,
+        ));
+    }
     let metadata = [("format".to_string(), "pt".to_string())].into();
     let written = safetensors::serialize_to_file(views, Some(metadata), path);
     written.map_err(|error| match error {
@@ -24,27 +32,6 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, TensorData>) -> Result<()> 
     file.sync_all().map_err(TrainError::io(path))
 }
 
-/// The content of such a file, for another process.
-///
-/// # Errors
-///
-/// A sentence, when a tensor has a type that the format lacks.
-pub(crate) fn to_bytes(tensors: &BTreeMap<String, TensorData>) -> Result<Vec<u8>, String> {
-    safetensors::serialize(views(tensors)?, None).map_err(|error| error.to_string())
-}
-
-/// Tensors as the format wants them.
-fn views(tensors: &BTreeMap<String, TensorData>) -> Result<Vec<(&String, TensorView<'_>)>, String> {
-    let mut views = Vec::with_capacity(tensors.len());
-    for (name, data) in tensors {
-        let shape: Vec<usize> = data.shape.iter().copied().collect();
-        let dtype = file_dtype(data.dtype).map_err(|e| format!("{name}: {e}"))?;
-        let view = TensorView::new(dtype, shape, data.as_bytes());
-        views.push((name, view.map_err(|e| format!("{name}: {e}"))?));
-    }
-    Ok(views)
-}
-
 /// Reads all tensors of `path`.
 ///
 /// # Errors
@@ -53,20 +40,15 @@ fn views(tensors: &BTreeMap<String, TensorData>) -> Result<Vec<(&String, TensorV
 pub fn read(path: &Path) -> Result<BTreeMap<String, TensorData>> {
     let bytes = std::fs::read(path).map_err(TrainError::io(path))?;
     let damaged = |e: String| TrainError::checkpoint(path, format!("not a safetensors file: {e}"));
-    of_bytes(&bytes).map_err(damaged)
-}
-
-/// The tensors of the content of such a file.
-///
-/// # Errors
-///
-/// A sentence that says what is wrong with it.
-pub(crate) fn of_bytes(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>, String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
     file.iter()
         .map(|(name, view)| {
-            let dtype = host_dtype(view.dtype())
-                .ok_or_else(|| format!("`{name}` has the unsupported type {:?}", view.dtype()))?;
+            let dtype = host_dtype(view.dtype()).ok_or_else(|| {
+                damaged(format!(
+                    "`{name}` has the unsupported type {:?}",
+                    view.dtype()
+                ))
+            })?;
             let bytes = burn::tensor::Bytes::from_bytes_vec(view.data().to_vec());
             Ok((
                 name.to_string(),

@@ -3,10 +3,9 @@
 //! Each parameter has one owner, which keeps its moments and makes its update; the others take over the result. So every
 //! update is computed once, by the same operations as without, and is the same bit for bit.
 
-use super::collective::{Collective, World};
-use crate::checkpoint::tensors;
+use super::collective::World;
 use crate::error::{Result, TrainError};
-use crate::optimizer::flat::{map_trained, visit_trained};
+use crate::optimizer::flat::map_trained;
 use crate::parameters::groups::Groups;
 use burn::module::Module;
 use burn::prelude::*;
@@ -19,8 +18,6 @@ pub(super) struct Shards {
     rank: usize,
     /// Path → owner and number of elements.
     owners: BTreeMap<String, (usize, usize)>,
-    /// Elements of the replica that has most.
-    longest: usize,
 }
 
 impl Shards {
@@ -38,12 +35,7 @@ impl Shards {
             load[owner] += length;
             owners.insert(path, (owner, length));
         }
-        let longest = load.into_iter().max().unwrap_or(0);
-        Self {
-            rank,
-            owners,
-            longest,
-        }
+        Self { rank, owners }
     }
 
     /// Whether this replica updates a parameter.
@@ -53,61 +45,88 @@ impl Shards {
             .is_some_and(|(owner, _)| *owner == self.rank)
     }
 
-    /// Gives the parameters that this replica has updated to the others, and takes over theirs.
+    /// Gives the parameters that this replica has updated to the others, and takes over theirs: one after the other, so
+    /// that no second copy of the model is ever in memory.
     pub fn exchange<B: AutodiffBackend, M: Module<B>>(
         &self,
         model: M,
-        collective: &dyn Collective<B::InnerBackend>,
+        world: &dyn World,
     ) -> Result<M> {
-        let mut mine = Vec::with_capacity(self.longest);
-        let mut unreadable = None;
-        visit_trained::<B, M>(&model, |path, _, weights| {
-            if self.is_own(path) {
-                match weights.into_data().convert::<f32>().into_vec::<f32>() {
-                    Ok(values) => mine.extend(values),
-                    Err(error) => unreadable = Some(format!("{error:?}")),
-                }
-            }
-        });
-        if let Some(reason) = unreadable {
-            return Err(TrainError::Task {
-                what: "reading weights for the other replicas",
-                source: reason.into(),
-            });
-        }
-        mine.resize(self.longest, 0.0);
-        let all = collective.all_gather(&mine)?;
-        let mut next: Vec<usize> = (0..collective.size()).map(|r| r * self.longest).collect();
-        // In the order in which each owner has visited its own.
-        Ok(map_trained::<B, M>(model, |path, _, weights| {
+        let mut failed = None;
+        let model = map_trained::<B, M>(model, |path, _, weights| {
             let Some(&(owner, length)) = self.owners.get(path) else {
                 return weights;
             };
-            let start = next[owner];
-            next[owner] += length;
-            if owner == self.rank {
+            if failed.is_some() {
                 return weights;
             }
-            let data = TensorData::new(all[start..start + length].to_vec(), [length]);
-            Tensor::from_data(data, (&weights.device(), weights.dtype()))
-        }))
+            let mine = (owner == self.rank).then(|| weights.clone());
+            match self.pass_on(owner, length, mine.map(Tensor::into_data), world) {
+                Ok(_) if owner == self.rank => weights,
+                Ok(data) => Tensor::from_data(data, (&weights.device(), weights.dtype())),
+                Err(error) => {
+                    failed = Some(error);
+                    weights
+                }
+            }
+        });
+        match failed {
+            None => Ok(model),
+            Some(error) => Err(error),
+        }
     }
 
     /// The state of all on the first replica; nothing elsewhere.
     pub fn collect(
         &self,
-        mine: BTreeMap<String, TensorData>,
-        world: &(impl World + ?Sized),
+        mut mine: BTreeMap<String, TensorData>,
+        world: &dyn World,
     ) -> Result<BTreeMap<String, TensorData>> {
-        let refused = |source: String| TrainError::Task {
-            what: "passing on the optimizer's state",
-            source: source.into(),
-        };
-        let bytes = tensors::to_bytes(&mine).map_err(refused)?;
         let mut all = BTreeMap::new();
-        for part in world.collect(&bytes)? {
-            all.extend(tensors::of_bytes(&part).map_err(refused)?);
+        for (path, &(owner, length)) in &self.owners {
+            // Steps are counted far below what a float can tell apart; a parameter without moments has made none.
+            let steps = mine.remove(&format!("step.{path}"));
+            let mut steps = [steps
+                .and_then(|data| data.iter::<f32>().next())
+                .unwrap_or(0.0)];
+            world.spread(owner, &mut steps)?;
+            if steps == [0.0] {
+                continue;
+            }
+            for name in ["exp_avg", "exp_avg_sq"] {
+                let key = format!("{name}.{path}");
+                let moment = self.pass_on(owner, length, mine.remove(&key), world)?;
+                if self.rank == 0 {
+                    all.insert(key, moment);
+                }
+            }
+            if self.rank == 0 {
+                all.insert(format!("step.{path}"), TensorData::from([steps[0] as i32]));
+            }
         }
         Ok(all)
+    }
+
+    /// The values that the owner gives, `[length]`.
+    fn pass_on(
+        &self,
+        owner: usize,
+        length: usize,
+        mine: Option<TensorData>,
+        world: &dyn World,
+    ) -> Result<TensorData> {
+        let unreadable = |error| TrainError::Task {
+            what: "reading values for the other replicas",
+            source: format!("{error:?}").into(),
+        };
+        let mut values = match mine {
+            Some(data) => data
+                .convert::<f32>()
+                .into_vec::<f32>()
+                .map_err(unreadable)?,
+            None => vec![0.0; length],
+        };
+        world.spread(owner, &mut values)?;
+        Ok(TensorData::new(values, [length]))
     }
 }

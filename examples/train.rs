@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, check, with_backend};
-use clip_burn::cli::{LaunchArgs, parse};
+use clip_burn::cli::{LaunchArgs, direct, parse};
 use clip_burn::clip::Precision;
 use clip_burn::methods;
 use clip_burn::train::{Launch, Recipe};
@@ -70,7 +70,8 @@ impl Job for Train {
     where
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
-        let Self { recipe, launch } = self;
+        let Self { recipe, mut launch } = self;
+        launch.direct = direct::<B>(&launch.world, &device)?;
         let (out, world) = (recipe.out(), launch.world.clone());
         let outcome = methods::train::<Autodiff<B>>(recipe, &launch, device)?;
         if world.rank() > 0 {

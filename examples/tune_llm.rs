@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, check, with_backend};
-use clip_burn::cli::{LaunchArgs, parse};
+use clip_burn::cli::{LaunchArgs, direct, parse};
 use clip_burn::clip::Precision;
 use clip_burn::llm2clip::stage1::{Plan, STAGES, Summary};
 use clip_burn::train::Launch;
@@ -66,12 +66,13 @@ impl Job for Tune {
     where
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
-        self.plan
-            .run::<Autodiff<B>>(&self.launch, &device, &mut |summary| {
-                if self.launch.world.rank() == 0 {
-                    report(summary);
-                }
-            })?;
+        let Self { plan, mut launch } = self;
+        launch.direct = direct::<B>(&launch.world, &device)?;
+        plan.run::<Autodiff<B>>(&launch, &device, &mut |summary| {
+            if launch.world.rank() == 0 {
+                report(summary);
+            }
+        })?;
         Ok(())
     }
 }

@@ -38,6 +38,8 @@ pub mod methods;
 pub mod models;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+#[cfg(all(feature = "nccl", not(feature = "fusion")))]
+pub mod nccl;
 
 pub use clip;
 pub use clips;

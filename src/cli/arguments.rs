@@ -69,6 +69,7 @@ impl LaunchArgs {
         let resume = self.resume.as_deref();
         Ok(Launch {
             world,
+            direct: None,
             start: resume.map_or(Start::New, Start::from),
             accept_changes: self.accept_changes,
             stop: Stop::on_signals()?,

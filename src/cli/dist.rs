@@ -2,10 +2,12 @@
 
 use super::ComputeArgs;
 use anyhow::{Result, bail};
+use burn::prelude::Backend;
 use clap::{Args, ValueEnum};
 use files::Shard;
 use std::path::Path;
 use std::sync::Arc;
+use train::trainer::collective::Direct;
 
 /// How the processes find each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -122,6 +124,22 @@ impl Shares {
             }
         }
     }
+}
+
+/// A faster way to the other processes than through host memory, where this build and the device have one.
+///
+/// # Errors
+///
+/// When NCCL refuses.
+#[allow(unused_variables)]
+pub fn direct<B: Backend>(
+    world: &Arc<dyn dist::World>,
+    device: &B::Device,
+) -> Result<Option<Direct>> {
+    #[cfg(all(feature = "nccl", not(feature = "fusion")))]
+    return Ok(crate::nccl::direct::<B>(world, device)?);
+    #[cfg(not(all(feature = "nccl", not(feature = "fusion"))))]
+    Ok(None)
 }
 
 /// Leaves the other processes, together with them or, where something went wrong, in their place too.

@@ -7,7 +7,7 @@ mod images;
 mod shards;
 
 pub use arguments::{ComputeArgs, LaunchArgs, ModelArgs, warn_of_random};
-pub use dist::{DistArgs, Shares};
+pub use dist::{DistArgs, Shares, direct};
 pub use elsewhere::parse;
 pub use files::Shard;
 pub use images::{exit_code, image_paths, read_images};

@@ -219,7 +219,7 @@ fn predict<B: AutodiffBackend, T: super::predict::FromLlama<B::InnerBackend>>(
         model,
         recipe,
         batches: &mut prepared(PredictionRows(objective), blocks, sampler, loader, group),
-        collective: &launch.world,
+        collective: launch.collective(),
         validate: None,
         launch,
         device: device.clone(),
@@ -290,7 +290,7 @@ pub(super) fn contrastive<B: AutodiffBackend>(
         model,
         recipe: &recipe,
         batches: &mut prepared(rows, source, sampler, loader, group),
-        collective: &launch.world,
+        collective: launch.collective(),
         validate: match validated {
             true => Some(&mut rate),
             false => None,

@@ -175,7 +175,7 @@ pub fn train<B: AutodiffBackend>(
         model: start.0,
         recipe: &recipe,
         batches: &mut prepared(prepare, source, sampler, data.loader, recipe.run.accumulate),
-        collective: &launch.world,
+        collective: launch.collective(),
         validate: match validation.is_empty() {
             true => None,
             false => Some(&mut rate),

@@ -188,7 +188,7 @@ where
         model,
         recipe: &recipe,
         batches: &mut prepared(prepare, source, sampler, data.loader, recipe.run.accumulate),
-        collective: &launch.world,
+        collective: launch.collective(),
         validate: match validation.is_empty() {
             true => None,
             false => Some(&mut rate),

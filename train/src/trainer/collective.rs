@@ -7,6 +7,8 @@ use crate::error::{Result, TrainError};
 use burn::prelude::*;
 use burn::tensor::DType;
 pub use dist::{Flags, Single, Threads, World};
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 /// Values that are summed at once, 64 MiB of them: few messages, and no second copy of all gradients.
@@ -79,6 +81,33 @@ pub trait Collective<B: Backend>: World {
 impl<B: Backend> Collective<B> for Single {}
 impl<B: Backend> Collective<B> for Threads {}
 impl<B: Backend> Collective<B> for Arc<dyn World> {}
+
+/// A faster way than through host memory, for the tensors of one backend.
+#[derive(Clone)]
+pub struct Direct(Arc<dyn Any + Send + Sync>);
+
+/// [`Collective`] of one backend behind `dyn Any`.
+type Boxed<B> = Box<dyn Collective<B>>;
+
+impl Direct {
+    /// For the tensors of `B`.
+    pub fn new<B: Backend>(collective: impl Collective<B> + 'static) -> Self {
+        let boxed: Boxed<B> = Box::new(collective);
+        Self(Arc::new(boxed))
+    }
+
+    /// The same, if it is for the tensors of `B`.
+    pub fn of<B: Backend>(&self) -> Option<&dyn Collective<B>> {
+        let boxed = self.0.downcast_ref::<Boxed<B>>()?;
+        Some(&**boxed)
+    }
+}
+
+impl fmt::Debug for Direct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Direct")
+    }
+}
 
 /// Values of several tensors on their way.
 struct Bucket<B: Backend> {

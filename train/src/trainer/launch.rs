@@ -1,6 +1,8 @@
 //! How a run is started: all that is no part of its recipe.
 
+use super::collective::{Collective, Direct};
 use crate::error::{Result, TrainError};
+use burn::tensor::backend::Backend;
 use dist::{Single, World};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ pub struct Launch {
     pub features: Vec<String>,
     /// The other replicas, each in a process of its own.
     pub world: Arc<dyn World>,
+    /// A faster way to the other replicas for the tensors of one backend.
+    pub direct: Option<Direct>,
 }
 
 impl Default for Launch {
@@ -29,11 +33,18 @@ impl Default for Launch {
             stop: Stop::default(),
             features: Vec::new(),
             world: Arc::new(Single),
+            direct: None,
         }
     }
 }
 
 impl Launch {
+    /// The other replicas, by the fastest way for the tensors of `B`.
+    pub fn collective<B: Backend>(&self) -> &dyn Collective<B> {
+        let direct = self.direct.as_ref().and_then(Direct::of::<B>);
+        direct.unwrap_or(&self.world)
+    }
+
     /// Continues from the latest checkpoint, if there is one.
     pub fn latest() -> Self {
         Self {

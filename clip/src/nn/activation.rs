@@ -32,7 +32,9 @@ impl Activation {
         match self {
             // Some backends differentiate `gelu` as if it were the tanh form, so a tracked one is spelled out.
             Self::Gelu if B::ad_enabled(&x.device()) => {
-                x.clone() * ((x / SQRT_2).erf() + 1.0) * 0.5
+                // In f32: far on the negative side `erf + 1` is all rounding in bf16.
+                let (dtype, x) = (x.dtype(), x.cast(DType::F32));
+                (x.clone() * ((x / SQRT_2).erf() + 1.0) * 0.5).cast(dtype)
             }
             Self::Gelu => gelu(x),
             Self::GeluTanh => gelu_approximate(x),

@@ -119,14 +119,18 @@ impl PixelBatch {
         device: &B::Device,
     ) -> Tensor<B, 4> {
         let shape = [self.n, self.height, self.width, 3];
+        let length = [shape.iter().product::<usize>()];
+        // In one row: of more axes burn's CUDA backend pads the last one, here from 3 bytes to 16, and copies row by row.
         let pixels = if B::supports_dtype(device, DType::U8) {
-            let data = TensorData::new(self.pixels, shape);
-            Tensor::<B, 4, Int>::from_data(data, (device, DType::U8))
+            let data = TensorData::new(self.pixels, length);
+            Tensor::<B, 1, Int>::from_data(data, (device, DType::U8))
+                .reshape(shape)
                 .float()
                 .cast(DType::F32)
         } else {
             let floats: Vec<f32> = self.pixels.into_iter().map(f32::from).collect();
-            Tensor::<B, 4>::from_data(TensorData::new(floats, shape), (device, DType::F32))
+            let floats = TensorData::new(floats, length);
+            Tensor::<B, 1>::from_data(floats, (device, DType::F32)).reshape(shape)
         };
         let per_channel = |values: [f32; 3]| {
             let data = TensorData::new(values.to_vec(), [1, 3, 1, 1]);

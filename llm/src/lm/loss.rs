@@ -101,7 +101,9 @@ fn in_chunks<B: Backend>(
         let logits = linear(part.clone(), head.clone(), None).cast(DType::F32);
         let log = log_softmax(logits, 1);
         let ids: Vec<i32> = tokens.iter().map(|id| *id as i32).collect();
-        let ids = Tensor::from_data(TensorData::new(ids, [tokens.len(), 1]), &device);
+        // In one row: of more axes burn's CUDA backend pads the last one.
+        let ids = Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [tokens.len()]), &device);
+        let ids = ids.unsqueeze_dim::<2>(1);
         value = value - log.clone().gather(1, Tensor::clone(&ids)).sum();
         if gradients.is_none() {
             continue;

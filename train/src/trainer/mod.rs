@@ -5,6 +5,7 @@ pub mod collective;
 pub mod hooks;
 pub mod launch;
 mod pass;
+mod remainder;
 pub mod replay;
 mod report;
 mod resume;
@@ -183,6 +184,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let options = StepOptions {
             replay: run.replay,
             local_loss: run.local_loss,
+            guarded: remainder::may_be_wrong(&self.environment.backend, &self.environment.features),
             seed: seeds::mix(run.seed, index),
         };
         let model = self.model();

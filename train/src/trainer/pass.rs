@@ -1,8 +1,10 @@
 //! What a method may use while it embeds a micro-batch.
 
 use super::alone::alone;
+use super::remainder;
 use super::replay::Replay;
 use super::seeds::{BlockSeeds, mix};
+use crate::error::{Result, TrainError};
 use crate::parameters::parameters;
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, backend::AutodiffBackend};
@@ -16,6 +18,9 @@ pub struct Pass<B: AutodiffBackend> {
     rng: ChaCha8Rng,
     stacks: u64,
     replay: Option<Replay<B>>,
+    /// Whether batches are looked at for products that the backend gets wrong.
+    guarded: bool,
+    refused: Option<TrainError>,
 }
 
 impl<B: AutodiffBackend> Pass<B> {
@@ -31,6 +36,8 @@ impl<B: AutodiffBackend> Pass<B> {
             rng: ChaCha8Rng::seed_from_u64(seed),
             stacks: 0,
             replay: None,
+            guarded: false,
+            refused: None,
         }
     }
 
@@ -40,6 +47,18 @@ impl<B: AutodiffBackend> Pass<B> {
             replay: Some(Replay::default()),
             ..Self::plain(device, seed)
         }
+    }
+
+    /// The same pass, in which a batch whose gradients the backend would get wrong is noticed.
+    pub(crate) fn guarded(self, guarded: bool) -> Self {
+        Self { guarded, ..self }
+    }
+
+    /// # Errors
+    ///
+    /// What was noticed.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        self.refused.take().map_or(Ok(()), Err)
     }
 
     /// Where tensors belong.
@@ -65,6 +84,10 @@ impl<B: AutodiffBackend> Pass<B> {
         x: Tensor<B, 3>,
         forward: impl Fn(&M, Tensor<B, 3>) -> Tensor<B, 3> + 'static,
     ) -> Tensor<B, 3> {
+        let [samples, tokens, _] = x.dims();
+        if self.guarded && self.refused.is_none() {
+            self.refused = remainder::check(samples, tokens).err();
+        }
         let seeds = BlockSeeds::new(&self.device, mix(self.seed, self.stacks));
         self.stacks += 1;
         match &mut self.replay {

@@ -31,6 +31,8 @@ pub struct StepOptions {
     pub replay: bool,
     /// Whether each replica answers for its own rows of the loss only, where the task can ([`Task::by_rows`]).
     pub local_loss: bool,
+    /// Whether batches are refused whose gradients the backend would get wrong.
+    pub guarded: bool,
     /// Seed of random draws inside the model.
     pub seed: u64,
 }
@@ -74,9 +76,11 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
         let mut pass = match options.replay {
             true => Pass::replayed(device, seed(index)),
             false => Pass::plain(device, seed(index)),
-        };
+        }
+        .guarded(options.guarded);
         let model = model.clone().map(&mut FreshLeaves);
         let embedded = task.embed(&model, &batches[index], &mut pass);
+        pass.check()?;
         embedded.map(|embedded| (model, embedded, pass))
     };
 
@@ -90,7 +94,7 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
         } else {
             let untracked = model.clone().no_grad();
             for (index, batch) in batches.iter().enumerate() {
-                let mut pass = Pass::plain(device, seed(index));
+                let mut pass = Pass::plain(device, seed(index)).guarded(options.guarded);
                 values.push(&task.embed(&untracked, batch, &mut pass)?)?;
             }
         }

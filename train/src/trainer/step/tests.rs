@@ -11,6 +11,7 @@ use std::sync::{Arc, mpsc};
 const OPTIONS: StepOptions = StepOptions {
     replay: false,
     local_loss: true,
+    guarded: false,
     seed: 1,
 };
 const REPLAY: StepOptions = StepOptions {

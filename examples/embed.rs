@@ -10,14 +10,13 @@ use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{
     ComputeArgs, ModelArgs, check_writable, exit_code, image_paths, lines, parse, progress,
 };
-use clip_burn::clip::checkpoint::{HostTensor, read_state_dict};
+use clip_burn::clip::checkpoint::{HostTensor, read_state_dict, write_safetensors_with};
 use clip_burn::clip::preprocess::Preprocess;
 use clip_burn::eval::extract::{image_features, text_features};
+use clip_burn::eval::features::{IMAGE_FEATURES, IMAGE_PATHS, LOGIT_SCALE, TEXT_FEATURES, TEXTS};
 use clip_burn::eval::images::ImageRef;
 use clip_burn::eval::{DualEncoder, EvalError, Extraction};
 use clip_burn::models::Model;
-use safetensors::tensor::{Dtype, TensorView};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -115,20 +114,22 @@ impl Job for Embed {
 
         let scale = vec![model.scale().unwrap_or(1.0)];
         let embed_dim = model.embed_dim();
-        write(
+        let tensors = [
+            (IMAGE_FEATURES, rows(images, embed_dim)),
+            (TEXT_FEATURES, rows(texts_read.to_vec(), embed_dim)),
+            (LOGIT_SCALE, HostTensor::from_values(scale, [1])),
+        ];
+        let metadata = [
+            (IMAGE_PATHS, serde_json::to_string(&read_paths)?),
+            (TEXTS, serde_json::to_string(&texts)?),
+        ];
+        write_safetensors_with(
             &arguments.out,
-            [
-                ("image_features", rows(images, embed_dim)),
-                ("text_features", rows(texts_read.to_vec(), embed_dim)),
-                ("logit_scale", HostTensor::from_values(scale, [1])),
-            ],
-            HashMap::from([
-                (
-                    "image_paths".to_string(),
-                    serde_json::to_string(&read_paths)?,
-                ),
-                ("texts".to_string(), serde_json::to_string(&texts)?),
-            ]),
+            &tensors
+                .map(|(name, t)| (name.to_string(), t))
+                .into_iter()
+                .collect(),
+            &metadata.map(|(key, text)| (key.to_string(), text)).into(),
         )?;
         let unread = read.bad.len();
         if unread > 0 {
@@ -217,27 +218,4 @@ fn embed_pixels<B: Backend>(
     }
     bar.finish_and_clear();
     Ok(embedded)
-}
-
-/// The file appears whole or not at all.
-fn write(
-    path: &Path,
-    tensors: [(&str, HostTensor); 3],
-    metadata: HashMap<String, String>,
-) -> Result<()> {
-    let bytes = tensors.map(|(name, tensor)| {
-        let bytes: Vec<u8> = tensor
-            .values()
-            .iter()
-            .flat_map(|x| x.to_le_bytes())
-            .collect();
-        (name, tensor.shape().to_vec(), bytes)
-    });
-    let views = bytes
-        .iter()
-        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let content = safetensors::serialize(views, Some(metadata))?;
-    clip_burn::clip::checkpoint::write_whole(path, &content)?;
-    Ok(())
 }

@@ -15,6 +15,12 @@ use crate::files;
 pub const IMAGE_FEATURES: &str = "image_features";
 /// Name of the text embeddings in a features file.
 pub const TEXT_FEATURES: &str = "text_features";
+/// Name of the factor by which cosines become logits, already exponentiated, in a features file.
+pub const LOGIT_SCALE: &str = "logit_scale";
+/// Key of the metadata that names the image of each row, as a JSON list.
+pub const IMAGE_PATHS: &str = "image_paths";
+/// Key of the metadata that names the text of each row, as a JSON list.
+pub const TEXTS: &str = "texts";
 
 /// A table of `len` embeddings of `dim` floats each, not necessarily of unit length.
 pub struct Features {

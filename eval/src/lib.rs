@@ -4,6 +4,7 @@
 //! * [`datasets`]: the layouts that people have on disk; [`prompts`]: class names and templates
 //! * [`metrics`]: pure functions over plain floats
 //! * [`results`], [`grid`], [`report`]: one JSON per run, many runs, one page about them
+//! * [`search`]: an index of images on disk, and what in it is nearest to a query
 //!
 //! # Against CLIP_benchmark
 //!
@@ -38,6 +39,7 @@ pub mod provenance;
 pub mod published;
 pub mod report;
 pub mod results;
+pub mod search;
 pub mod tasks;
 
 pub use encoder::DualEncoder;

@@ -4,7 +4,7 @@ mod arguments;
 mod elsewhere;
 mod images;
 
-pub use arguments::{ComputeArgs, LaunchArgs, ModelArgs, warn_of_random};
+pub use arguments::{ComputeArgs, LaunchArgs, LoadArgs, ModelArgs, warn_of_random};
 pub use elsewhere::parse;
 pub use images::{exit_code, image_paths, read_images};
 

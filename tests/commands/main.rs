@@ -21,5 +21,6 @@ mod llm2clip;
 mod python;
 mod rewrite;
 mod scenes;
+mod search;
 mod spellings;
 mod train;

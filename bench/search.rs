@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 #[global_allocator]
@@ -38,7 +39,11 @@ struct Arguments {
     folder: PathBuf,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    clip_burn::cli::run(run)
+}
+
+fn run() -> Result<()> {
     let arguments = Arguments::parse();
     let dim = arguments.dim as usize;
     let file = tempfile::NamedTempFile::new_in(&arguments.folder)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -248,8 +249,13 @@ fn decode(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
             }
         }
         Dtype::F16 => {
-            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *o = f16::from_le_bytes(*b).to_f32();
+            // Some at a time: one by one, each would ask anew what the CPU can do.
+            let mut halves = [f16::ZERO; 64];
+            for (out, bytes) in out.chunks_mut(64).zip(bytes.chunks(128)) {
+                for (half, b) in halves.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *half = f16::from_le_bytes(*b);
+                }
+                halves[..out.len()].convert_to_f32_slice(out);
             }
         }
         _ => {

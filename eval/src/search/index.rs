@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use clip::checkpoint::{HostTensor, StateDict, write_safetensors_with};
-use safetensors::SafeTensors;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -233,18 +232,23 @@ fn json(value: &impl Serialize, path: &Path) -> Result<String> {
 
 /// The texts in the head of a file that [`Features::open`] has found whole.
 fn metadata(path: &Path) -> Result<HashMap<String, String>> {
+    #[derive(Deserialize)]
+    struct Head {
+        #[serde(rename = "__metadata__", default)]
+        metadata: HashMap<String, String>,
+    }
     let head = || {
         let mut file = File::open(path)?;
-        let mut head = vec![0; 8];
-        file.read_exact(&mut head)?;
-        let len = u64::from_le_bytes(head[..8].try_into().expect("eight bytes"));
-        file.take(len).read_to_end(&mut head)?;
+        let mut len = [0; 8];
+        file.read_exact(&mut len)?;
+        let mut head = Vec::new();
+        file.take(u64::from_le_bytes(len)).read_to_end(&mut head)?;
         Ok(head)
     };
     let head = head().map_err(EvalError::io(path))?;
-    let (_, header) = SafeTensors::read_metadata(&head)
+    let head: Head = serde_json::from_slice(&head)
         .map_err(|error| EvalError::format(path, format!("not a safetensors file: {error}")))?;
-    Ok(header.metadata().clone().unwrap_or_default())
+    Ok(head.metadata)
 }
 
 fn parse<T: DeserializeOwned>(

@@ -1,8 +1,11 @@
 //! An exact scan: every row against every query, in parallel over blocks of rows.
 //!
-//! The sum of a product has one order, whatever the row's place, the number of queries and the threads, so equal rows have
-//! equal scores and ties go to the lower row.
+//! The sum of a product has one order on a machine, whatever the row's place, the number of queries and the threads, so equal
+//! rows have equal scores and ties go to the lower row.
 
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::top::{Hit, Top};
@@ -37,12 +40,13 @@ pub fn nearest(rows: &Features, queries: &Features, k: usize) -> Result<Vec<Vec<
         .fold(
             || Scan::new(queries.len(), k),
             |mut scan, block| {
-                let mut row = vec![0.0; dim];
                 let first = block * BLOCK;
-                for place in first..(first + BLOCK).min(rows.len()) {
-                    rows.copy_row(place, &mut row);
-                    scan.row(place, &row, &unit);
-                }
+                Arch::new().dispatch(Rows {
+                    rows,
+                    range: first..(first + BLOCK).min(rows.len()),
+                    queries: &unit,
+                    scan: &mut scan,
+                });
                 scan
             },
         )
@@ -70,19 +74,6 @@ impl Scan {
         }
     }
 
-    fn row(&mut self, place: usize, row: &[f32], queries: &[f32]) {
-        let squares = dot(row, row);
-        if !squares.is_finite() {
-            self.bad = Some(self.bad.map_or(place, |bad| bad.min(place)));
-            return;
-        }
-        let scale = 1.0 / squares.sqrt().max(1e-12);
-        for (best, query) in self.best.iter_mut().zip(queries.chunks_exact(row.len())) {
-            let score = scale * dot(row, query);
-            best.show(Hit { row: place, score });
-        }
-    }
-
     fn merge(self, other: Self) -> Self {
         let best = self.best.into_iter().zip(other.best);
         Self {
@@ -92,20 +83,63 @@ impl Scan {
     }
 }
 
-/// Sums that a processor adds side by side.
-const LANES: usize = 16;
+/// Some rows against all queries, compiled for the vectors of this CPU.
+struct Rows<'a> {
+    rows: &'a Features,
+    range: Range<usize>,
+    /// Unit vectors.
+    queries: &'a [f32],
+    scan: &'a mut Scan,
+}
 
-/// The sum of the products.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += a * b;
+impl WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let dim = self.rows.dim();
+        let mut row = vec![0.0; dim];
+        for place in self.range {
+            self.rows.copy_row(place, &mut row);
+            let squares = dot(simd, &row, &row);
+            if !squares.is_finite() {
+                let bad = &mut self.scan.bad;
+                *bad = Some(bad.map_or(place, |bad| bad.min(place)));
+                continue;
+            }
+            let scale = 1.0 / squares.sqrt().max(1e-12);
+            for (best, query) in self
+                .scan
+                .best
+                .iter_mut()
+                .zip(self.queries.chunks_exact(dim))
+            {
+                let score = scale * dot(simd, &row, query);
+                best.show(Hit { row: place, score });
+            }
         }
     }
+}
+
+/// The sum of the products, in four vectors of partial sums: one alone would wait for itself.
+#[inline(always)]
+fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
+    let ((fours_a, ones_a), (fours_b, ones_b)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    let zero = simd.splat_f32s(0.0);
+    let (mut s0, mut s1, mut s2, mut s3) = (zero, zero, zero, zero);
+    for (a, b) in fours_a.iter().zip(fours_b) {
+        s0 = simd.mul_add_e_f32s(a[0], b[0], s0);
+        s1 = simd.mul_add_e_f32s(a[1], b[1], s1);
+        s2 = simd.mul_add_e_f32s(a[2], b[2], s2);
+        s3 = simd.mul_add_e_f32s(a[3], b[3], s3);
+    }
+    for (a, b) in ones_a.iter().zip(ones_b) {
+        s0 = simd.mul_add_e_f32s(*a, *b, s0);
+    }
+    let sums = simd.add_f32s(simd.add_f32s(s0, s1), simd.add_f32s(s2, s3));
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
+    simd.reduce_sum_f32s(sums) + rest
 }
 
 #[cfg(test)]

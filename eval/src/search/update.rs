@@ -49,23 +49,21 @@ impl Update {
     ///
     /// If the index does not say which images it holds, or when they were changed.
     pub fn plan(images: &[PathBuf], index: Option<&Index>) -> Result<Self> {
-        let mut known = HashMap::new();
+        let (mut known, mut places) = (HashMap::new(), Places::default());
         if let Some(index) = index.filter(|index| !index.is_empty()) {
             let Some(images) = index.images() else {
                 let reason = "embeddings that no index of images made, so it cannot be updated; write the index to \
                               another file";
                 return Err(EvalError::format(index.path(), reason));
             };
-            known.extend(
-                images
-                    .enumerate()
-                    .map(|(row, (path, s))| (absolute(&path), (row, s))),
-            );
+            for (row, (path, stamp)) in images.enumerate() {
+                known.insert(places.of(&path), (row, stamp));
+            }
         }
         let (mut seen, mut changes) = (BTreeSet::new(), Changes::default());
         let mut planned = Vec::with_capacity(images.len());
         for path in images {
-            let place = absolute(path);
+            let place = places.of(path);
             if seen.contains(&place) {
                 continue;
             }
@@ -162,8 +160,27 @@ impl Update {
     }
 }
 
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.into())
+/// Where files lie, however they are named. A folder is asked for once; of a link the place counts, and not what it leads to.
+#[derive(Default)]
+struct Places {
+    folders: HashMap<PathBuf, PathBuf>,
+}
+
+impl Places {
+    fn of(&mut self, path: &Path) -> PathBuf {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+            return absolute;
+        };
+        if let Some(folder) = self.folders.get(folder) {
+            return folder.join(name);
+        }
+        // A folder that is gone holds no image that is asked for.
+        let found = folder.canonicalize().unwrap_or_else(|_| folder.into());
+        let place = found.join(name);
+        self.folders.insert(folder.into(), found);
+        place
+    }
 }
 
 #[cfg(test)]

@@ -83,6 +83,10 @@ impl Task for Probe {
         self.data.names()
     }
 
+    fn absent(&self) -> Vec<String> {
+        self.data.absent()
+    }
+
     fn options(&self) -> Vec<(&'static str, Option<String>)> {
         let unless = |value: String, default: &str| (value != default).then_some(value);
         let train = unless(self.train_split.clone(), "train");

@@ -99,6 +99,10 @@ impl Task for ZeroShot {
         self.data.names()
     }
 
+    fn absent(&self) -> Vec<String> {
+        self.data.absent()
+    }
+
     fn evaluate<B: Backend>(
         &self,
         model: &Loaded<B>,

@@ -144,6 +144,7 @@ fn a_file_counts_once_however_it_is_named() {
         photos.update(&["a", "./a", "b"], 1.0, &[]),
         changes(2, 0, 0)
     );
+    fs::create_dir(photos.path("folder")).unwrap();
     assert_eq!(
         photos.update(&["./b", "folder/..//a"], 2.0, &[]),
         changes(0, 0, 0)

@@ -24,8 +24,8 @@ pub struct Find {
     /// Words that describe the images
     #[arg(required_unless_present = "image")]
     queries: Vec<String>,
-    /// Pictures like the images
-    #[arg(long, num_args = 1..)]
+    /// A picture like the images; may be given several times
+    #[arg(long)]
     image: Vec<PathBuf>,
     /// Images to find for each query
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
@@ -152,14 +152,14 @@ impl Job for Search {
                     .collect(),
             })
             .collect();
+        if let Some(html) = &find.html {
+            save_found(&found, &Pictures::All, html)?;
+        }
         for found in &found {
             match find.json {
                 true => print_json(found),
                 false => print_table(found),
             }
-        }
-        if let Some(html) = &find.html {
-            save_found(&found, &Pictures::All, html)?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -64,7 +64,7 @@ fn an_image_is_the_nearest_to_itself_and_cosines_are_those_of_embed() {
 
     let found = json(search(
         &folder,
-        "--index index.safetensors --json --image p/b.png p/a.png --",
+        "--index index.safetensors --json --image p/b.png --image p/a.png",
         &["a cat"],
     ));
     assert_eq!(found.len(), 3);

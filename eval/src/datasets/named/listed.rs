@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
-use super::Set;
+use super::{Labelled, Set};
 use crate::datasets::image_folder;
 use crate::datasets::matlab::numbers;
 use crate::datasets::{Labels, Split};
-use crate::error::{EvalError, Result};
+use crate::error::EvalError;
 use crate::images::ImageRef;
-
-type Labelled = Result<(Vec<ImageRef>, Vec<usize>)>;
 
 /// Lines of CLASS/IMAGE; classes in the order of their names.
 pub(super) fn food101(set: &Set) -> Labelled {

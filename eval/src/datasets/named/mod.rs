@@ -24,7 +24,7 @@ pub struct Named {
     pub holds: &'static str,
     /// Shell commands by which it is got, from inside the root.
     pub fetch: &'static [&'static str],
-    open: fn(&Set) -> Result<(Vec<ImageRef>, Vec<usize>)>,
+    open: fn(&Set) -> Labelled,
     /// Its splits; the first is the one that is scored.
     splits: &'static [&'static str],
     classes: usize,
@@ -220,6 +220,9 @@ impl Named {
         }
     }
 }
+
+/// Images and the class of each.
+type Labelled = Result<(Vec<ImageRef>, Vec<usize>)>;
 
 /// What a reader needs to know.
 struct Set {

@@ -6,11 +6,9 @@ use std::sync::Arc;
 
 use flate2::read::GzDecoder;
 
-use super::Set;
+use super::{Labelled, Set};
 use crate::error::{EvalError, Result};
 use crate::images::{ImageRef, RawLayout, RawPixels};
-
-type Labelled = Result<(Vec<ImageRef>, Vec<usize>)>;
 
 /// A label, then 32 × 32 pixels, plane by plane.
 pub(super) fn cifar10(set: &Set) -> Labelled {

@@ -137,7 +137,17 @@ impl Job for Search {
         Autodiff<B>: AutodiffBackend<InnerBackend = B>,
     {
         let Self { find, index, model } = self;
-        let loaded = model.load::<B>(find.compute.precision, &device)?;
+        let loaded = model.load::<B>(find.compute.precision, &device);
+        let loaded = match &find.model {
+            Some(_) => loaded?,
+            None => loaded.with_context(|| {
+                let index = index.path().display();
+                format!(
+                    "{index} was made with {}; if the model was moved, give --model",
+                    model.model
+                )
+            })?,
+        };
         index.check_model(&super::index_model(&model, &loaded)?)?;
         let queries = find.embed(&loaded, &device)?;
         let found: Vec<Found> = index

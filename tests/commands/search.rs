@@ -176,6 +176,16 @@ fn the_model_is_the_indexs_own_and_another_one_is_refused() {
     assert_eq!(paths(&found)[0], folder.path("p/b.png").to_str().unwrap());
     let page = std::fs::read_to_string(there.join("found.html")).unwrap();
     assert_eq!(page.matches("data:image/jpeg;base64,").count(), 4);
+    // A model that was moved is named, and is the same.
+    std::fs::rename(folder.path("models/mine"), folder.path("models/moved")).unwrap();
+    let line = "--index index.safetensors --json";
+    search(&folder, line, &["x"]).refused(&[
+        "index.safetensors was made with",
+        "models/mine",
+        "give --model",
+    ]);
+    search(&folder, &format!("{line} --model models/moved"), &["x"]).succeeded();
+    std::fs::rename(folder.path("models/moved"), folder.path("models/mine")).unwrap();
     // Nothing of it must be embedded again.
     let line = "build --model ../models/mine --images ../p --out ../index.safetensors";
     let same = run_in(&there, "search", &words(line)).succeeded();

@@ -3,6 +3,8 @@ use crate::datasets::classification;
 use crate::prompts::{PromptSources, Prompts};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 
@@ -325,4 +327,29 @@ fn what_is_not_there_is_told_with_where_it_belongs() {
     root.put("cifar-10-batches-py/batches.meta", "");
     root.put("batches.meta", "");
     root.refuses("cifar10", &["Python version", "eval fetch cifar10"]);
+}
+
+/// Reference: `tests/reference/eval_datasets.py` (torchvision).
+#[test]
+fn labels_pixels_and_files_are_those_that_torchvision_reads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/eval_datasets");
+    let expected = fs::read_to_string(root.join("expected.json")).unwrap();
+    let expected: BTreeMap<String, Vec<Value>> = serde_json::from_str(&expected).unwrap();
+    assert_eq!(
+        expected.len(),
+        NAMED.len() - 1,
+        "EuroSAT has nothing but folders"
+    );
+    for (name, expected) in expected {
+        let data = classification(&name, &root, Split::of_dataset(&name, None)).unwrap();
+        let labels = labels(&data);
+        assert_eq!(data.images.len(), expected.len(), "{name}");
+        for (place, (image, label)) in data.images.iter().zip(labels).enumerate() {
+            let got = match image {
+                ImageRef::File(path) => json!([label, path.file_name().unwrap().to_str()]),
+                _ => json!([label, pixel(&data, place, 9, 1), pixel(&data, place, 1, 17)]),
+            };
+            assert_eq!(got, expected[place], "{name}, image {place}");
+        }
+    }
 }

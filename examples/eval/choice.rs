@@ -9,7 +9,8 @@ use clip_burn::eval::results::RunResult;
 use clip_burn::eval::{EvalError, tasks};
 use std::path::{Path, PathBuf};
 
-use crate::grid::{Loaded, Run, Task, none_there, stem};
+use crate::data::none_there;
+use crate::grid::{Loaded, Run, Task, stem};
 
 #[derive(Args, Clone)]
 pub struct Choice {

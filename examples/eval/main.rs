@@ -2,6 +2,7 @@
 
 mod caption;
 mod choice;
+mod data;
 mod fetch;
 mod grid;
 mod probe;

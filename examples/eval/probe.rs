@@ -12,7 +12,8 @@ use clip_burn::eval::probe::{
 use clip_burn::eval::results::RunResult;
 use std::path::PathBuf;
 
-use crate::grid::{DataArgs, Loaded, Run, Task};
+use crate::data::DataArgs;
+use crate::grid::{Loaded, Run, Task};
 
 #[derive(Args, Clone)]
 pub struct Probe {

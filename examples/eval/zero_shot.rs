@@ -12,7 +12,8 @@ use clip_burn::eval::tasks::{self, Outcome};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::grid::{DataArgs, Loaded, Run, Task};
+use crate::data::DataArgs;
+use crate::grid::{Loaded, Run, Task};
 use crate::stored::StoredFeatures;
 
 #[derive(Args, Clone)]

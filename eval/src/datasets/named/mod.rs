@@ -123,7 +123,7 @@ pub const NAMED: [Named; 8] = [
         holds: "CLASS/*.jpg of the ten classes, AnnualCrop to SeaLake",
         fetch: &[
             "mkdir -p eurosat",
-            "curl -L -o eurosat/EuroSAT.zip https://madm.dfki.de/files/sentinel/EuroSAT.zip",
+            "curl -L -o eurosat/EuroSAT.zip https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
             "unzip -d eurosat eurosat/EuroSAT.zip",
         ],
         open: listed::eurosat,

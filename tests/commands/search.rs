@@ -129,7 +129,7 @@ fn an_index_follows_its_folder() {
     folder.image("p/b.png", [90, 33], 7);
     folder.image("p/aa.png", [32, 32], 8);
     folder.write("p/cut.jpg", "no photo");
-    let outcome = build(&folder, "").said(&["cut.jpg", "1 of 3 images could not be read"]);
+    let outcome = build(&folder, "").said(&["cut.jpg", "1 of 4 images could not be read"]);
     assert_eq!(outcome.code, Some(2));
     let said = "3 images; 2 came, 1 changed, 1 went";
     assert!(outcome.stdout.contains(said), "{}", outcome.stdout);
@@ -146,6 +146,55 @@ fn an_index_follows_its_folder() {
     assert_eq!(index.list("image_paths"), whole.list("image_paths"));
     let name = "image_features";
     assert_close(name, &index.values(name), &whole.values(name), 1e-6);
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_where_it_was() {
+    let folder = Folder::new();
+    for seed in 0..40 {
+        folder.image(&format!("p/{seed:02}.png"), [40, 50], seed);
+    }
+    folder.write("p/10_cut.jpg", "no photo");
+    let line = "build --model tiny --images p --out i --save-every 2 --batch-size 1";
+    folder.kill_or_end("search", &words(line), || folder.path("i.begun").exists());
+    let was_killed = folder.path("i.begun").exists();
+    assert!(
+        was_killed != folder.path("i").exists(),
+        "one of the two is there"
+    );
+    let outcome = folder
+        .run("search", &words(line))
+        .said(&["cut.jpg", "1 of 41 images"]);
+    assert_eq!(outcome.code, Some(2));
+    assert!(
+        !was_killed || outcome.stderr.contains("goes on with"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(!folder.path("i.begun").exists());
+    assert_eq!(
+        outcome.stderr.matches("left out").count(),
+        1,
+        "{}",
+        outcome.stderr
+    );
+    // As if it had been made at once.
+    folder.run(
+        "search",
+        &words("build --model tiny --images p --out at_once"),
+    );
+    let [parts, once] = ["i", "at_once"].map(|name| Features::read(&folder.path(name)));
+    assert_eq!(parts.list("image_paths"), once.list("image_paths"));
+    assert_eq!(parts.list("image_paths").len(), 40);
+    let name = "image_features";
+    assert_close(name, &parts.values(name), &once.values(name), 1e-6);
+
+    // What is left of a run with another model is none of this one's.
+    std::fs::rename(folder.path("i"), folder.path("i.begun")).unwrap();
+    let line = "build --model tiny --seed 1 --images p --out i";
+    let outcome = folder.run("search", &words(line)).said(&["cut.jpg"]);
+    assert!(!outcome.stderr.contains("goes on"), "{}", outcome.stderr);
+    assert!(!folder.path("i.begun").exists());
 }
 
 #[test]

@@ -27,13 +27,13 @@ impl Changes {
 }
 
 /// The images that an index shall hold, and which of them must be embedded for it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Update {
     images: Vec<Planned>,
     changes: Changes,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Planned {
     path: PathBuf,
     /// Taken before the image is read: one that changes meanwhile is known as changed the next time.
@@ -103,6 +103,20 @@ impl Update {
         let new = self.images.iter().filter(|image| image.row.is_none());
         new.map(|image| ImageRef::File(image.path.clone()))
             .collect()
+    }
+
+    /// The same with no more than `limit` images to embed, the others left for a later update; `None` if there are no others.
+    pub fn first(&self, limit: usize) -> Option<Self> {
+        let mut new = 0;
+        let images = self.images.iter().filter(|image| {
+            new += usize::from(image.row.is_none());
+            image.row.is_some() || new <= limit
+        });
+        let images: Vec<Planned> = images.cloned().collect();
+        (images.len() < self.images.len()).then_some(Self {
+            images,
+            changes: self.changes,
+        })
     }
 
     /// Writes the new index: rows of the old one where they can stay, and those of the images that were

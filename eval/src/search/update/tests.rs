@@ -153,6 +153,26 @@ fn a_file_counts_once_however_it_is_named() {
 }
 
 #[test]
+fn a_part_keeps_all_old_rows_and_takes_the_first_new_ones() {
+    let photos = Photos::new(&["a", "b", "c", "d"]);
+    photos.update(&["b", "d"], 1.0, &[]);
+    let index = Index::open(&photos.path("index")).unwrap();
+    let update = photos.plan(&["a", "b", "c", "d"], Some(&index));
+    let part = update.first(1).unwrap();
+    let names = |update: &Update| {
+        update
+            .to_embed()
+            .iter()
+            .map(ImageRef::name)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&part), [photos.path("a").display().to_string()]);
+    assert_eq!(part.images.len(), 3);
+    assert!(update.first(2).is_none() && update.first(3).is_none());
+    assert_eq!(names(&update).len(), 2);
+}
+
+#[test]
 fn another_model_is_refused_by_name() {
     let photos = Photos::new(&["a"]);
     photos.update(&["a"], 1.0, &[]);

@@ -88,7 +88,7 @@ impl Job for Caption {
         let captioner = model
             .captioner()
             .with_context(|| arguments.model.model.clone())?;
-        let (mut unread, mut seed) = (0, arguments.model.seed);
+        let (mut unread, mut seed) = (0, arguments.model.loading.seed);
         for paths in paths.chunks(BATCH) {
             let (pixels, good) = read_images(model.preprocess(), paths);
             unread += paths.len() - good.len();

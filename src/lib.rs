@@ -12,7 +12,7 @@
 //! * [`llm2clip`]: a language model as the text teacher (LLM2CLIP)
 //! * [`methods`]: the training methods by the name that a recipe gives
 //! * [`models`]: the one door through which the commands load models of any kind
-//! * [`eval`]: zero-shot classification and retrieval
+//! * [`eval`]: zero-shot classification, retrieval and search
 //!
 //! ```no_run
 //! use burn::backend::Flex;
@@ -73,6 +73,10 @@ pub struct LanguageModels;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/rewrite-captions.md")]
 pub struct RewriteCaptions;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/search.md")]
+pub struct Search;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -15,6 +16,12 @@ use crate::files;
 pub const IMAGE_FEATURES: &str = "image_features";
 /// Name of the text embeddings in a features file.
 pub const TEXT_FEATURES: &str = "text_features";
+/// Name of the factor by which cosines become logits, already exponentiated, in a features file.
+pub const LOGIT_SCALE: &str = "logit_scale";
+/// Key of the metadata that names the image of each row, as a JSON list.
+pub const IMAGE_PATHS: &str = "image_paths";
+/// Key of the metadata that names the text of each row, as a JSON list.
+pub const TEXTS: &str = "texts";
 
 /// A table of `len` embeddings of `dim` floats each, not necessarily of unit length.
 pub struct Features {
@@ -242,8 +249,13 @@ fn decode(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
             }
         }
         Dtype::F16 => {
-            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *o = f16::from_le_bytes(*b).to_f32();
+            // Some at a time: one by one, each would ask anew what the CPU can do.
+            let mut halves = [f16::ZERO; 64];
+            for (out, bytes) in out.chunks_mut(64).zip(bytes.chunks(128)) {
+                for (half, b) in halves.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *half = f16::from_le_bytes(*b);
+                }
+                halves[..out.len()].convert_to_f32_slice(out);
             }
         }
         _ => {

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{EvalError, Result};
 
+mod raw;
+pub use raw::{RawLayout, RawPixels};
+
 /// An encoded image that can be read from any thread.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -38,10 +41,12 @@ pub enum ImageRef {
         /// How many letters it has.
         len: u64,
     },
+    /// Pixels without a format, in a file of many images of one size.
+    Raw(RawPixels),
 }
 
 impl ImageRef {
-    /// The encoded bytes.
+    /// The encoded bytes; of raw pixels these.
     pub fn read(&self) -> Result<Vec<u8>> {
         match self {
             Self::File(path) => Ok(data::read_image(path)?),
@@ -52,6 +57,7 @@ impl ImageRef {
                 table, offset, len, ..
             } => base64_decode(&stretch(table, *offset, *len)?)
                 .map_err(|e| EvalError::format(Path::new(&self.name()), format!("base64: {e}"))),
+            Self::Raw(raw) => raw.read(),
         }
     }
 
@@ -62,6 +68,7 @@ impl ImageRef {
             Self::File(path) => path,
             Self::Member { shard, .. } => shard,
             Self::Cell { table, .. } => table,
+            Self::Raw(raw) => &mut raw.file,
         };
         if let Ok(absolute) = std::path::absolute(&*path) {
             *path = absolute;
@@ -74,14 +81,18 @@ impl ImageRef {
         match self {
             Self::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
             Self::Member { len, .. } | Self::Cell { len, .. } => *len,
+            Self::Raw(raw) => raw.layout.bytes() as u64,
         }
     }
 
     /// The file that holds the image.
     pub fn file(&self) -> &Path {
-        let (Self::File(path) | Self::Member { shard: path, .. } | Self::Cell { table: path, .. }) =
-            self;
-        path
+        match self {
+            Self::File(path)
+            | Self::Member { shard: path, .. }
+            | Self::Cell { table: path, .. } => path,
+            Self::Raw(raw) => &raw.file,
+        }
     }
 
     /// When the file that holds the image was changed, in nanoseconds since 1970; 0 if that is not known.
@@ -98,15 +109,19 @@ impl ImageRef {
 
     /// The decoded image; the error names the file.
     pub fn decode(&self) -> Result<RgbImage> {
+        if let Self::Raw(raw) = self {
+            return raw.decode();
+        }
         decode(&self.read()?).map_err(|e| EvalError::format(Path::new(&self.name()), e.to_string()))
     }
 
-    /// The path, `shard/member` or `table/id`.
+    /// The path, `shard/member`, `table/id` or `file/index`.
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Member { shard, member, .. } => format!("{}/{member}", shard.display()),
             Self::Cell { table, id, .. } => format!("{}/{id}", table.display()),
+            Self::Raw(raw) => format!("{}/{}", raw.file.display(), raw.index),
         }
     }
 }
@@ -127,6 +142,7 @@ fn base64_decode(text: &[u8]) -> std::result::Result<Vec<u8>, base64::DecodeErro
     STANDARD_NO_PAD.decode(standard)
 }
 
+/// Some bytes of a file.
 fn stretch(path: &Path, offset: u64, len: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)

@@ -5,6 +5,7 @@
 //! * [`metrics`]: pure functions over plain floats
 //! * [`extract`], [`embedded`]: embeddings of many items, and their file, in one go or in shares
 //! * [`results`], [`grid`], [`report`]: one JSON per run, many runs, one page about them
+//! * [`search`]: an index of images on disk, and what in it is nearest to a query
 //!
 //! # Against CLIP_benchmark
 //!
@@ -40,6 +41,7 @@ pub mod provenance;
 pub mod published;
 pub mod report;
 pub mod results;
+pub mod search;
 pub mod tasks;
 
 pub use encoder::DualEncoder;

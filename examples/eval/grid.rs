@@ -8,7 +8,6 @@ use clap::Args;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{ComputeArgs, DistArgs, Shard, in_flags, warn_of_random};
 use clip_burn::clip::{LoadOptions, is_random};
-use clip_burn::eval::datasets::{ClassificationData, Split, classification};
 use clip_burn::eval::grid::{
     self, DEFAULT_OUTPUT, Existing, GridOutcome, expand_list, model_names, run_grid,
 };
@@ -120,39 +119,6 @@ impl Run {
     }
 }
 
-/// Which labelled images.
-#[derive(Args, Clone)]
-pub struct DataArgs {
-    /// imagenet, imagenetv2, imagenet_sketch, imagenet-a, imagenet-r, imagenet-o, objectnet, folder[/NAME], wds/NAME
-    #[arg(long, required = true)]
-    dataset: Vec<String>,
-    /// Folder of the data set; {dataset} is its name and {dataset_cleaned} its name with - for /
-    #[arg(long, alias = "dataset-root")]
-    root: String,
-    /// Split to score [default: val if it is there, and test for wds]
-    #[arg(long)]
-    split: Option<String>,
-}
-
-impl DataArgs {
-    pub fn names(&self) -> Result<Vec<String>, EvalError> {
-        expand_list(&self.dataset)
-    }
-
-    pub fn open(&self, dataset: &str, split: Split) -> Result<ClassificationData, EvalError> {
-        let short = dataset
-            .trim_start_matches("wds/")
-            .trim_start_matches("folder/");
-        let cleaned = short.replace('/', "-");
-        let root = self.root.replace("{dataset_cleaned}", &cleaned);
-        classification(dataset, Path::new(&root.replace("{dataset}", short)), split)
-    }
-
-    pub fn split(&self, dataset: &str) -> Split<'_> {
-        Split::of_dataset(dataset, self.split.as_deref())
-    }
-}
-
 /// A sub-command that runs models on data sets.
 pub trait Task {
     /// Its name in results.
@@ -163,6 +129,11 @@ pub trait Task {
     fn models(&self) -> &[String];
 
     fn datasets(&self) -> Result<Vec<String>, EvalError>;
+
+    /// Data sets of a collection that are not on disk, with what must be where.
+    fn absent(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Options that change the result and are kept in it, where they are not the default.
     fn options(&self) -> Vec<(&'static str, Option<String>)> {
@@ -218,6 +189,9 @@ impl<T: Task> Job for Grid<T> {
         let Self { task, shard } = self;
         let run = task.run();
         let (models, datasets) = (expand_list(task.models())?, task.datasets()?);
+        for set in task.absent() {
+            eprintln!("not on disk: {set}");
+        }
         let languages = expand_list(&run.language)?;
         if let Some(config) = &run.config
             && !models.iter().any(|model| bare(model))

@@ -2,6 +2,8 @@
 
 mod caption;
 mod choice;
+mod data;
+mod fetch;
 mod grid;
 mod probe;
 mod retrieval;
@@ -25,6 +27,8 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
   eval zero-shot --model hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K --dataset imagenet --root imagenet/ --output in.json
   eval retrieval --model model/ --format karpathy --annotations dataset_coco.json --images coco/ --output coco.json
   eval linear-probe --model model/ --dataset wds/cifar10 --root 'data/wds_{dataset}' --fewshot-k 16
+  eval zero-shot --model model/ --dataset vtab+ --root data/ --output 'results/{dataset}.json'
+  eval fetch imagenet_robustness
   eval build results/ --output table.csv
   eval report results/ --output report.html
 --model, --dataset and --language take lists (a,b or FILE.txt); every combination is one run and one file.")]
@@ -45,6 +49,8 @@ enum Command {
     Choice(choice::Choice),
     /// Have images captioned: BLEU-4, CIDEr-D and token accuracy
     Caption(caption::Caption),
+    /// Print the commands that get a data set or a collection; nothing is downloaded
+    Fetch(fetch::Fetch),
     /// Result files → one CSV
     Build {
         #[command(flatten)]
@@ -79,6 +85,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     match parse::<Arguments>().command {
+        Command::Fetch(fetch) => fetch.run(),
         Command::Build { results, output } => {
             let (results, _) = results.load()?;
             save_csv(&results, &output)?;

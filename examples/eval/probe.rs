@@ -12,7 +12,8 @@ use clip_burn::eval::probe::{
 use clip_burn::eval::results::RunResult;
 use std::path::PathBuf;
 
-use crate::grid::{DataArgs, Loaded, Run, Task};
+use crate::data::DataArgs;
+use crate::grid::{Loaded, Run, Task};
 
 #[derive(Args, Clone)]
 pub struct Probe {
@@ -81,6 +82,10 @@ impl Task for Probe {
 
     fn datasets(&self) -> Result<Vec<String>, EvalError> {
         self.data.names()
+    }
+
+    fn absent(&self) -> Vec<String> {
+        self.data.absent()
     }
 
     fn options(&self) -> Vec<(&'static str, Option<String>)> {

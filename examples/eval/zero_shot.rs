@@ -12,7 +12,8 @@ use clip_burn::eval::tasks::{self, Outcome};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::grid::{DataArgs, Loaded, Run, Task};
+use crate::data::DataArgs;
+use crate::grid::{Loaded, Run, Task};
 use crate::stored::StoredFeatures;
 
 #[derive(Args, Clone)]
@@ -97,6 +98,10 @@ impl Task for ZeroShot {
 
     fn datasets(&self) -> Result<Vec<String>, EvalError> {
         self.data.names()
+    }
+
+    fn absent(&self) -> Vec<String> {
+        self.data.absent()
     }
 
     fn evaluate<B: Backend>(

@@ -7,7 +7,8 @@ use anyhow::Result;
 use burn::prelude::Backend;
 use clap::Args;
 use clip::{LoadOptions, Precision, is_random};
-use std::path::PathBuf;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 use train::{Launch, Start, Stop};
 
 /// Where to compute.
@@ -85,6 +86,15 @@ pub struct ModelArgs {
     /// file in open_clip's schema for random weights
     #[arg(long)]
     pub model: String,
+    /// How it is loaded.
+    #[command(flatten)]
+    pub loading: LoadArgs,
+}
+
+/// How a model is loaded, whichever it is.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoadArgs {
     /// For a bare checkpoint file that is not LaCLIP's: its config (a JSON file in open_clip's schema, or a preset name)
     #[arg(long)]
     pub config: Option<String>,
@@ -111,18 +121,37 @@ impl ModelArgs {
     pub fn load<B: Backend>(&self, precision: Precision, device: &B::Device) -> Result<Model<B>> {
         warn_of_random(&self.model);
         let options = self.options(precision);
-        Model::load_with_llm(&self.model, &options, self.llm.as_deref(), device)
+        Model::load_with_llm(&self.model, &options, self.loading.llm.as_deref(), device)
     }
 
     /// As the library wants it.
     pub fn options(&self, precision: Precision) -> LoadOptions {
         LoadOptions {
-            config: self.config.clone(),
-            tokenizer: self.tokenizer.clone(),
+            config: self.loading.config.clone(),
+            tokenizer: self.loading.tokenizer.clone(),
             precision,
-            seed: self.seed,
-            image_size: self.image_size.map(|side| [side, side]),
+            seed: self.loading.seed,
+            image_size: self.loading.image_size.map(|side| [side, side]),
             ..LoadOptions::default()
+        }
+    }
+
+    /// The same model, found from any working directory.
+    pub fn absolute(&self) -> Self {
+        let file = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        // What is no file here is a preset, or a model of the hub.
+        let name = |name: &String| match Path::new(name).exists() {
+            true => file(&name.into()).display().to_string(),
+            false => name.clone(),
+        };
+        Self {
+            model: name(&self.model),
+            loading: LoadArgs {
+                config: self.loading.config.as_ref().map(name),
+                tokenizer: self.loading.tokenizer.as_ref().map(file),
+                llm: self.loading.llm.as_ref().map(file),
+                ..self.loading.clone()
+            },
         }
     }
 }

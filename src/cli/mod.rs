@@ -6,7 +6,7 @@ mod elsewhere;
 mod images;
 mod shards;
 
-pub use arguments::{ComputeArgs, LaunchArgs, ModelArgs, warn_of_random};
+pub use arguments::{ComputeArgs, LaunchArgs, LoadArgs, ModelArgs, warn_of_random};
 pub use dist::{DistArgs, Shares, direct};
 pub use elsewhere::parse;
 pub use files::Shard;

@@ -21,6 +21,7 @@ mod llm2clip;
 mod python;
 mod rewrite;
 mod scenes;
+mod search;
 mod shards;
 mod spellings;
 mod train;

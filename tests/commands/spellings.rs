@@ -53,10 +53,12 @@ fn options_of_other_programs_are_explained() {
     train("--epochs=3").refused(&["--set run.epochs="]);
     train("--train-data x.tar").refused(&["data.sources.0.shards"]);
     train("--report-to wandb").refused(&["TensorBoard"]);
-    let line = "zero-shot --model tiny --dataset cifar10 --dataset_root .";
-    folder
-        .run("eval", &words(line))
-        .refused(&["wds/cifar10", "folder/cifar10"]);
+    let data = |name: &str| {
+        let line = format!("zero-shot --model tiny --dataset {name} --dataset_root .");
+        folder.run("eval", &words(&line))
+    };
+    data("sun397").refused(&["wds/sun397", "folder/sun397"]);
+    data("cifar10").refused(&["cifar-10-batches-bin", "eval fetch cifar10"]);
 }
 
 #[test]

@@ -205,7 +205,42 @@ pub fn write_safetensors(path: &Path, dict: &StateDict) -> Result<()> {
 ///
 /// Names the file that could not be written.
 pub fn write_safetensors_as(path: &Path, dict: &StateDict, dtype: WeightType) -> Result<()> {
-    let header = safetensors_header(dict, dtype);
+    write_tensors(path, dict, dtype, &BTreeMap::new())
+}
+
+/// [`write_safetensors`] with texts in the file's metadata.
+///
+/// # Errors
+///
+/// Names the file that could not be written, and one whose metadata no reader would take.
+pub fn write_safetensors_with(
+    path: &Path,
+    dict: &StateDict,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    write_tensors(path, dict, WeightType::F32, metadata)
+}
+
+/// The longest header that readers of the format take.
+const MAX_HEADER: usize = 100_000_000;
+
+fn write_tensors(
+    path: &Path,
+    dict: &StateDict,
+    dtype: WeightType,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let header = safetensors_header(dict, dtype, metadata);
+    if header.len() > MAX_HEADER {
+        return Err(Error::format(
+            path,
+            format!(
+                "names and metadata have {} bytes, and the format allows {MAX_HEADER}; divide the content among several \
+                 files",
+                header.len()
+            ),
+        ));
+    }
     let written = files::write_by(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(header.as_bytes())?;
@@ -221,10 +256,20 @@ pub fn write_safetensors_as(path: &Path, dict: &StateDict, dtype: WeightType) ->
 
 /// The JSON in front of the values, padded to a multiple of eight bytes. All tensors have one type, so the order of
 /// their names is also the format's order by alignment.
-fn safetensors_header(dict: &StateDict, dtype: WeightType) -> String {
+fn safetensors_header(
+    dict: &StateDict,
+    dtype: WeightType,
+    metadata: &BTreeMap<String, String>,
+) -> String {
     let mut start = 0;
     // Readers in Python look for this mark of the layout.
-    let mut header = Map::from_iter([("__metadata__".to_string(), json!({"format": "pt"}))]);
+    let mut texts = Map::from_iter([("format".to_string(), json!("pt"))]);
+    texts.extend(
+        metadata
+            .iter()
+            .map(|(key, text)| (key.clone(), json!(text))),
+    );
+    let mut header = Map::from_iter([("__metadata__".to_string(), Value::Object(texts))]);
     for (name, tensor) in dict.iter() {
         let end = start + tensor.len() * dtype.size();
         let entry =
@@ -288,6 +333,24 @@ mod tests {
         let metadata = Some([("format".to_string(), "pt".to_string())].into());
         let expected = safetensors::serialize(views, metadata).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn metadata_is_read_back_and_too_much_of_it_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let metadata = |text: String| BTreeMap::from([("names".to_string(), text)]);
+        write_safetensors_with(&path, &dict(), &metadata(r#"["ä \"b\""]"#.into())).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let texts = header.metadata().clone().unwrap();
+        assert_eq!(texts["names"], r#"["ä \"b\""]"#);
+        assert_eq!(texts["format"], "pt");
+        assert_eq!(read_state_dict(&path).unwrap().len(), 3);
+        let refused = write_safetensors_with(&path, &dict(), &metadata("x".repeat(MAX_HEADER)));
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("several files"), "{said}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
 
     #[test]

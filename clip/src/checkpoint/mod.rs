@@ -17,7 +17,10 @@ pub use apply::{ParamPath, apply, apply_as, collect};
 pub use directory::Pretrained;
 #[cfg(feature = "hub")]
 pub(crate) use file::read_shard_index;
-pub use file::{WeightType, read_state_dict, write_safetensors, write_safetensors_as, write_whole};
+pub use file::{
+    WeightType, read_state_dict, write_safetensors, write_safetensors_as, write_safetensors_with,
+    write_whole,
+};
 pub use naming::{Scheme, canonical, to_open_clip};
 pub(crate) use source::CONFIG;
 pub use source::{LoadOptions, is_llm2clip, is_random};

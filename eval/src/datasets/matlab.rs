@@ -1,4 +1,5 @@
-//! As much of MATLAB's level 5 files as ImageNet's devkit needs: `meta.mat` maps class numbers to WordNet ids.
+//! As much of MATLAB's level 5 files as data sets need: `meta.mat` of ImageNet's devkit maps class numbers to WordNet ids,
+//! and Flowers-102 keeps labels and splits in vectors.
 //!
 //! A file is a sequence of elements: a type, a length, and data padded to eight bytes. A struct array is a matrix
 //! element that holds its field names and then the matrices of all fields of all entries.
@@ -25,6 +26,69 @@ pub(super) fn synset_ids(path: &Path) -> Result<Vec<(u32, String)>> {
             "not the meta.mat of ILSVRC2012_devkit_t12: no synsets with ILSVRC2012_ID and WNID",
         )
     })
+}
+
+/// All numbers of the variable `name`, by columns.
+pub(super) fn numbers(path: &Path, name: &str) -> Result<Vec<f64>> {
+    let bytes = std::fs::read(path).map_err(EvalError::io(path))?;
+    let found = bytes
+        .get(HEADER..)
+        .and_then(|bytes| find_numbers(bytes, name));
+    found.ok_or_else(|| {
+        let reason = format!(
+            "no numbers `{name}` in this file, or no MATLAB file (version 5); get it again"
+        );
+        EvalError::format(path, reason)
+    })
+}
+
+fn find_numbers(mut bytes: &[u8], name: &str) -> Option<Vec<f64>> {
+    while !bytes.is_empty() {
+        let element = next(&mut bytes)?;
+        let found = match element.kind {
+            COMPRESSED => {
+                let plain = unpack(&element)?;
+                let mut plain = plain.as_slice();
+                next(&mut plain).and_then(|inner| read_numbers(inner.data, name))
+            }
+            MATRIX => read_numbers(element.data, name),
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// Flags, dimensions, name, values.
+fn read_numbers(mut matrix: &[u8], name: &str) -> Option<Vec<f64>> {
+    (0..2).try_for_each(|_| next(&mut matrix).map(|_| ()))?;
+    if next(&mut matrix)?.data != name.as_bytes() {
+        return None;
+    }
+    let values = next(&mut matrix)?;
+    let size = match values.kind {
+        1 | 2 => 1,
+        3 | 4 => 2,
+        5..=7 => 4,
+        9 => 8,
+        _ => return None,
+    };
+    let one = |data| {
+        number(&Element {
+            kind: values.kind,
+            data,
+        })
+    };
+    values.data.chunks_exact(size).map(one).collect()
+}
+
+fn unpack(element: &Element) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    let mut unpacked = ZlibDecoder::new(element.data).take(MAX_UNPACKED);
+    unpacked.read_to_end(&mut plain).ok()?;
+    Some(plain)
 }
 
 struct Element<'a> {
@@ -62,9 +126,7 @@ fn find_synsets(mut bytes: &[u8]) -> Option<Vec<(u32, String)>> {
         let element = next(&mut bytes)?;
         let found = match element.kind {
             COMPRESSED => {
-                let mut plain = Vec::new();
-                let mut unpacked = ZlibDecoder::new(element.data).take(MAX_UNPACKED);
-                unpacked.read_to_end(&mut plain).ok()?;
+                let plain = unpack(&element)?;
                 let mut plain = plain.as_slice();
                 next(&mut plain).and_then(|inner| read_struct(inner.data))
             }

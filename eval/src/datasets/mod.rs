@@ -2,9 +2,11 @@
 
 pub mod caption;
 pub mod choice;
+pub mod collection;
 mod folder;
 mod imagenet;
 mod matlab;
+mod named;
 mod objectnet;
 pub mod retrieval;
 mod split;
@@ -15,6 +17,8 @@ use std::path::Path;
 
 pub use folder::image_folder;
 pub use imagenet::{imagenet, imagenet_v2};
+pub(crate) use named::unpack;
+pub use named::{NAMED, Named};
 pub use objectnet::objectnet;
 pub use split::Split;
 pub use webdataset::{WebDataset, webdataset};
@@ -174,6 +178,9 @@ pub fn classification<'a>(
     split: impl Into<Split<'a>>,
 ) -> Result<ClassificationData> {
     let split = split.into();
+    if let Some(named) = Named::find(name) {
+        return named.open(name, root, split);
+    }
     let (kind, _) = name.split_once('/').unwrap_or((name, ""));
     match kind {
         "imagenet"
@@ -195,9 +202,10 @@ pub fn classification<'a>(
         _ => Err(EvalError::Option {
             option: "dataset",
             reason: format!(
-                "`{name}` is unknown; there are {}, wds/NAME. Data sets that CLIP_benchmark downloads by name (cifar10, \
-                 food101, vtab/...) are read as `wds/{name}` from their webdataset, or as `folder/{name}` from class folders",
-                CLASSIFICATION.join(", ")
+                "`{name}` is unknown; there are {}, {}, wds/NAME. Other data sets that CLIP_benchmark downloads by name \
+                 (vtab/...) are read as `wds/{name}` from their webdataset, or as `folder/{name}` from class folders",
+                CLASSIFICATION.join(", "),
+                NAMED.map(|named| named.name).join(", ")
             ),
         }),
     }

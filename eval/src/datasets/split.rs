@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use data::folder::subfolders;
 
+use super::named::Named;
 use crate::error::{EvalError, Result};
 
 /// A part of a data set.
@@ -28,9 +29,10 @@ impl<'a> Split<'a> {
         named.map_or(Self::Usual(usual), Self::Named)
     }
 
-    /// The split of a data set that is named, else the one that is usually scored: `test` of webdatasets, `val` of others.
+    /// The split of a data set that is named, else the one that is usually scored: `test` of webdatasets and of sets that
+    /// are read as they are published, `val` of others.
     pub fn of_dataset(dataset: &str, named: Option<&'a str>) -> Self {
-        let usual = match dataset.starts_with("wds") {
+        let usual = match dataset.starts_with("wds") || Named::find(dataset).is_some() {
             true => "test",
             false => "val",
         };

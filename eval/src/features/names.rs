@@ -7,7 +7,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 
-use super::{Features, IMAGE_FEATURES, TEXT_FEATURES};
+use super::{Features, IMAGE_FEATURES, IMAGE_PATHS, TEXT_FEATURES, TEXTS};
 use crate::error::{EvalError, Result};
 use crate::images::ImageRef;
 
@@ -18,8 +18,8 @@ pub(super) fn of_rows(
     len: usize,
 ) -> std::result::Result<Option<Vec<String>>, String> {
     let key = match side {
-        IMAGE_FEATURES => "image_paths",
-        TEXT_FEATURES => "texts",
+        IMAGE_FEATURES => IMAGE_PATHS,
+        TEXT_FEATURES => TEXTS,
         _ => return Ok(None),
     };
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
@@ -57,6 +57,11 @@ impl Deref for Arranged<'_> {
 }
 
 impl Features {
+    /// The image path or text of each row, where the file names them.
+    pub fn names(&self) -> Option<&[String]> {
+        self.names.as_deref()
+    }
+
     /// One row for each image, in their order: rows that know their image are found by its path, or by its file name
     /// where the folder was moved and file names are unique. Rows without names are taken as they are.
     ///

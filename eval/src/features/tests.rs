@@ -56,3 +56,16 @@ fn a_nan_is_found() {
             .contains("image 1")
     );
 }
+
+#[test]
+fn half_floats_are_decoded_alike_one_by_one_and_many_at_a_time() {
+    for dim in [1, 63, 64, 65, 150] {
+        let halves = (0..2 * dim).map(|i| f16::from_f32((i as f32 - 70.0) / 7.0));
+        let halves: Vec<f16> = halves.collect();
+        let bytes: Vec<u8> = halves.iter().flat_map(|half| half.to_le_bytes()).collect();
+        let mut out = vec![0.0; 2 * dim];
+        decode(&bytes, Dtype::F16, &mut out);
+        let one_by_one: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
+        assert_eq!(out, one_by_one, "{dim}");
+    }
+}

@@ -69,7 +69,7 @@ fn with_caption(captioned: &Captioned, pictures: &Pictures) -> Markup {
     }
 }
 
-fn picture(pictures: &Pictures, image: &ImageRef, class: &str, note: &str) -> Markup {
+pub(super) fn picture(pictures: &Pictures, image: &ImageRef, class: &str, note: &str) -> Markup {
     let thumbnail = match pictures.allow(image) {
         true => thumbnail(image),
         false => Err(format!(

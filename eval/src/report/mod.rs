@@ -1,6 +1,7 @@
 //! All results as one self-contained HTML page: it opens from a file path, needs no network and no script.
 
 mod bars;
+mod found;
 mod gallery;
 mod pictures;
 mod tables;
@@ -14,6 +15,7 @@ use crate::files;
 use crate::published::Published;
 use crate::results::RunResult;
 
+pub use found::{Found, Sought, save_found};
 pub use pictures::Pictures;
 
 const STYLE: &str = include_str!("style.css");
@@ -64,12 +66,7 @@ pub fn page(results: &[RunResult], skipped: &[String], pictures: &Pictures) -> M
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Evaluation report" }
-                style { (PreEscaped(GALLERY_STYLE)) (PreEscaped(STYLE)) }
-            }
+            (head("Evaluation report"))
             body {
                 header {
                     h1 { "Evaluation report" }
@@ -103,6 +100,17 @@ pub fn page(results: &[RunResult], skipped: &[String], pictures: &Pictures) -> M
                 }
                 footer { "Scores are percentages unless they are ranks. Made by clip-burn." }
             }
+        }
+    }
+}
+
+fn head(title: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            title { (title) }
+            style { (PreEscaped(GALLERY_STYLE)) (PreEscaped(STYLE)) }
         }
     }
 }

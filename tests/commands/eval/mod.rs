@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod classification;
+mod collections;
 mod probes;
 mod results;
 mod retrieval;

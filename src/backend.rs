@@ -72,6 +72,8 @@ pub fn features() -> Vec<String> {
         ("flex", cfg!(feature = "flex")),
         ("fusion", cfg!(feature = "fusion")),
         ("hub", cfg!(feature = "hub")),
+        ("mpi", cfg!(feature = "mpi")),
+        ("nccl", cfg!(feature = "nccl")),
         ("ndarray", cfg!(feature = "ndarray")),
         ("parquet", cfg!(feature = "parquet")),
         ("tch", cfg!(feature = "tch")),

@@ -1,6 +1,6 @@
 //! Processes that MPI has started (`mpirun -n 8 …`, `srun …`), as a [`World`].
 
-use dist::{Error, Result, World};
+use dist::{Error, Result, World, part_of};
 use mpi::collective::SystemOperation;
 use mpi::datatype::PartitionMut;
 use mpi::environment::Universe;
@@ -36,12 +36,12 @@ struct Watch {
 }
 
 /// Joins the processes. Where a call takes longer than `patience`, since another process hangs or is gone, this one ends
-/// with a message.
+/// with a message; with none it waits for ever.
 ///
 /// # Errors
 ///
 /// When MPI was started before.
-pub fn start(patience: Duration) -> Result<Mpi> {
+pub fn start(patience: Option<Duration>) -> Result<Mpi> {
     let started = mpi::initialize_with_threading(mpi::Threading::Serialized);
     let (universe, _) =
         started.ok_or_else(|| Error::Transport("MPI has been started before".into()))?;
@@ -57,8 +57,10 @@ pub fn start(patience: Duration) -> Result<Mpi> {
         since: AtomicU64::new(0),
         spent: AtomicU64::new(0),
     });
-    let watched = watch.clone();
-    std::thread::spawn(move || watched.over(rank, patience));
+    if let Some(patience) = patience {
+        let watched = watch.clone();
+        std::thread::spawn(move || watched.over(rank, patience));
+    }
     let mpi = Mpi {
         rank,
         size,
@@ -80,10 +82,21 @@ pub fn leave(well: bool) {
     if well || universe.world().size() == 1 {
         return drop(universe);
     }
-    // Where all failed together, the others may still be writing why.
-    std::thread::sleep(Duration::from_secs(1));
+    // Where all failed together, the others may still be writing: why, or the checkpoint that was begun.
+    let start = Instant::now();
+    let mut waiting = universe.world().immediate_barrier();
+    while start.elapsed() < LAST_WORDS {
+        match waiting.test() {
+            Ok(_) => return drop(universe),
+            Err(again) => waiting = again,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     universe.world().abort(1)
 }
+
+/// How long a process that failed waits for others to fail as well, before it ends them.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 impl Watch {
     fn now(&self) -> u64 {
@@ -257,14 +270,7 @@ impl World for Mpi {
 
     fn reduce_scatter(&self, values: &[f32]) -> Result<Vec<f32>> {
         self.even("values", values.len())?;
-        if !values.len().is_multiple_of(self.size) {
-            return Err(Error::Transport(format!(
-                "{} values cannot be cut into {} equal parts",
-                values.len(),
-                self.size
-            )));
-        }
-        let part = values.len() / self.size;
+        let part = part_of(values.len(), self.size)?;
         if values.len() > AT_ONCE {
             let mut all = values.to_vec();
             self.all_reduce(&mut all)?;

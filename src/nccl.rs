@@ -14,7 +14,7 @@ use cudarc::driver::{CudaContext, CudaStream};
 use cudarc::nccl::{result, sys};
 use dist::World;
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use train::trainer::collective::{Collective, Direct};
 use train::{Result, TrainError};
 
@@ -22,27 +22,26 @@ use train::{Result, TrainError};
 #[derive(Debug)]
 pub struct Nccl {
     world: Arc<dyn World>,
-    context: Arc<CudaContext>,
+    /// First of those of the device: it is given back before its stream.
+    comm: Mutex<Comm>,
     stream: Arc<CudaStream>,
-    comm: Comm,
+    context: Arc<CudaContext>,
 }
 
 /// A communicator, which NCCL owns.
 #[derive(Debug)]
 struct Comm(sys::ncclComm_t);
 
-// SAFETY: NCCL allows calls from any thread, one at a time; the engine makes them from the one that trains.
+// SAFETY: NCCL allows calls from any thread, one at a time.
 #[allow(unsafe_code)]
 unsafe impl Send for Comm {}
-// SAFETY: as above.
-#[allow(unsafe_code)]
-unsafe impl Sync for Comm {}
 
 impl Drop for Comm {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        // SAFETY: the communicator was made by `comm_init_rank` and is given back once.
-        let _ = unsafe { result::comm_destroy(self.0) };
+        // SAFETY: the communicator was made by `comm_init_rank` and is given back once. Aborted, since `comm_destroy` waits for
+        // the others, who may be gone; nothing is under way, as every call is waited for.
+        let _ = unsafe { result::comm_abort(self.0) };
     }
 }
 
@@ -99,9 +98,9 @@ impl Nccl {
         unsafe { result::comm_init_rank(&mut comm, size, id, rank) }.map_err(failed)?;
         Ok(Self {
             world: world.clone(),
-            context,
+            comm: Mutex::new(Comm(comm)),
             stream,
-            comm: Comm(comm),
+            context,
         })
     }
 
@@ -109,11 +108,12 @@ impl Nccl {
     fn between(
         &self,
         device: &CudaDevice,
-        calls: impl FnOnce(sys::cudaStream_t) -> Result<()>,
+        calls: impl FnOnce(sys::ncclComm_t, sys::cudaStream_t) -> Result<()>,
     ) -> Result<()> {
+        let comm = self.comm.lock().unwrap_or_else(PoisonError::into_inner);
         self.context.bind_to_thread().map_err(failed)?;
         Cuda::<f32, i32>::sync(device).map_err(failed)?;
-        calls(self.stream.cu_stream().cast())?;
+        calls(comm.0, self.stream.cu_stream().cast())?;
         self.stream.synchronize().map_err(failed)
     }
 }
@@ -163,8 +163,14 @@ impl World for Nccl {
     fn all_reduce(&self, values: &mut [f32]) -> dist::Result<()> {
         self.world.all_reduce(values)
     }
+    fn reduce_scatter(&self, values: &[f32]) -> dist::Result<Vec<f32>> {
+        self.world.reduce_scatter(values)
+    }
     fn spread(&self, from: usize, values: &mut [f32]) -> dist::Result<()> {
         self.world.spread(from, values)
+    }
+    fn spent(&self) -> std::time::Duration {
+        self.world.spent()
     }
 }
 
@@ -178,9 +184,9 @@ impl Collective<Cuda> for Nccl {
             (&device, dtype),
         ))?;
         let (from, to, kind) = (pointer(&mine)?, pointer(&all)?, type_of(dtype)?);
-        self.between(&device, |stream| {
+        self.between(&device, |comm, stream| {
             // SAFETY: both buffers are alive until NCCL's stream was waited for; `to` has room for the rows of all.
-            unsafe { result::all_gather(from, to, n * dim, kind, self.comm.0, stream) }
+            unsafe { result::all_gather(from, to, n * dim, kind, comm, stream) }
                 .map(drop)
                 .map_err(failed)
         })?;
@@ -191,16 +197,17 @@ impl Collective<Cuda> for Nccl {
     fn scatter_rows(&self, rows: Tensor<Cuda, 2>) -> Result<Tensor<Cuda, 2>> {
         let ([all, dim], device, dtype) = (rows.dims(), rows.device(), rows.dtype());
         let n = all / self.size();
-        let all = flat(rows)?;
-        let mine = flat(Tensor::<Cuda, 2>::empty([n, dim], (&device, dtype)))?;
-        let (from, to, kind) = (pointer(&all)?, pointer(&mine)?, type_of(dtype)?);
-        self.between(&device, |stream| {
+        // Sums are taken in f32, whatever the dtype.
+        let all = flat(rows.cast(DType::F32))?;
+        let mine = flat(Tensor::<Cuda, 2>::empty([n, dim], (&device, DType::F32)))?;
+        let (from, to, kind) = (pointer(&all)?, pointer(&mine)?, type_of(DType::F32)?);
+        self.between(&device, |comm, stream| {
             // SAFETY: both buffers are alive until NCCL's stream was waited for; `from` holds as many parts as processes.
-            unsafe { result::reduce_scatter(from, to, n * dim, kind, SUM, self.comm.0, stream) }
+            unsafe { result::reduce_scatter(from, to, n * dim, kind, SUM, comm, stream) }
                 .map(drop)
                 .map_err(failed)
         })?;
-        Ok(whole(mine))
+        Ok(whole::<2>(mine).cast(dtype))
     }
 
     #[allow(unsafe_code)]
@@ -211,26 +218,29 @@ impl Collective<Cuda> for Nccl {
         let mut of_all = Vec::with_capacity(values.len());
         for value in values {
             let ([length], dtype) = (value.dims(), value.dtype());
-            // Not in place: the buffer may be another tensor's as well.
-            let sums = flat(Tensor::<Cuda, 1>::empty([length], (&device, dtype)))?;
-            of_all.push((flat(value)?, sums, length, type_of(dtype)?));
+            // Not in place: the buffer may be another tensor's as well. In f32, whatever the dtype.
+            let sums = flat(Tensor::<Cuda, 1>::empty([length], (&device, DType::F32)))?;
+            of_all.push((flat(value.cast(DType::F32))?, sums, length, dtype));
         }
         let mut places = Vec::with_capacity(of_all.len());
-        for (mine, sums, length, kind) in &of_all {
-            places.push((pointer(mine)?, pointer(sums)?, *length, *kind));
+        for (mine, sums, length, _) in &of_all {
+            places.push((pointer(mine)?, pointer(sums)?, *length));
         }
-        self.between(&device, |stream| {
+        let kind = type_of(DType::F32)?;
+        self.between(&device, |comm, stream| {
             result::group_start().map_err(failed)?;
-            for (from, to, length, kind) in places {
+            let mut called = places.into_iter().map(|(from, to, length)| {
                 // SAFETY: all buffers are alive until NCCL's stream was waited for, and of that length.
-                unsafe { result::all_reduce(from, to, length, kind, SUM, self.comm.0, stream) }
-                    .map_err(failed)?;
-            }
-            result::group_end().map(drop).map_err(failed)
+                unsafe { result::all_reduce(from, to, length, kind, SUM, comm, stream) }
+            });
+            let refused = called.find_map(std::result::Result::err);
+            // The group ends in any case.
+            let ended = result::group_end().map(drop).map_err(failed);
+            refused.map_or(ended, |error| Err(failed(error)))
         })?;
         Ok(of_all
             .into_iter()
-            .map(|(_, sums, ..)| whole(sums))
+            .map(|(_, sums, _, dtype)| whole::<1>(sums).cast(dtype))
             .collect())
     }
 }

@@ -9,4 +9,4 @@ mod world;
 
 pub use error::{Error, Result};
 pub use threads::Threads;
-pub use world::{Flags, Single, World};
+pub use world::{Flags, Single, World, part_of};

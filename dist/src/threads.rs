@@ -103,17 +103,21 @@ impl Threads {
     /// The values of all, which must be equally many.
     fn values(&self, mine: &[f32]) -> Result<Vec<Arc<[f32]>>> {
         let all = self.exchange(Letter::Values(mine.into()))?;
+        let expected = match &all[0] {
+            Letter::Values(first) => first.len(),
+            Letter::Bytes(_) => return Err(mixed(0)),
+        };
         let values = all.into_iter().enumerate().map(|(rank, letter)| {
             let Letter::Values(values) = letter else {
                 return Err(mixed(rank));
             };
-            match values.len() == mine.len() {
+            match values.len() == expected {
                 true => Ok(values),
                 false => Err(Error::Uneven {
                     rank,
                     what: "values",
                     found: values.len(),
-                    expected: mine.len(),
+                    expected,
                 }),
             }
         });

@@ -71,6 +71,26 @@ pub trait World: Debug + Send + Sync {
         Ok(flags.fold(mine, |flags, bits| flags.or(Flags::of_bits(*bits))))
     }
 
+    /// Whether all can go on: the rank and the words of the first replica that cannot. Each gives its words, or none if it
+    /// can.
+    ///
+    /// # Errors
+    ///
+    /// When another replica is gone.
+    fn hear(&self, mine: Option<&str>) -> Result<Option<(usize, String)>> {
+        if !self.agree(Flags::failed(mine.is_some()))?.failed {
+            return Ok(None);
+        }
+        // A first byte tells who has something to say, be it nothing.
+        let said = mine.map(|words| format!("!{words}")).unwrap_or_default();
+        let all = self.gather(said.as_bytes())?;
+        let first = all.iter().position(|said| !said.is_empty());
+        Ok(first.map(|rank| {
+            let words = String::from_utf8_lossy(&all[rank][1..]).into_owned();
+            (rank, words)
+        }))
+    }
+
     /// How long this replica has been in these calls so far, waiting for others included; zero where nobody looks.
     fn spent(&self) -> Duration {
         Duration::ZERO
@@ -92,7 +112,7 @@ pub trait World: Debug + Send + Sync {
 /// # Errors
 ///
 /// When `length` is no multiple of `size`.
-pub(crate) fn part_of(length: usize, size: usize) -> Result<usize> {
+pub fn part_of(length: usize, size: usize) -> Result<usize> {
     match length.is_multiple_of(size) {
         true => Ok(length / size),
         false => Err(Error::Transport(format!(
@@ -195,6 +215,9 @@ impl<W: World + ?Sized> World for Arc<W> {
     }
     fn agree(&self, mine: Flags) -> Result<Flags> {
         (**self).agree(mine)
+    }
+    fn hear(&self, mine: Option<&str>) -> Result<Option<(usize, String)>> {
+        (**self).hear(mine)
     }
     fn spent(&self) -> Duration {
         (**self).spent()

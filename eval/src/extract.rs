@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 
 use burn::tensor::{Tensor, backend::Backend};
 use clip::preprocess::{PixelBatch, Preprocess};
-use dist::{Flags, Single, World};
+use dist::{Single, World};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -113,15 +113,13 @@ fn gathered(
 ) -> Result<Vec<(Vec<f32>, Vec<BadImage>)>> {
     let lost = |error: dist::Error| EvalError::Encoder(error.to_string());
     let world = &options.world;
-    let failed = world
-        .agree(Flags::failed(mine.is_err()))
-        .map_err(lost)?
-        .failed;
+    let words = mine.as_ref().err().map(ToString::to_string);
+    let heard = world.hear(words.as_deref());
     let (features, bad) = mine?;
-    if failed {
-        return Err(EvalError::Encoder(
-            "another process failed; its own message says why".into(),
-        ));
+    if let Some((rank, words)) = heard.map_err(lost)? {
+        return Err(EvalError::Encoder(format!(
+            "process {rank} failed: {words}"
+        )));
     }
     let bytes: Vec<u8> = features
         .to_vec()

@@ -57,7 +57,7 @@ struct Arguments {
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     /// With --shard: make the share again though it is there, or replace one of other work
-    #[arg(long, requires = "shard")]
+    #[arg(long)]
     overwrite: bool,
     #[command(flatten)]
     dist: DistArgs,

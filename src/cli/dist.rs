@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use files::Shard;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use train::trainer::collective::Direct;
 
 /// How the processes find each other.
@@ -38,12 +39,12 @@ impl DistArgs {
         match self.dist {
             None => match started_by_mpi() {
                 Some(size) => bail!(
-                    "{size} processes were started, but not told to work together: add --dist mpi, or start one without \
-                     mpirun or srun"
+                    "{size} processes were started, but not told to work together: add --dist mpi (or --shard I/N, where the \
+                     command has it), or start one without mpirun or srun"
                 ),
                 None => Ok((Arc::new(dist::Single), 0)),
             },
-            Some(Dist::Mpi) => self.mpi(),
+            Some(Dist::Mpi) => self.mpi(Some(Duration::from_secs(self.dist_timeout))),
         }
     }
 
@@ -58,28 +59,32 @@ impl DistArgs {
     ///
     /// Those of [`world`](Self::world); when a share was named as well.
     pub fn join(&self, shard: &mut Option<Shard>, compute: &mut ComputeArgs) -> Result<Shares> {
-        let (world, local_rank) = self.world()?;
-        if self.dist.is_some() {
-            if let Some(shard) = shard {
-                bail!("--dist mpi and --shard {shard}: the share of a process is that of its rank");
+        match (self.dist, &shard) {
+            // Processes that were told their shares need not know of each other.
+            (None, Some(_)) => return Ok(Shares(Arc::new(dist::Single))),
+            (None, None) => return Ok(Shares(self.world()?.0)),
+            (Some(_), Some(shard)) => {
+                bail!("--dist mpi and --shard {shard}: the share of a process is that of its rank")
             }
-            let share = Shard::new(world.rank(), world.size()).map_err(anyhow::Error::msg)?;
-            *shard = (world.size() > 1).then_some(share);
-            compute.backend = compute.backend.of_rank(local_rank);
+            (Some(Dist::Mpi), None) => {}
         }
+        // Without an eye on the clock: who has done a share early waits for those whose shares are larger.
+        let (world, local_rank) = self.mpi(None)?;
+        let share = Shard::new(world.rank(), world.size()).map_err(anyhow::Error::msg)?;
+        *shard = (world.size() > 1).then_some(share);
+        compute.backend = compute.backend.of_rank(local_rank);
         Ok(Shares(world))
     }
 
     #[cfg(feature = "mpi")]
-    fn mpi(&self) -> Result<(Arc<dyn dist::World>, usize)> {
-        let patience = std::time::Duration::from_secs(self.dist_timeout);
+    fn mpi(&self, patience: Option<Duration>) -> Result<(Arc<dyn dist::World>, usize)> {
         let mpi = crate::mpi::start(patience)?;
         let local_rank = mpi.local_rank();
         Ok((Arc::new(mpi), local_rank))
     }
 
     #[cfg(not(feature = "mpi"))]
-    fn mpi(&self) -> Result<(Arc<dyn dist::World>, usize)> {
+    fn mpi(&self, _: Option<Duration>) -> Result<(Arc<dyn dist::World>, usize)> {
         bail!("--dist mpi: this build has no MPI; build with `--features mpi`")
     }
 }
@@ -100,10 +105,12 @@ impl Shares {
             return mine;
         }
         let together = |result: Result<T>| {
-            let failed = world.agree(dist::Flags::failed(result.is_err()));
-            match (result, failed?.failed) {
-                (Ok(_), true) => bail!("another process failed; its own message says why"),
-                (result, _) => result,
+            let words = result.as_ref().err().map(ToString::to_string);
+            let heard = world.hear(words.as_deref());
+            let done = result?;
+            match heard? {
+                None => Ok(done),
+                Some((rank, words)) => bail!("process {rank} failed: {words}"),
             }
         };
         together(mine)?;
@@ -138,6 +145,10 @@ pub fn direct<B: Backend>(
 ) -> Result<Option<Direct>> {
     #[cfg(all(feature = "nccl", not(feature = "fusion")))]
     return Ok(crate::nccl::direct::<B>(world, device)?);
+    #[cfg(all(feature = "nccl", feature = "fusion"))]
+    if world.size() > 1 && world.rank() == 0 {
+        eprintln!("no NCCL in a build with the feature fusion: tensors go through host memory");
+    }
     #[cfg(not(all(feature = "nccl", not(feature = "fusion"))))]
     Ok(None)
 }
@@ -150,10 +161,13 @@ pub fn leave(well: bool) {
     let _ = well;
 }
 
-/// Number of processes that Open MPI, MPICH or one of its kin has started, if more than one.
+/// Number of processes that Open MPI, MPICH or one of its kin has started, or SLURM for one of them, if more than one.
 fn started_by_mpi() -> Option<usize> {
-    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"]
-        .iter()
-        .filter_map(|name| std::env::var(name).ok()?.parse().ok())
-        .find(|size| *size > 1)
+    let size = |name: &str| std::env::var(name).ok()?.parse().ok();
+    let by_slurm = || {
+        std::env::var_os("PMIX_RANK")?;
+        size("SLURM_STEP_NUM_TASKS")
+    };
+    let sizes = [size("OMPI_COMM_WORLD_SIZE"), size("PMI_SIZE"), by_slurm()];
+    sizes.into_iter().flatten().find(|size| *size > 1)
 }

@@ -8,3 +8,4 @@ mod launch;
 mod faults;
 mod parity;
 mod shares;
+mod validation;

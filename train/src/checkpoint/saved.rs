@@ -56,6 +56,9 @@ pub struct State {
     /// Number of replicas.
     #[serde(default = "one")]
     pub replicas: usize,
+    /// Samples of a step, of all replicas; 0 where nobody has written it down.
+    #[serde(default)]
+    pub per_step: u64,
     /// Hash of the parameters that are not trained, and so not in here; absent if all are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<String>,

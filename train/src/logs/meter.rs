@@ -45,8 +45,8 @@ impl Meter {
         self.samples == 0
     }
 
-    /// Leaves out what went before: a validation or a checkpoint is not training.
-    pub fn pause(&mut self, waited: Duration) {
-        *self = Self::new(waited);
+    /// Leaves out what went before: a validation or a checkpoint is not training, and nobody waits for data in it.
+    pub fn pause(&mut self) {
+        *self = Self::new(self.waited);
     }
 }

@@ -32,9 +32,9 @@ impl Logging {
     }
 
     /// Leaves out what went before since the last entry, if that was now: a validation or a checkpoint is not training.
-    pub fn resume<B: AutodiffBackend, T: Task<B>>(&mut self, trainer: &Trainer<'_, B, T>) {
+    pub fn resume(&mut self) {
         if self.meter.is_fresh() {
-            self.meter.pause(trainer.waited());
+            self.meter.pause();
         }
     }
 }

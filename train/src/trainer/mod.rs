@@ -204,6 +204,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         let norm = gradients
             .norm()
             .ok_or_else(|| TrainError::Config("no trainable parameter has a gradient".into()))?;
+        let norm = self.of_first(norm)?;
 
         let mut values = BTreeMap::new();
         if self.reads_after(index + 1) {
@@ -248,7 +249,8 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
             self.note(note);
         }
         let ended = self.writer.ended();
-        self.told(ended)?;
+        let told = self.told(ended);
+        together(told, self.collective)?;
         if let Some(listener) = &mut self.listener {
             listener.advance(self.progress.step);
         }
@@ -421,6 +423,7 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
                     ..self.progress.clone()
                 },
                 replicas: self.collective.size(),
+                per_step: self.samples_of_step(),
                 environment: self.environment.clone(),
                 frozen: self.frozen.clone(),
             },
@@ -518,7 +521,27 @@ impl<'a, B: AutodiffBackend, T: Task<B>> Trainer<'a, B, T> {
         Ok(())
     }
 
+    /// The value of the first replica: a GPU may sum in another order each time, and replicas that clip by their own norm
+    /// would drift apart.
+    fn of_first(&self, value: Tensor<B::InnerBackend, 1>) -> Result<Tensor<B::InnerBackend, 1>> {
+        let mine = match self.collective.rank() {
+            0 => value,
+            _ => value.zeros_like(),
+        };
+        let mut sums = self.collective.sum(vec![mine])?;
+        Ok(sums.remove(0))
+    }
+
+    /// Samples of a step, of all replicas.
+    pub(crate) fn samples_of_step(&self) -> u64 {
+        per_step(self.recipe, self.batches) * self.collective.size() as u64
+    }
+
     /// The longest that a replica has waited for data.
+    ///
+    /// # Errors
+    ///
+    /// When another replica is gone.
     pub fn longest_wait(&self) -> Result<Duration> {
         let mine = self.waited().as_nanos() as u64;
         let all = self.collective.gather(&mine.to_le_bytes())?;
@@ -628,7 +651,7 @@ fn total_steps<T>(recipe: &Recipe, batches: &dyn Batches<T>, done: &Progress) ->
     if step == 0 || epoch < step {
         let size = batches.batch_size();
         return Err(TrainError::Config(format!(
-            "an epoch has {epoch} samples, fewer than one step takes (data.loader.batch_size = {size} times \
+            "an epoch has {epoch} samples for a process, fewer than it takes in a step (data.loader.batch_size = {size} times \
              run.accumulate = {}): lower one of them, or add data",
             recipe.run.accumulate
         )));

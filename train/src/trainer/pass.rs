@@ -86,7 +86,10 @@ impl<B: AutodiffBackend> Pass<B> {
     ) -> Tensor<B, 3> {
         let [samples, tokens, _] = x.dims();
         if self.guarded && self.refused.is_none() {
-            self.refused = remainder::check(samples, tokens).err();
+            // Projections behind the blocks sum over samples alone.
+            let checked =
+                remainder::check(samples, tokens).and_then(|()| remainder::check(samples, 1));
+            self.refused = checked.err();
         }
         let seeds = BlockSeeds::new(&self.device, mix(self.seed, self.stacks));
         self.stacks += 1;

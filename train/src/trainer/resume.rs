@@ -3,7 +3,7 @@
 use super::launch::{Launch, Start};
 use super::step::together;
 use super::task::Task;
-use super::{Trainer, per_step, total_steps};
+use super::{Trainer, total_steps};
 use crate::checkpoint::{Saved, check_weights};
 use crate::error::{Remedy, Result, TrainError};
 use crate::optimizer::Schedule;
@@ -33,8 +33,13 @@ impl<B: AutodiffBackend, T: Task<B>> Trainer<'_, B, T> {
         let of_first = String::from_utf8_lossy(&of_first).into_owned();
         let found = found.or_else(|| (!of_first.is_empty()).then(|| of_first.into()));
         let started = found.map(|dir| self.go_on(&dir, launch)).transpose();
-        together(started, self.collective)?;
-        self.check_same_start()
+        let resumed = together(started, self.collective)?.is_some();
+        self.check_same_start()?;
+        let aside = match resumed {
+            true => self.set_aside(),
+            false => Ok(()),
+        };
+        together(aside, self.collective)
     }
 
     /// Replicas that start from other weights than the first would go on to drift apart without a word.
@@ -52,20 +57,6 @@ impl<B: AutodiffBackend, T: Task<B>> Trainer<'_, B, T> {
                  devices of the same kind"
             ))),
         }
-    }
-
-    /// Whether a step takes as many samples as in a run of `recipe` on so many replicas, though not on as many.
-    fn same_global_batch(&self, recipe: &Recipe, replicas: usize) -> bool {
-        let loader = |recipe: &Recipe| {
-            let loader = recipe
-                .data
-                .get("loader")
-                .and_then(|loader| loader.as_table());
-            loader.and_then(|loader| loader.get("batch_size")?.as_integer())
-        };
-        let of_before = loader(recipe).map_or(0, |size| size as usize);
-        let now = per_step(self.recipe, self.batches) as usize * self.collective.size();
-        replicas != self.collective.size() && of_before * recipe.run.accumulate * replicas == now
     }
 
     /// The checkpoint to start at, as the first replica finds it.
@@ -91,8 +82,15 @@ impl<B: AutodiffBackend, T: Task<B>> Trainer<'_, B, T> {
         let saved = Saved::read(dir)?;
         let before = Recipe::load(&dir.join("recipe.toml"), &[])?;
         let mut differences = before.differences(self.recipe);
-        if self.same_global_batch(&before, saved.state.replicas) {
+        let (then, now) = (saved.state.per_step, self.samples_of_step());
+        if saved.state.replicas != self.collective.size() && then > 0 {
+            // However they are shared out: what counts is how many there are.
             differences.retain(|what| !OF_A_STEP.iter().any(|key| what.starts_with(key)));
+            if then != now {
+                differences.push(format!(
+                    "data.loader.batch_size × run.accumulate × processes: {then} → {now}"
+                ));
+            }
         }
         if !differences.is_empty() && !launch.accept_changes {
             let message = format!(
@@ -114,6 +112,11 @@ impl<B: AutodiffBackend, T: Task<B>> Trainer<'_, B, T> {
         for difference in differences {
             self.note(format!("changed since: {difference}"));
         }
+        Ok(())
+    }
+
+    /// Later checkpoints of a run that goes back, out of the way.
+    fn set_aside(&mut self) -> Result<()> {
         if self.collective.rank() == 0 {
             for aside in self.checkpoints.set_aside_after(self.progress.step)? {
                 self.note(format!("a later checkpoint is now {}", aside.display()));

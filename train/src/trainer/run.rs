@@ -9,12 +9,12 @@ use super::task::{Task, Trained};
 use crate::checkpoint::Progress;
 use crate::error::{BoxError, Result, TrainError};
 use crate::feed::Batches;
-use crate::logs::{Logs, report};
+use crate::logs::{Entry, Listener, Logs, report};
 use crate::recipe::Recipe;
 use burn::tensor::backend::AutodiffBackend;
 use std::fs::{File, TryLockError};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub use super::hooks::Validate;
@@ -107,13 +107,13 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
         false => Ok(()),
     };
     together(opened, collective)?;
+    if !chief {
+        trainer.listen(Box::new(Aside::new(&recipe.out(), collective.rank())));
+    }
     let mut validating = validate.map(|validate| Validating { validate });
     let start = Instant::now();
     let stopped = train(&mut trainer, validating.as_mut(), launch);
-    let stopped = stopped.inspect_err(|error| match chief {
-        true => trainer.note(error.to_string()),
-        false => log_error(&recipe.out(), collective.rank(), error),
-    })?;
+    let stopped = stopped.inspect_err(|error| trainer.note(error.to_string()))?;
 
     let outcome = Outcome {
         model: trainer.trained(),
@@ -123,20 +123,29 @@ pub fn run<B: AutodiffBackend, T: Task<B>>(run: Run<'_, B, T>) -> Result<Outcome
         seconds: start.elapsed().as_secs_f64(),
         waited: trainer.waited().as_secs_f64(),
     };
-    if chief && !stopped {
-        write(&outcome.model, &recipe.out().join(MODEL))?;
-        if let Some(ema) = &outcome.ema {
-            write(ema, &recipe.out().join(MODEL_EMA))?;
-        }
-        // What was trained is safe by now: a report that fails is no reason to call it lost.
-        if let Err(error) = report::write_run(recipe) {
-            trainer.note(format!("the report could not be written: {error}"));
-        }
+    let written = match chief && !stopped {
+        true => write_all(&outcome, &recipe.out()),
+        false => Ok(()),
+    };
+    // Nobody goes on to what comes next before the model is there.
+    together(written, collective)?;
+    // What was trained is safe by now: a report that fails is no reason to call it lost.
+    if chief
+        && !stopped
+        && let Err(error) = report::write_run(recipe)
+    {
+        trainer.note(format!("the report could not be written: {error}"));
     }
     drop(held);
-    // Nobody goes on to what comes next before the model is there.
-    collective.agree(Flags::default())?;
     Ok(outcome)
+}
+
+fn write_all<M: Trained>(outcome: &Outcome<M>, out: &Path) -> Result<()> {
+    write(&outcome.model, &out.join(MODEL))?;
+    match &outcome.ema {
+        Some(ema) => write(ema, &out.join(MODEL_EMA)),
+        None => Ok(()),
+    }
 }
 
 /// What the first replica prepares in the run's folder, which it holds from here on.
@@ -165,12 +174,26 @@ fn open<B: AutodiffBackend, T: Task<B>>(
     Ok(())
 }
 
-/// Why another replica than the first has ended, beside the log of the first.
-fn log_error(out: &Path, rank: usize, error: &TrainError) {
-    let path = out.join(format!("log_rank{rank}.txt"));
-    let file = File::options().create(true).append(true).open(path);
-    // It is printed as well.
-    let _ = file.and_then(|mut file| writeln!(file, "{error}"));
+/// What another replica than the first has to tell, in a file of its own that is there once it has something.
+struct Aside {
+    path: PathBuf,
+}
+
+impl Aside {
+    fn new(out: &Path, rank: usize) -> Self {
+        let path = out.join(format!("log_rank{rank}.txt"));
+        Self { path }
+    }
+}
+
+impl Listener for Aside {
+    fn note(&mut self, text: &str) {
+        let file = File::options().create(true).append(true).open(&self.path);
+        // An error is printed as well; the rest is not worth ending a run for.
+        let _ = file.and_then(|mut file| writeln!(file, "{text}"));
+    }
+
+    fn record(&mut self, _: &Entry) {}
 }
 
 /// All steps with what belongs between them. True if the run was stopped before its last step.
@@ -189,7 +212,7 @@ fn train<B: AutodiffBackend, T: Task<B>>(
         }
         let saved = Saving.after_step(trainer, &report);
         together(saved, trainer.collective())?;
-        logging.resume(trainer);
+        logging.resume();
         let mine = Flags {
             stop: launch.stop.is_on(),
             ..Flags::default()

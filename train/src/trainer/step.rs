@@ -12,8 +12,9 @@
 //! The logit scale gets its gradient in step 2 once, and not once per micro-batch.
 
 use super::alone::alone;
-use super::collective::{Collective, Flags, World};
+use super::collective::{Collective, World};
 use super::pass::Pass;
+use super::remainder;
 use super::replay::{connected, dot};
 use super::task::{Embedded, Embeddings, MeanLoss, Task};
 use crate::error::{BoxError, Result, TrainError};
@@ -103,6 +104,9 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
     let (mut kept, values) = together(embed().map_err(failed("embedding a batch")), collective)?;
 
     // 2. Loss of all embeddings, and of the means.
+    if options.guarded {
+        remainder::check(values.rows() * collective.size(), 1)?;
+    }
     let local = options.local_loss && task.by_rows() && collective.size() > 1;
     let mut whole = WholeBatch::new(task, model, values, local, collective, device)?;
 
@@ -121,7 +125,7 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
         }
         Ok(gradients)
     };
-    let gradients = back().map_err(failed("embedding a batch"));
+    let gradients = back().map_err(failed("taking a batch backwards"));
     let mut gradients = together(gradients, collective)?;
     // Where every replica has taken the loss of the whole batch, the first one speaks for all.
     if whole.local || collective.rank() == 0 {
@@ -140,23 +144,13 @@ pub fn step<B: AutodiffBackend, T: Task<B>>(
 ///
 /// Its own, or with what another replica says.
 pub fn together<V>(made: Result<V>, collective: &(impl World + ?Sized)) -> Result<V> {
-    let agreed = collective.agree(Flags::failed(made.is_err()));
-    if !matches!(agreed, Ok(agreed) if agreed.failed) {
-        return made.and_then(|made| Ok(agreed.map(|_| made)?));
+    let mine = made.as_ref().err().map(ToString::to_string);
+    let heard = collective.hear(mine.as_deref());
+    let made = made?;
+    match heard? {
+        None => Ok(made),
+        Some((rank, message)) => Err(TrainError::OtherReplica { rank, message }),
     }
-    // Everybody is here to hear why.
-    let message = made.as_ref().err().map(ToString::to_string);
-    let all = collective.gather(message.unwrap_or_default().as_bytes());
-    let _ = made?;
-    let failed = all?
-        .into_iter()
-        .enumerate()
-        .find(|(_, said)| !said.is_empty());
-    let (rank, message) = failed.unwrap_or_default();
-    Err(TrainError::OtherReplica {
-        rank,
-        message: String::from_utf8_lossy(&message).into_owned(),
-    })
 }
 
 fn failed(what: &'static str) -> impl FnOnce(BoxError) -> TrainError {
@@ -219,6 +213,14 @@ impl<B: Backend> Default for Values<B> {
 }
 
 impl<I: Backend> Values<I> {
+    /// Embeddings of each name.
+    fn rows(&self) -> usize {
+        let first = self.embeddings.first();
+        first.map_or(0, |(_, parts)| {
+            parts.iter().map(|part| part.dims()[0]).sum()
+        })
+    }
+
     fn push<B>(&mut self, embedded: &Embedded<B>) -> Result<(), BoxError>
     where
         B: AutodiffBackend<InnerBackend = I>,
@@ -298,7 +300,8 @@ impl<B: AutodiffBackend> WholeBatch<B> {
             counts: Vec::new(),
         };
         if !values.embeddings.is_empty() {
-            whole.contrast(task, model, values.embeddings, collective)?;
+            let rows = values.rows();
+            whole.contrast(task, model, values.embeddings, rows, collective)?;
         }
         for (name, weight, sum, count) in values.means {
             let count = Tensor::full([1], count as f64, device);
@@ -318,14 +321,12 @@ impl<B: AutodiffBackend> WholeBatch<B> {
         task: &T,
         model: &T::Model,
         embeddings: Vec<Named<B::InnerBackend>>,
+        rows: usize,
         collective: &dyn Collective<B::InnerBackend>,
     ) -> Result<()> {
-        let own: usize = embeddings.first().map_or(0, |(_, parts)| {
-            parts.iter().map(|part| part.dims()[0]).sum()
-        });
         let mut named = Embeddings::default();
         if self.local {
-            named.rows = Some(collective.rank() * own..(collective.rank() + 1) * own);
+            named.rows = Some(collective.rank() * rows..(collective.rank() + 1) * rows);
         }
         let mut gathered = Vec::with_capacity(embeddings.len());
         for (name, parts) in embeddings {

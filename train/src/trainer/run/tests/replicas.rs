@@ -11,6 +11,8 @@ const ALL: u64 = 12;
 struct Share {
     rank: usize,
     replicas: usize,
+    /// Samples of all replicas in a micro-batch.
+    all: u64,
     /// The data of this replica ends before this micro-batch.
     end: u64,
 }
@@ -20,7 +22,7 @@ impl Batches<ToyBatch> for Share {
         7 * self.batch_size() + 1
     }
     fn batch_size(&self) -> u64 {
-        ALL / self.replicas as u64
+        self.all / self.replicas as u64
     }
     fn get(&mut self, place: Place) -> Result<ToyBatch, BoxError> {
         let position = place.epoch * 7 + place.sample / self.batch_size();
@@ -28,7 +30,7 @@ impl Batches<ToyBatch> for Share {
             return Err("the disk is gone".into());
         }
         let parts = vec![self.batch_size() as usize; self.replicas];
-        let batch = ToyBatch::random(ALL as usize, position).split(&parts);
+        let batch = ToyBatch::random(self.all as usize, position).split(&parts);
         Ok(batch[self.rank].clone())
     }
 }
@@ -54,6 +56,7 @@ fn all(
             let mut batches = Share {
                 rank,
                 replicas,
+                all: ALL,
                 end: u64::MAX,
             };
             scope.spawn(move || {
@@ -192,6 +195,31 @@ fn one_replica_is_asked_to_stop_and_all_stop_with_one_checkpoint() {
     }
     let resumed = all(2, &recipe, &Launch::latest(), as_they_are);
     assert_close(&trained(resumed), &want, "resumed");
+}
+
+#[test]
+fn more_replicas_with_the_same_batch_each_are_another_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(&folder.path().join("run"), "");
+    let stopped = all(2, &recipe, &Launch::latest(), |_, share, _, _| {
+        share.end = 8
+    });
+    assert!(stopped.iter().all(Result::is_err));
+    for outcome in all(4, &recipe, &Launch::latest(), |_, share, _, _| {
+        share.all = 2 * ALL
+    }) {
+        let message = outcome.err().unwrap().to_string();
+        assert!(message.contains("processes: 12 → 24"), "{message}");
+    }
+    let mut launch = Launch::latest();
+    launch.accept_changes = true;
+    let outcomes = all(4, &recipe, &launch, |_, share, _, _| share.all = 2 * ALL);
+    assert_eq!(outcomes[0].as_ref().unwrap().progress.step, 20);
+    assert!(
+        std::fs::read_to_string(recipe.out().join("log.txt"))
+            .unwrap()
+            .contains("changed since: data.loader")
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{
     Asked, ComputeArgs, DistArgs, ModelArgs, Shard, Shares, check_writable, exit_code, output,
@@ -28,6 +28,7 @@ static ALLOCATOR: clip_burn::MiMalloc = clip_burn::MiMalloc;
 
 /// Embed images and texts with a CLIP model
 #[derive(Parser)]
+#[command(group(ArgGroup::new("in_shares").args(["shard", "dist"]).multiple(true)))]
 #[command(after_help = "Examples:
   cargo run --release --example embed -- --model models/mine --images photos/ --texts captions.txt --out e.safetensors
   cargo run --release --example embed -- --model models/mine --images photos/ --out e.safetensors --shard 2/4
@@ -56,8 +57,8 @@ struct Arguments {
     /// A share that is there already is not made again
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// With --shard: make the share again though it is there, or replace one of other work
-    #[arg(long)]
+    /// With --shard or --dist: make the share again though it is there, or replace one of other work
+    #[arg(long, requires = "in_shares")]
     overwrite: bool,
     #[command(flatten)]
     dist: DistArgs,

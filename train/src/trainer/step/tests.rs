@@ -288,7 +288,7 @@ fn a_replica_that_fails_on_the_way_back_ends_the_others() {
     messages.sort();
     let message = |rank: usize| messages[rank].1.as_deref().unwrap();
     assert!(
-        message(0).contains("replica 1 failed: embedding a batch: the second time"),
+        message(0).contains("replica 1 failed: taking a batch backwards: the second time"),
         "{messages:?}"
     );
     assert!(message(1).contains("the second time"), "{messages:?}");

@@ -1,0 +1,110 @@
+//! Calls of examples in a line of code.
+
+use super::{markdown::Code, shell::commands};
+
+/// An example with its arguments.
+#[derive(Debug, Default, PartialEq)]
+pub struct Call {
+    pub example: String,
+    pub arguments: Vec<String>,
+    /// Where cargo is told to look for it.
+    pub package: Option<String>,
+    /// That it is built with.
+    pub features: Vec<String>,
+    /// Arguments were left out, as three dots.
+    pub open: bool,
+}
+
+/// The calls in a line: by cargo, by the path of the binary, or by the name alone, as documents do that say so.
+pub fn calls(code: &Code, examples: &[&str]) -> Vec<Call> {
+    let mut found = Vec::new();
+    for words in commands(&code.text) {
+        // What another program is told to run.
+        for word in words.iter().filter(|word| word.contains(' ')) {
+            if word.contains("examples/") || word.contains("cargo run") {
+                let text = word.clone();
+                found.extend(calls(&Code { text, ..*code }, examples));
+            }
+        }
+        found.extend(call(&words, code.fenced, examples));
+    }
+    found
+}
+
+fn call(words: &[String], fenced: bool, examples: &[&str]) -> Option<Call> {
+    let cargo = words.windows(2).position(|two| two == ["cargo", "run"]);
+    if let Some(at) = cargo {
+        return by_cargo(&words[at + 2..]);
+    }
+    let path = |word: &String| {
+        let (folder, name) = word.rsplit_once('/')?;
+        let ours = folder.ends_with("/examples") && folder.contains("target/");
+        ours.then(|| name.to_string())
+    };
+    let by_path = (0..words.len()).find_map(|at| Some((at, path(&words[at])?)));
+    let (at, example) = by_path.or_else(|| {
+        let before = |word: &&String| word.contains('=') || ["do", "time"].contains(&&***word);
+        let at = words.iter().take_while(before).count();
+        let name = words.get(at)?;
+        let next = words.get(at + 1)?;
+        // In a sentence a word beside the name may be a word.
+        let meant = fenced || next.starts_with("--") || words.len() > at + 2;
+        (examples.contains(&&**name) && meant).then(|| (at, name.clone()))
+    })?;
+    Some(with_arguments(example, &words[at + 1..]))
+}
+
+/// `[OPTIONS] --example NAME [OPTIONS] [-- ARGUMENTS]`
+fn by_cargo(words: &[String]) -> Option<Call> {
+    let end = words.iter().position(|word| word == "--");
+    let (cargo, arguments) = words.split_at(end.unwrap_or(words.len()));
+    let value = |names: [&str; 2]| {
+        let mut pairs = cargo.windows(2);
+        let pair = pairs.find(|pair| names.contains(&&*pair[0]))?;
+        Some(pair[1].clone())
+    };
+    let features = value(["--features", "-F"]).unwrap_or_default();
+    let features = features.split(',').filter(|name| !name.is_empty());
+    Some(Call {
+        package: value(["--package", "-p"]),
+        features: features.map(String::from).collect(),
+        ..with_arguments(
+            value(["--example", "--example"])?,
+            arguments.get(1..).unwrap_or_default(),
+        )
+    })
+}
+
+fn with_arguments(example: String, words: &[String]) -> Call {
+    let dots = |word: &&String| ["...", "…", "[...]"].contains(&&***word);
+    Call {
+        example,
+        open: words.iter().any(|word| dots(&word)),
+        arguments: words.iter().filter(|word| !dots(word)).cloned().collect(),
+        ..Call::default()
+    }
+}
+
+#[test]
+fn calls_are_found_behind_other_programs_and_within_quotes() {
+    let of = |text: &str, fenced: bool| {
+        let code = Code {
+            number: 1,
+            text: text.into(),
+            fenced,
+        };
+        let found = calls(&code, &["eval", "embed"]).into_iter();
+        let found = found.map(|call| format!("{} {}", call.example, call.arguments.join(" ")));
+        found.collect::<Vec<_>>().join("; ")
+    };
+    let line = "X=1 cargo run --release --example eval -- build r > log; embed --a b";
+    assert_eq!(of(line, true), "eval build r; embed --a b");
+    let line = "mpirun -n 2 target/release/examples/embed --a";
+    assert_eq!(of(line, true), "embed --a");
+    let line = "sbatch --wrap 'target/debug/examples/embed merge e'";
+    assert_eq!(of(line, true), "embed merge e");
+    assert_eq!(of("do eval build $i", true), "eval build 0");
+    assert_eq!(of("eval build", false), "");
+    assert_eq!(of("eval fetch NAME", false), "eval fetch NAME");
+    assert_eq!(of("python eval build r", true), "");
+}

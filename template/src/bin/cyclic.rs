@@ -75,7 +75,7 @@ fn main() -> Result<()> {
         let within = difference(rows, [image, image, text, text]);
         let total = clip.clone() + (across.clone() + within.clone()) * weight;
         let parts = [("clip", clip), ("across", across), ("within", within)];
-        let parts = parts.map(|(name, part)| (name.into(), part)).into();
+        let parts = parts.map(|(name, part)| (name.to_string(), part)).to_vec();
         Ok(Losses { total, parts })
     });
     task.by_rows = true; // the loss answers for `rows` alone: processes may share it

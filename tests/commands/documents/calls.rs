@@ -1,6 +1,9 @@
 //! Calls of examples in a line of code.
 
-use super::{markdown::Code, shell::commands};
+use super::{
+    markdown::Code,
+    shell::{VARIABLE, commands},
+};
 
 /// An example with its arguments.
 #[derive(Debug, Default, PartialEq)]
@@ -11,7 +14,7 @@ pub struct Call {
     pub package: Option<String>,
     /// That it is built with.
     pub features: Vec<String>,
-    /// Arguments were left out, as three dots.
+    /// Arguments may have been left out: three dots stand for them, or it is part of a sentence.
     pub open: bool,
 }
 
@@ -31,47 +34,57 @@ pub fn calls(code: &Code, examples: &[&str]) -> Vec<Call> {
     found
 }
 
+/// Programs that start another.
+const LAUNCHERS: [&str; 4] = ["mpiexec", "mpirun", "nohup", "srun"];
+
 fn call(words: &[String], fenced: bool, examples: &[&str]) -> Option<Call> {
-    let cargo = words.windows(2).position(|two| two == ["cargo", "run"]);
-    if let Some(at) = cargo {
-        return by_cargo(&words[at + 2..]);
+    let before = |word: &&String| word.contains('=') || ["do", "time"].contains(&&***word);
+    let words = &words[words.iter().take_while(before).count()..];
+    let program = &**words.first()?;
+    if program == "cargo" {
+        let run = words.get(1).is_some_and(|word| word == "run");
+        return run.then(|| by_cargo(&words[2..])).flatten();
     }
-    let path = |word: &String| {
-        let (folder, name) = word.rsplit_once('/')?;
-        let ours = folder.ends_with("/examples") && folder.contains("target/");
-        ours.then(|| name.to_string())
+    let reach = match LAUNCHERS.contains(&program) {
+        true => words.len(),
+        false => 1,
     };
-    let by_path = (0..words.len()).find_map(|at| Some((at, path(&words[at])?)));
-    let (at, example) = by_path.or_else(|| {
-        let before = |word: &&String| word.contains('=') || ["do", "time"].contains(&&***word);
-        let at = words.iter().take_while(before).count();
-        let name = words.get(at)?;
-        let next = words.get(at + 1)?;
-        // In a sentence a word beside the name may be a word.
-        let meant = fenced || next.starts_with("--") || words.len() > at + 2;
-        (examples.contains(&&**name) && meant).then(|| (at, name.clone()))
-    })?;
-    Some(with_arguments(example, &words[at + 1..]))
+    for (at, word) in words[..reach].iter().enumerate() {
+        let name = word.rsplit_once("/examples/").map(|(_, name)| name);
+        if let Some(name) = name.filter(|_| word.contains("target/")) {
+            return Some(with_arguments(name.into(), &words[at + 1..]));
+        }
+    }
+    // `eval "$(..)"` is the shell's own.
+    let next = words.get(1).filter(|next| *next != VARIABLE)?;
+    // In a sentence a word beside the name may be just that.
+    let meant = fenced || next.starts_with("--") || words.len() > 2;
+    if !meant || !examples.contains(&program) {
+        return None;
+    }
+    let call = with_arguments(program.into(), &words[1..]);
+    Some(Call {
+        open: call.open || !fenced,
+        ..call
+    })
 }
 
 /// `[OPTIONS] --example NAME [OPTIONS] [-- ARGUMENTS]`
 fn by_cargo(words: &[String]) -> Option<Call> {
     let end = words.iter().position(|word| word == "--");
     let (cargo, arguments) = words.split_at(end.unwrap_or(words.len()));
-    let value = |names: [&str; 2]| {
+    let value = |names: &[&str]| {
         let mut pairs = cargo.windows(2);
         let pair = pairs.find(|pair| names.contains(&&*pair[0]))?;
         Some(pair[1].clone())
     };
-    let features = value(["--features", "-F"]).unwrap_or_default();
+    let features = value(&["--features", "-F"]).unwrap_or_default();
     let features = features.split(',').filter(|name| !name.is_empty());
+    let example = value(&["--example"])?;
     Some(Call {
-        package: value(["--package", "-p"]),
+        package: value(&["--package", "-p"]),
         features: features.map(String::from).collect(),
-        ..with_arguments(
-            value(["--example", "--example"])?,
-            arguments.get(1..).unwrap_or_default(),
-        )
+        ..with_arguments(example, arguments.get(1..).unwrap_or_default())
     })
 }
 
@@ -106,5 +119,11 @@ fn calls_are_found_behind_other_programs_and_within_quotes() {
     assert_eq!(of("do eval build $i", true), "eval build 0");
     assert_eq!(of("eval build", false), "");
     assert_eq!(of("eval fetch NAME", false), "eval fetch NAME");
-    assert_eq!(of("python eval build r", true), "");
+    for not_ours in [
+        "python eval build r",
+        "x.py --on target/release/examples/eval --a",
+    ] {
+        assert_eq!(of(not_ours, true), "");
+    }
+    assert_eq!(of("eval \"$(env)\"", true), "");
 }

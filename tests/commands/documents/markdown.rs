@@ -85,7 +85,7 @@ fn code_is_found_in_blocks_and_sentences_with_its_line() {
         (1, "c d", false),
         (5, "e   f", true),
         (7, "g", true),
-        (13, "i", false),
+        (14, "i", false),
     ];
     assert_eq!(found, expected);
 }

@@ -111,7 +111,8 @@ impl Package {
         arguments.push("--help".into());
         let outcome = folder.run(&call.example, &arguments);
         if outcome.code != Some(0) {
-            return Err(outcome.stderr);
+            let known = call.open && flags_of_some_subcommand(call, folder);
+            return if known { Ok(()) } else { Err(outcome.stderr) };
         }
         if call.open {
             return Ok(());
@@ -129,6 +130,23 @@ impl Package {
         }
         Ok(())
     }
+}
+
+/// `eval --skip-existing`, in a sentence about all that `eval` does.
+fn flags_of_some_subcommand(call: &Call, folder: &Folder) -> bool {
+    let help = |subcommand: &[&str]| {
+        let arguments = [subcommand, &["--help"]].concat();
+        folder.run(&call.example, &arguments).stdout
+    };
+    let all = help(&[]);
+    let listed = all.split("Commands:\n").nth(1).unwrap_or_default();
+    let listed = listed.lines().take_while(|line| !line.is_empty());
+    let subcommands = listed.filter_map(|line| line.split_whitespace().next());
+    let mut helps = subcommands.map(|name| help(&[name]));
+    helps.any(|help| {
+        let known = |flag: &String| help.split_whitespace().any(|word| word == flag);
+        call.arguments.iter().all(known)
+    })
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! A line of a shell as words.
 
+/// What stands for the first variable of a word.
+pub const VARIABLE: &str = "0";
+
 /// The simple commands of a line as their words, without redirections and comments. Of variables and substitutions the
-/// first of a word is 0 and the others are 4, so that `$i/$n` is a share.
+/// first of a word is [`VARIABLE`] and the others are 4, so that `$i/$n` is a share.
 pub fn commands(line: &str) -> Vec<Vec<String>> {
     let (mut commands, mut words) = (vec![Vec::new()], Words::default());
     let mut chars = line.chars().peekable();
@@ -66,7 +69,8 @@ impl Words {
     }
 
     fn variable(&mut self) {
-        self.push(if self.variables == 0 { '0' } else { '4' });
+        let value = if self.variables == 0 { VARIABLE } else { "4" };
+        self.word.get_or_insert_default().push_str(value);
         self.variables += 1;
     }
 

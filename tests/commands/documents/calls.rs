@@ -10,6 +10,8 @@ use super::{
 pub struct Call {
     pub example: String,
     pub arguments: Vec<String>,
+    /// By `cargo run`, which says how it is built.
+    pub by_cargo: bool,
     /// Where cargo is told to look for it.
     pub package: Option<String>,
     /// That it is built with.
@@ -82,6 +84,7 @@ fn by_cargo(words: &[String]) -> Option<Call> {
     let features = features.split(',').filter(|name| !name.is_empty());
     let example = value(&["--example"])?;
     Some(Call {
+        by_cargo: true,
         package: value(&["--package", "-p"]),
         features: features.map(String::from).collect(),
         ..with_arguments(example, arguments.get(1..).unwrap_or_default())

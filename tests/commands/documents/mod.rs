@@ -9,6 +9,8 @@ mod shell;
 use crate::command::{Folder, binary};
 use calls::{Call, calls};
 use clip_burn::clip::ModelConfig;
+use clip_burn::llm2clip::stage1::Plan;
+use clip_burn::train::{DataTable, ModelTable, Recipe, TrainError};
 use std::path::{Path, PathBuf};
 
 /// Documents with commands.
@@ -91,8 +93,19 @@ impl Package {
         };
         for recipe in follows("--recipe").chain(follows("--input")) {
             // Those of users lie elsewhere.
-            if recipe.contains("recipes/") && !root().join(recipe).is_file() {
-                return Err(format!("there is no {recipe}"));
+            if recipe.contains("recipes/") {
+                let settings: Vec<_> = follows("--set").cloned().collect();
+                recipe_is_understood(example, &root().join(recipe), &settings)?;
+            }
+        }
+        for backend in follows("--backend") {
+            let name = backend.split(':').next().unwrap();
+            let missing = call.features.iter().all(|feature| feature != name);
+            if name != "flex" && call.by_cargo && missing {
+                return Err(format!("--backend {backend} needs --features {name}"));
+            }
+            if !self.features.iter().any(|feature| feature == name) {
+                return Err(format!("there is no backend {name}"));
             }
         }
         for config in follows("--config") {
@@ -108,10 +121,18 @@ impl Package {
 
     fn options_are_known(&self, call: &Call, folder: &Folder) -> Result<(), String> {
         let mut arguments = call.arguments.clone();
+        // This build may have no other.
+        for at in 1..arguments.len() {
+            if arguments[at - 1] == "--backend" {
+                arguments[at] = "flex".into();
+            }
+        }
         arguments.push("--help".into());
         let outcome = folder.run(&call.example, &arguments);
         if outcome.code != Some(0) {
             let known = call.open && flags_of_some_subcommand(call, folder);
+            // A benchmark without options.
+            let known = known || folder.run(&call.example, &["--help"]).code != Some(0);
             return if known { Ok(()) } else { Err(outcome.stderr) };
         }
         if call.open {
@@ -130,6 +151,18 @@ impl Package {
         }
         Ok(())
     }
+}
+
+/// The recipe is there, and `--set` changes fields that it may have.
+fn recipe_is_understood(example: &str, path: &Path, settings: &[String]) -> Result<(), String> {
+    let failed = |error: TrainError| error.to_string();
+    if example == "tune_llm" {
+        return Plan::load(path, settings, &[]).map(drop).map_err(failed);
+    }
+    let mut recipe = Recipe::load(path, settings).map_err(failed)?;
+    clip_burn::methods::check(&mut recipe).map_err(failed)?;
+    recipe.section::<DataTable>().map_err(failed)?;
+    recipe.section::<ModelTable>().map(drop).map_err(failed)
 }
 
 /// `eval --skip-existing`, in a sentence about all that `eval` does.
@@ -199,5 +232,12 @@ fn a_command_that_is_wrong_is_found() {
         "reciep",
     );
     refused("train --recipe recipes/none.toml", "recipes/none.toml");
+    let line = "train --recipe laclip/recipes/scenes.toml --set";
+    refused(&format!("{line} method.rewrite=2"), "rewrite");
+    refused(&format!("{line} run.stesp=2"), "stesp");
+    refused(
+        "cargo run --example embed -- --backend tch",
+        "--features tch",
+    );
     refused("convert --from f.pt --config ViT-Z-1 --out o", "ViT-Z-1");
 }

@@ -16,7 +16,7 @@ use my_experiments::chart;
 use std::path::{Path, PathBuf};
 
 /// Training images per class. Each class needs twice the most of them, and one more.
-const SHOTS: [usize; 4] = [1, 2, 4, 8];
+const SHOTS: [usize; 5] = [1, 2, 4, 8, 16];
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -75,14 +75,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// 240 images of 12 classes, drawn once.
+/// 480 images of 12 classes, drawn once.
 fn scenes() -> Result<PathBuf> {
     let folder = Path::new("scenes");
     if !folder.exists() {
         let config = ScenesConfig {
             shapes: 4,
             colours: 3,
-            test_size: 240,
+            max_objects: 1,
+            test_size: 480,
             ..Default::default()
         };
         write_imagenet(&Scenes::new(config)?, Split::Test, folder, ImageFormat::Png)?;

@@ -18,28 +18,19 @@ pub fn chart(places: &[usize], lines: &[(&str, Vec<f64>)]) -> String {
     for (i, place) in places.iter().enumerate() {
         svg += &format!("<text x='{}' y='240'>{place}</text>\n", point(i, 0.0).0);
     }
-    for ((name, values), colour) in lines
-        .iter()
-        .zip(["#0969da", "#bc4c00", "#1a7f37"].iter().cycle())
-    {
-        let points: Vec<_> = values
-            .iter()
-            .enumerate()
-            .map(|(i, &value)| point(i, value))
-            .collect();
-        let path: String = points
-            .iter()
-            .map(|(x, y)| format!("{x:.1},{y:.1} "))
-            .collect();
+    let colours = ["#0969da", "#bc4c00", "#1a7f37", "#8250df"];
+    for (line, (name, values)) in lines.iter().enumerate() {
+        let colour = colours[line % colours.len()];
+        let path = values.iter().enumerate().map(|(i, &value)| {
+            let (x, y) = point(i, value);
+            format!("{x:.1},{y:.1} ")
+        });
         svg += &format!(
-            "<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>\n"
+            "<polyline points='{}' fill='none' stroke='{colour}' stroke-width='2'/>\n",
+            path.collect::<String>()
         );
-        if let Some((x, y)) = points.last() {
-            svg += &format!(
-                "<text x='{}' y='{y:.1}' fill='{colour}'>{name}</text>\n",
-                x + 6.0
-            );
-        }
+        let (x, y) = (right + 10.0, 24 + 16 * line);
+        svg += &format!("<text x='{x}' y='{y}' fill='{colour}'>{name}</text>\n");
     }
     svg + "</svg>\n"
 }

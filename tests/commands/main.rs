@@ -13,6 +13,7 @@ mod classify;
 mod clips;
 mod command;
 mod convert;
+mod documents;
 mod embed;
 mod eval;
 mod features;

@@ -138,7 +138,9 @@ pub fn in_chunks<B: AutodiffBackend>(
         of_scalars.add(scalars, &mut grads);
     }
     let value = Tensor::from_inner(value.expect("there are rows"));
-    value + of_embeddings.carry(embeddings) + of_scalars.carry(scalars)
+    // There may be no scalars, and there are always embeddings.
+    let device = embeddings[0].device();
+    value + of_embeddings.carry(embeddings, &device) + of_scalars.carry(scalars, &device)
 }
 
 /// Values of some inputs, and the gradients with respect to them so far.
@@ -171,9 +173,8 @@ impl<B: AutodiffBackend, const D: usize> Sums<B, D> {
     }
 
     /// A zero in the graph of the inputs whose gradients are those that were summed.
-    fn carry(self, inputs: Vec<Tensor<B, D>>) -> Tensor<B, 1> {
-        let device = inputs[0].device();
-        let mut zero = Tensor::<B, 1>::zeros([1], &device);
+    fn carry(self, inputs: Vec<Tensor<B, D>>, device: &Device<B>) -> Tensor<B, 1> {
+        let mut zero = Tensor::<B, 1>::zeros([1], device);
         for ((input, value), gradient) in inputs.into_iter().zip(self.values).zip(self.gradients) {
             let Some(gradient) = gradient else { continue };
             let constant = Tensor::<B, 1>::from_inner((value * gradient.clone()).sum());
@@ -271,6 +272,21 @@ mod tests {
                 assert_equal(sigmoid, &plain_sigmoid, &what);
             }
         }
+    }
+
+    /// A penalty has no logit scale.
+    #[test]
+    fn a_loss_without_scalars_is_the_same_in_chunks() {
+        let of = inputs(7);
+        let loss = |chunk: usize| {
+            let embeddings = vec![of.image.clone(), of.text.clone()];
+            let sum = in_chunks(0..7, chunk, embeddings, Vec::new(), |rows, all, _| {
+                let image = all[0].clone().narrow(0, rows.start, rows.len());
+                image.matmul(all[1].clone().transpose()).square().sum()
+            });
+            measured(sum / 49.0, &of)
+        };
+        assert_equal(loss(3), &loss(7), "in chunks of 3");
     }
 
     #[test]

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parents[2]
 def run(arguments, processes, round_):
     out = arguments.out / f"{processes}_{round_}"
     line = [arguments.bin / "train", "--recipe", HERE / "recipes/scenes.toml"]
-    settings = {"run.out": out, "run.steps": arguments.steps, "log.progress": "false", "log.every": arguments.steps, "data.loader.workers": 1,
+    settings = {"run.out": out, "run.steps": arguments.steps, "schedule.warmup": 2, "log.progress": "false", "log.every": arguments.steps, "data.loader.workers": 1,
                 "data.loader.batch_size": arguments.batch // processes}
     line += [f"--set={key}={value}" for key, value in settings.items()]
     if processes > 1:

@@ -31,7 +31,7 @@ torch_version() {
 }
 
 kernels() {
-    local folder="${NULL_DRIVER:-${XDG_CACHE_HOME:-$HOME/.cache}/clip-burn/null-driver}" precision
+    local folder="${NULL_DRIVER_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/clip-burn/null-driver}" precision
     xz -dc "$out/gpu-plain.xz" >"$out/gpu-plain" && chmod +x "$out/gpu-plain"
     for precision in f32 bf16; do
         bench/gpu/null/run.sh "$out/gpu-plain" train --precision "$precision" --steps 1 --backend cuda

@@ -143,6 +143,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--precision", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
     parser.add_argument("--steps", type=int, default=4, help="that the second run has more than the first, in each loop")
+    parser.add_argument("--most-rows", type=float, help="fail if a step copies more rows than these, one by one, to the device")
     parser.add_argument("--json", type=Path, help="also write everything here")
     args = parser.parse_args()
     if not Path(args.program).exists():
@@ -151,6 +152,13 @@ def main():
     if args.json:
         args.json.write_text(json.dumps(steps, indent=1) + "\n")
     print(report(steps))
+    for counted in steps:
+        rows = counted["copies"]["up"]["rows_2d"]
+        if args.most_rows is not None and rows > args.most_rows:
+            sys.exit(
+                f"a step in {counted['precision']} copies {rows:,.0f} rows one by one, more than {args.most_rows:,.0f}: upload large "
+                "tensors with one axis and reshape them on the device"
+            )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs a program that was built with the feature `cuda` on a driver that compiles every kernel, runs none, and counts.
 #   bench/gpu/null/run.sh PROGRAM [ARGUMENT...]
-#   NULL_DRIVER  folder outside the repository for NVRTC, the driver and compiled kernels
-#                (default: clip-burn/null-driver in the user's cache); NVRTC comes from PyPI, 0.3 GB
+#   NULL_DRIVER_HOME  folder outside the repository for NVRTC, the driver and compiled kernels
+#                     (default: clip-burn/null-driver in the user's cache); NVRTC comes from PyPI, 0.3 GB
 # Errors of compilation, launches, copies and the host's time are those of a GPU; the numbers that come out are zeros.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}"
-folder="${NULL_DRIVER:-$cache/clip-burn/null-driver}"
+folder="${NULL_DRIVER_HOME:-$cache/clip-burn/null-driver}"
 fail() { echo "null driver: $*" >&2; exit 3; }
 [ $# -gt 0 ] || fail "which program? bench/gpu/null/run.sh PROGRAM [ARGUMENT...]"
 mkdir -p "$folder/driver"
@@ -34,5 +34,5 @@ export CUDA_PATH="$folder/site/nvidia/cu13"
 export LD_LIBRARY_PATH="$folder/driver:$CUDA_PATH/lib"
 # Compiled kernels go with the version of NVRTC, not into the user's.
 export XDG_CACHE_HOME="$folder/kernels-$version"
-export NULL_DRIVER="$folder"
+export NULL_DRIVER_HOME="$folder"
 exec "$@"

@@ -39,12 +39,12 @@ def counts(args, precision, steps):
 
 
 def kind(name):
-    """Kernels that differ in types, shapes and layout only are of one kind.
+    """Kernels that differ in types and sizes only are of one kind.
 
-    >>> kind("unary_float_f32_f_3")
-    'unary_float'
+    >>> kind("unary_float_f_f32_n_4"), kind("matmul_entry_lhs_bf16_lhs_size_8_rhs_bf16"), kind("slice_assign_kernel")
+    ('unary_float', 'matmul_entry', 'slice_assign_kernel')
     """
-    return re.sub(r"(_(f|i|u|bf|tf)?\d+|_[a-z])+$", "", name) or name
+    return re.sub(r"_[a-z]+_((f|bf|tf|i|u)\d+|bool)(_.*)?$", "", name) or name
 
 
 def per_step(short, long, steps):
@@ -61,7 +61,7 @@ def per_step(short, long, steps):
 def launches_of_parts(stretches):
     """Launches between the waits of the last steps; None where they do not fall into the four parts.
 
-    The program waits after the upload, the forward pass with another upload, the backward pass and the optimizer.
+    The program waits after the upload, after the forward pass, which uploads again, after the backward pass and the optimizer.
 
     >>> launches_of_parts([7] + 10 * [1, 4, 5, 6])
     {'upload': 1, 'forward': 3, 'backward': 5, 'optimizer': 6}
@@ -88,7 +88,7 @@ def step(args, precision):
     return dict(
         model=args.model, batch=args.batch_size, precision=precision, build=timed["build"], peak_mib=long["peak_mib"],
         kernels=len(long["kernels"]), kinds=dict(kinds.most_common()), launches=of_step["launches"],
-        parts=launches_of_parts(long["stretches"]), waits=of_step["waits"],
+        parts=launches_of_parts(long["stretches"]), late_waits=of_step["late_waits"],
         copies={direction: of_step[direction] for direction in ("up", "down", "within")},
         host_ms={name: timed[f"{name}_ms"] for name in ("step", *PARTS)},
     )  # fmt: skip
@@ -110,6 +110,7 @@ def report(steps):
     rows = [
         row("launches", lambda s: number(s["launches"])),
         *(row(f"launches of {part}", lambda s: number(s["parts"][part]) if s["parts"] else "–") for part in PARTS),
+        row("waits for earlier work", lambda s: number(s["late_waits"])),
         row("host, ms", lambda s: number(s["host_ms"]["step"])),
         *(row(f"{part} on the host, ms", lambda s: number(s["host_ms"][part])) for part in PARTS),
         row("at most, samples/s", lambda s: number(1e3 * s["batch"] / s["host_ms"]["step"], 0)),

@@ -33,12 +33,17 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct copies up, down, within;
 static struct kernel **kernels;
 static size_t n_kernels;
-static long launches, waits, allocations;
+static long launches, waits, late_waits, allocations;
 static size_t in_use, most_in_use;
 
-/* Launches between one wait for the device and the next; stretches without any are left out. */
+/* Launches between one wait for all that was launched and the next; stretches without any are left out. A wait for an event that
+ * was recorded before the latest launches is another thing: it only keeps the host from running far ahead. */
 static long *stretches, since_wait;
 static size_t n_stretches;
+
+struct event {
+    long launches; /* when it was recorded */
+};
 
 /* Room for one more in a list that doubles. */
 static void *room(void *list, size_t n, size_t size) {
@@ -48,10 +53,11 @@ static void *room(void *list, size_t n, size_t size) {
     return list;
 }
 
-static void waited(void) {
+static void waited(const struct event *event) {
     pthread_mutex_lock(&lock);
-    waits++;
-    if (since_wait) {
+    int late = event && event->launches < launches;
+    *(late ? &late_waits : &waits) += 1;
+    if (since_wait && !late) {
         stretches = room(stretches, n_stretches, sizeof *stretches);
         stretches[n_stretches++] = since_wait;
         since_wait = 0;
@@ -91,22 +97,32 @@ Result cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *
 Result cuDevicePrimaryCtxRelease_v2(int device) { return SUCCESS; }
 Result cuCtxSetCurrent(void *context) { return SUCCESS; }
 Result cuCtxGetCurrent(void **context) { *context = (void *)&lock; return SUCCESS; }
-Result cuCtxSynchronize(void) { waited(); return SUCCESS; }
+Result cuCtxSynchronize(void) { waited(NULL); return SUCCESS; }
 
-/* ---- Streams and events: all of them are one, and always done ---- */
+/* ---- Streams and events: all streams are one, and always done ---- */
 
 Result cuStreamCreate(void **stream, unsigned flags) { *stream = (void *)&up; return SUCCESS; }
 Result cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) { return cuStreamCreate(stream, flags); }
 Result cuStreamDestroy_v2(void *stream) { return SUCCESS; }
-Result cuStreamSynchronize(void *stream) { waited(); return SUCCESS; }
+Result cuStreamSynchronize(void *stream) { waited(NULL); return SUCCESS; }
 Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return SUCCESS; }
-Result cuEventCreate(void **event, unsigned flags) { *event = (void *)&down; return SUCCESS; }
-Result cuEventRecord(void *event, void *stream) { return SUCCESS; }
 Result cuEventQuery(void *event) { return SUCCESS; }
-Result cuEventSynchronize(void *event) { waited(); return SUCCESS; }
+Result cuEventSynchronize(void *event) { waited(event); return SUCCESS; }
 Result cuEventElapsedTime(float *ms, void *start, void *end) { *ms = 0; return SUCCESS; }
 Result cuEventElapsedTime_v2(float *ms, void *start, void *end) { *ms = 0; return SUCCESS; }
-Result cuEventDestroy_v2(void *event) { return SUCCESS; }
+Result cuEventDestroy_v2(void *event) { free(event); return SUCCESS; }
+
+Result cuEventCreate(void **event, unsigned flags) {
+    *event = calloc(1, sizeof(struct event));
+    return *event ? SUCCESS : OUT_OF_MEMORY;
+}
+
+Result cuEventRecord(void *event, void *stream) {
+    pthread_mutex_lock(&lock);
+    ((struct event *)event)->launches = launches;
+    pthread_mutex_unlock(&lock);
+    return SUCCESS;
+}
 
 /* ---- Memory ---- */
 
@@ -290,8 +306,8 @@ __attribute__((destructor)) static void end_of_program(void) {
         fprintf(stderr, "null driver: cannot write the counts to %s, which NULL_DRIVER_COUNTS names\n", path);
         return;
     }
-    fprintf(out, "{\"launches\": %ld, \"waits\": %ld, \"allocations\": %ld, \"peak_mib\": %zu, ", launches, waits, allocations,
-            most_in_use >> 20);
+    fprintf(out, "{\"launches\": %ld, \"waits\": %ld, \"late_waits\": %ld, \"allocations\": %ld, \"peak_mib\": %zu, ", launches, waits,
+            late_waits, allocations, most_in_use >> 20);
     print_copies(out, "up", &up);
     print_copies(out, "down", &down);
     print_copies(out, "within", &within);

@@ -19,12 +19,13 @@
 #   MODEL     of the profile (default: ViT-B-32)
 #   PRECISION bf16 (default) or f32; parity is always measured in both
 #   BATCH     (default: 256, and 1024 for scenes)
+#   STEPS     of each of the six timed loops of training (default: 30)
 # A command that fails is written into the report; the others go on.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 OUT="${OUT:-runs/gpu}" WORK="${WORK:-${TMPDIR:-/tmp}/clip-burn-gpu}"
 MINUTES="${MINUTES:-9}" EACH="${EACH:-4}" SCENES="${SCENES:-4}" TRIAL="${TRIAL:-200}"
-BACKEND="${BACKEND:-cuda}" PYTHON="${PYTHON:-python3}" PRECISION="${PRECISION:-bf16}" BATCH_SIZE="${BATCH:-256}"
+BACKEND="${BACKEND:-cuda}" PYTHON="${PYTHON:-python3}" PRECISION="${PRECISION:-bf16}" BATCH_SIZE="${BATCH:-256}" STEPS="${STEPS:-30}"
 python="${PYTHON/none/python3}"
 deadline=$((SECONDS + MINUTES * 60))
 mkdir -p "$OUT" "$WORK/bin"
@@ -106,9 +107,9 @@ measure() {
 }
 
 there() { [ -x "$WORK/bin/gpu-$1" ]; }
-missing() { failed "gpu-$1" "not built: bench/gpu/pack.sh $BACKEND $1, and carry target/gpu here"; }
+missing() { failed "gpu-$*" "not built: bench/gpu/pack.sh $BACKEND $1, and carry target/gpu here"; }
 ours() { # build, arguments
-    if there "$1"; then measure "$WORK/bin/gpu-$1" "${@:2}" --backend "$BACKEND"; else missing "$1"; fi
+    if there "$1"; then measure "$WORK/bin/gpu-$1" "${@:2}" --backend "$BACKEND"; else missing "$@"; fi
 }
 
 # Our programs on LibTorch, which must be of the version that they were built with, and have CUDA.
@@ -123,7 +124,7 @@ PY
 }
 torch_version() { sed -n 's/^__version__ = .\([0-9]*\.[0-9]*\).*/\1/p' "$(dirname "${1%%:*}")/version.py" 2>/dev/null; }
 tch() {
-    there tch || { missing tch; return 1; }
+    there tch || { missing tch "$@"; return 1; }
     local libraries there built
     libraries="$(torch_libraries)"
     [ -f "${libraries%%:*}/libtorch_cuda.so" ] || {
@@ -180,7 +181,7 @@ parity() { # ours BUILD, or tch
 }
 
 train() { # model, then ours BUILD, or tch
-    "${@:2}" train --model "$1" --precision "$PRECISION" --batch-size "$BATCH_SIZE"
+    "${@:2}" train --model "$1" --precision "$PRECISION" --batch-size "$BATCH_SIZE" --steps "$STEPS"
 }
 
 A() {
@@ -213,7 +214,7 @@ C() {
     peer matmul --precision "$PRECISION"
     local model
     for model in ViT-B-32 ViT-B-16 ViT-L-14; do
-        peer train --model "$model" --precision "$PRECISION" --batch "$BATCH_SIZE"
+        peer train --model "$model" --precision "$PRECISION" --batch "$BATCH_SIZE" --steps "$STEPS"
     done
     kernels_back
 }

@@ -4,13 +4,14 @@
   python3 bench/gpu/null/count.py target/debug/examples/gpu [--model ViT-B-32] [--batch-size 256] [--json COUNTS.json]
 
 The program trains twice on the null driver (run.sh), the second time a few steps longer; the difference, divided by those
-steps, is a step. Launches are exact. Milliseconds are the host's alone, medians of the longer run on whatever machine this
-is: no GPU, however fast, gives more steps per second. The parts of a step are those of the program's own output.
+steps, is a step. Launches are exact. Milliseconds are the host's alone, medians of the longer run: no GPU, however fast, gives
+more steps per second on this machine. They need one that does nothing else; CPU time suffers less from other work.
 """
 
 import argparse
 import json
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,17 +26,19 @@ SHOWN = 16
 
 
 def counts(args, precision, steps):
-    """What the driver counted, and the line of JSON that the program printed."""
+    """What the driver counted, with the seconds of processors that the run took, and the line of JSON that the program printed."""
+    seconds = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "counts.json"
         program = [args.program, "train", "--model", args.model, "--batch-size", str(args.batch_size)]
         program += ["--precision", precision, "--backend", "cuda", "--steps", str(steps)]
         command = ["env", f"NULL_DRIVER_COUNTS={path}", *program]
+        before = seconds()
         run = subprocess.run([HERE / "run.sh", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         said = [line for line in run.stdout.splitlines() if line.startswith("{")]
         if run.returncode or not said or not path.exists():
             sys.exit(f"`{' '.join(program)}` ended with {run.returncode} on the null driver:\n{run.stderr.strip()[-2000:]}")
-        return json.loads(path.read_text()), json.loads(said[-1])
+        return json.loads(path.read_text()) | dict(cpu_s=seconds() - before), json.loads(said[-1])
 
 
 def kind(name):
@@ -76,6 +79,7 @@ def launches_of_parts(stretches):
 
 
 def step(args, precision):
+    counts(args, precision, 1)  # compiles the kernels
     short, _ = counts(args, precision, 1)
     long, timed = counts(args, precision, 1 + args.steps)
     of_step = per_step(short, long, LOOPS * args.steps)
@@ -89,6 +93,7 @@ def step(args, precision):
         model=args.model, batch=args.batch_size, precision=precision, build=timed["build"], peak_mib=long["peak_mib"],
         kernels=len(long["kernels"]), kinds=dict(kinds.most_common()), launches=of_step["launches"],
         parts=launches_of_parts(long["stretches"]), late_waits=of_step["late_waits"],
+        cpu_ms=1e3 * of_step["cpu_s"],
         copies={direction: of_step[direction] for direction in ("up", "down", "within")},
         host_ms={name: timed[f"{name}_ms"] for name in ("step", *PARTS)},
     )  # fmt: skip
@@ -111,6 +116,7 @@ def report(steps):
         row("launches", lambda s: number(s["launches"])),
         *(row(f"launches of {part}", lambda s: number(s["parts"][part]) if s["parts"] else "–") for part in PARTS),
         row("waits for earlier work", lambda s: number(s["late_waits"])),
+        row("CPU time, all threads, ms", lambda s: number(s["cpu_ms"])),
         row("host, ms", lambda s: number(s["host_ms"]["step"])),
         *(row(f"{part} on the host, ms", lambda s: number(s["host_ms"][part])) for part in PARTS),
         row("at most, samples/s", lambda s: number(1e3 * s["batch"] / s["host_ms"]["step"], 0)),

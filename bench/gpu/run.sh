@@ -31,6 +31,7 @@ deadline=$((SECONDS + MINUTES * 60))
 mkdir -p "$OUT" "$WORK/bin"
 OUT="$(cd "$OUT" && pwd)" WORK="$(cd "$WORK" && pwd)"
 results="$OUT/results.jsonl"
+: >>"$results"
 
 # ---- What the machine has ----
 
@@ -300,7 +301,7 @@ PY
 report() {
     local line
     line="$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo "$BACKEND, no nvidia-smi")"
-    [ -f "$results" ] || { echo "nothing measured yet: $results is not there" >&2; return 1; }
+    [ -s "$results" ] || { echo "nothing measured yet: $results is empty" >&2; return 1; }
     { "$python" bench/gpu/report.py "$results" --device-line "$line" && cat "$OUT"/{kernels,scenes}.md 2>/dev/null; } >"$WORK/report.md"
     cp "$WORK/report.md" "$OUT/report.md"
 }
@@ -318,4 +319,4 @@ for stage in "${stages[@]}"; do
     "$stage"
     report
 done
-cat "$OUT/report.md"
+cat "$OUT/report.md" 2>/dev/null

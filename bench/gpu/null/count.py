@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 LOOPS = 6  # `gpu train` times three loops of plain and three of checked steps
 SPLIT = 10  # and then ten steps in parts, of which it waits for each
 PARTS = ("upload", "forward", "backward", "optimizer")
-SHOWN = 16
+SHOWN = 20
 
 
 def counts(args, precision, steps):

@@ -38,7 +38,7 @@ kernels() {
     done
     rm "$out/gpu-plain"
     # What autotune found here is nothing that a GPU would find.
-    tar -C "$folder/kernels-13.0" -cJf "$out/kernels-9.0.tar.xz" --exclude=autotune clip-burn/kernels
+    tar -C "$folder/kernels-13.0" -czf "$out/kernels-9.0.tar.gz" --exclude=autotune clip-burn/kernels
 }
 
 for name in "${builds[@]}"; do

@@ -35,12 +35,11 @@ results="$OUT/results.jsonl"
 
 # ---- What the machine has ----
 
+# Python's xz, since not every machine has the program.
+unpack() { "$python" -c 'import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.argv[1]), sys.stdout.buffer)' "$1"; }
 for packed in target/gpu/*.xz; do
     binary="$WORK/bin/$(basename "$packed" .xz)"
-    case "$packed" in
-    *.tar.xz | 'target/gpu/*.xz') ;; # compiled kernels, below; nothing at all
-    *) [ "$binary" -nt "$packed" ] || { xz -dc "$packed" >"$binary" && chmod +x "$binary"; } ;;
-    esac
+    [ ! -f "$packed" ] || [ "$binary" -nt "$packed" ] || { unpack "$packed" >"$binary" && chmod +x "$binary"; }
 done
 ls "$WORK"/bin/gpu-* >/dev/null 2>&1 || {
     echo "target/gpu has no programs: build them with bench/gpu/pack.sh and carry the folder here" >&2
@@ -60,13 +59,13 @@ done
 # Compiled and tuned kernels: those that came along, if for this kind of GPU, and back with the results.
 export XDG_CACHE_HOME="$WORK/cache"
 capability="$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)"
-carried="target/gpu/kernels-${capability:-none}.tar.xz"
+carried="target/gpu/kernels-${capability:-none}.tar.gz"
 if [ -f "$carried" ] && [ ! -d "$XDG_CACHE_HOME/clip-burn/kernels" ]; then
-    mkdir -p "$XDG_CACHE_HOME" && tar -C "$XDG_CACHE_HOME" -xJf "$carried"
+    mkdir -p "$XDG_CACHE_HOME" && tar -C "$XDG_CACHE_HOME" -xzf "$carried"
 fi
 kernels_back() {
     [ ! -d "$XDG_CACHE_HOME/clip-burn/kernels" ] ||
-        tar -C "$XDG_CACHE_HOME" -cJf "$OUT/kernels-${capability:-none}.tar.xz" clip-burn/kernels
+        tar -C "$XDG_CACHE_HOME" -czf "$OUT/kernels-${capability:-none}.tar.gz" clip-burn/kernels
 }
 
 if [ "$PYTHON" != none ] && [ -n "${WHEELS:-}" ] && ! "$PYTHON" -c 'import open_clip' 2>/dev/null; then

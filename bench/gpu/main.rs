@@ -24,7 +24,7 @@ use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
 use clap::{Parser, Subcommand};
-use clip_burn::backend::{Job, with_backend};
+use clip_burn::backend::{BackendArg, Job, kernels, with_backend};
 use clip_burn::cli::ComputeArgs;
 use serde_json::{Value, json};
 
@@ -88,11 +88,15 @@ impl Job for What {
 
 /// Prints one measurement.
 fn report(what: &str, compute: &ComputeArgs, fields: Value) {
+    let build = match compute.backend {
+        BackendArg::Tch(_) => "libtorch",
+        _ => kernels(),
+    };
     let mut line = json!({
         "what": what,
         "side": "clip-burn",
         "backend": compute.backend.to_string(),
-        "build": clip_burn::backend::kernels(),
+        "build": build,
         "precision": compute.precision.to_string(),
     });
     if let (Some(line), Value::Object(fields)) = (line.as_object_mut(), fields) {

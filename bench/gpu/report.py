@@ -14,9 +14,10 @@ from flops import flops
 REFERENCE = "open_clip eager"
 TF32 = """
 Largest difference over the largest value of the tensor; losses absolute. burn's CUDA kernels multiply f32 as TF32, which
-has 10 bits, in every build: differences near 1e-3 come from there, and up to 2e-3 pass.
+has 10 bits, in every build: differences near 1e-3 come from there, and up to 2e-3 pass. LibTorch multiplies in f32.
 """
 REQUIRED = {
+    "probe": dict(gpu=str, capability=str, versions=str, toolkit=str),
     "parity": dict(build=str, backend=str, model=str, precision=str, quantity=str, **{"pass": bool}),
     "matmul": dict(side=str, precision=str, tflops=(int, float)),
     "train": dict(side=str, model=str, precision=str, batch=int, replay=bool),
@@ -25,7 +26,7 @@ REQUIRED = {
 }
 NUMBERS = (  # may be null or absent, but must not be text
     "difference allowed size samples_per_s step_ms upload_ms forward_ms backward_ms optimizer_ms peak_mib"
-    " images_per_s batch_ms"
+    " images_per_s batch_ms kernel_compiled_s"
 ).split()
 
 
@@ -127,6 +128,11 @@ def report(lines, device_line=None):
 
     phases = [(f"{name} ms", f"{name}_ms") for name in ("step", "upload", "forward", "backward", "optimizer")]
     sections = {
+        "Machine": "".join(
+            f"- {r['gpu']} ({r['capability']}): {r['versions']}, toolkit {r['toolkit']}; a kernel compiled in "
+            f"{number(r.get('kernel_compiled_s'), 2)} s\n"
+            for r in results["probe"]
+        ),
         "Parity": parity(results["parity"]),
         "Ceiling: square matrix products": ceiling(results["matmul"]),
         "Training": speed(
@@ -142,6 +148,7 @@ def report(lines, device_line=None):
 
 # Made up: no machine measured these.
 INVENTED = """
+{"what":"probe","gpu":"H","capability":"9.0","versions":"NVRTC 1, driver 2","toolkit":"/cuda","kernel_compiled_s":0.5}
 {"what":"parity","build":"x","backend":"cuda:0","model":"base","precision":"f32","quantity":"loss","difference":1e-6,"allowed":1e-5,"pass":true}
 {"what":"parity","build":"y","backend":"cuda:0","model":"base","precision":"f32","quantity":"loss","difference":0.2,"allowed":1e-5,"pass":false}
 {"what":"matmul","side":"pytorch","precision":"bf16","size":8192,"tflops":100.0}
@@ -161,6 +168,7 @@ def self_test():
     text = report(INVENTED.splitlines(), "An invented device")
     print(text)
     for expected in (
+        "- H (9.0): NVRTC 1, driver 2, toolkit /cuda; a kernel compiled in 0.50 s",
         "| base | f32 | loss | 1.0e-06 | **2.0e-01 !** | 1.0e-05 |",
         "| clip-burn (x) | bf16 | 8192 | 50.0 |",
         "| ViT-B-32 | bf16 | 8 | no | open_clip eager | 1,000.0 | – | – | – | – | – | 1,234 | 44.3 % | 1.00 |",

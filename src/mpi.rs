@@ -21,8 +21,8 @@ static UNIVERSE: Mutex<Option<Universe>> = Mutex::new(None);
 pub struct Mpi {
     rank: usize,
     size: usize,
-    /// Rank and number of processes on this machine.
-    local: (usize, usize),
+    /// Rank on this machine.
+    local_rank: usize,
     watch: Arc<Watch>,
 }
 
@@ -46,9 +46,8 @@ pub fn start(patience: Option<Duration>) -> Result<Mpi> {
     let (universe, _) =
         started.ok_or_else(|| Error::Transport("MPI has been started before".into()))?;
     let world = universe.world();
-    let local = world.split_shared(world.rank());
     let (rank, size) = (world.rank() as usize, world.size() as usize);
-    let local = (local.rank() as usize, local.size() as usize);
+    let local_rank = world.split_shared(world.rank()).rank() as usize;
     let mut kept = UNIVERSE.lock().unwrap_or_else(PoisonError::into_inner);
     *kept = Some(universe);
     drop(kept);
@@ -64,7 +63,7 @@ pub fn start(patience: Option<Duration>) -> Result<Mpi> {
     let mpi = Mpi {
         rank,
         size,
-        local,
+        local_rank,
         watch,
     };
     mpi.share_cores()?;
@@ -122,7 +121,7 @@ impl Watch {
 impl Mpi {
     /// Rank of this process on its machine: the device it takes.
     pub fn local_rank(&self) -> usize {
-        self.local.0
+        self.local_rank
     }
 
     /// A call to all processes, under the eyes of the watchdog.

@@ -1,12 +1,12 @@
 //! Embedding many images and texts: worker threads decode while the device computes.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use burn::tensor::{Tensor, backend::Backend};
 use clip::preprocess::{PixelBatch, Preprocess};
 use dist::{Single, World};
+use files::Shard;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -81,7 +81,7 @@ pub fn image_features<B: Backend, E: DualEncoder<B>>(
     if options.world.size() == 1 {
         return own_images(encoder, images, 0, options, device);
     }
-    let own = share(images.len(), &*options.world);
+    let own = share(options)?.range(images.len());
     let read = own_images(encoder, &images[own.clone()], own.start, options, device);
     let all = gathered(read.map(|read| (read.features, read.bad)), options)?;
     let (mut features, mut bad) = (Vec::new(), Vec::new());
@@ -100,10 +100,10 @@ pub fn image_features<B: Backend, E: DualEncoder<B>>(
     })
 }
 
-/// The part of `len` things that this process works on: one after the other, as even as can be.
-fn share(len: usize, world: &dyn World) -> Range<usize> {
-    let start = |rank: usize| len * rank / world.size();
-    start(world.rank())..start(world.rank() + 1)
+/// The part that this process works on.
+fn share(options: &Extraction) -> Result<Shard> {
+    let world = &options.world;
+    Shard::new(world.rank(), world.size()).map_err(EvalError::Encoder)
 }
 
 /// What all processes have read, in the order of their ranks.
@@ -203,7 +203,7 @@ pub fn text_features<B: Backend, E: DualEncoder<B>>(
     if options.world.size() == 1 {
         return own_texts(encoder, texts, options);
     }
-    let own = share(texts.len(), &*options.world);
+    let own = share(options)?.range(texts.len());
     let read = own_texts(encoder, &texts[own], options);
     let all = gathered(read.map(|features| (features, Vec::new())), options)?;
     let values = all.into_iter().flat_map(|(values, _)| values).collect();

@@ -6,9 +6,9 @@ use std::path::Path;
 use files::Shard;
 
 use super::share::ShareFile;
-use super::write::{Header, LOGIT_SCALE};
+use super::write::Header;
 use crate::error::{EvalError, Result};
-use crate::features::{IMAGE_FEATURES, TEXT_FEATURES};
+use crate::features::{IMAGE_FEATURES, LOGIT_SCALE, TEXT_FEATURES};
 
 /// What was put together.
 #[derive(Debug)]

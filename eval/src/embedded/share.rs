@@ -11,9 +11,8 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::write::{IMAGE_PATHS, LOGIT_SCALE, TEXTS};
 use crate::error::{EvalError, Result};
-use crate::features::{IMAGE_FEATURES, TEXT_FEATURES};
+use crate::features::{IMAGE_FEATURES, IMAGE_PATHS, LOGIT_SCALE, TEXT_FEATURES, TEXTS};
 use crate::identity::Parts;
 
 /// Its name in the metadata.

@@ -8,13 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::share::{SHARE, ShareNote};
 use crate::error::{EvalError, Result};
-use crate::features::{IMAGE_FEATURES, TEXT_FEATURES};
-
-/// Name of the factor of the logits.
-pub(super) const LOGIT_SCALE: &str = "logit_scale";
-/// Names of the lists in the metadata.
-pub(super) const IMAGE_PATHS: &str = "image_paths";
-pub(super) const TEXTS: &str = "texts";
+use crate::features::{IMAGE_FEATURES, IMAGE_PATHS, LOGIT_SCALE, TEXT_FEATURES, TEXTS};
 
 /// Embeddings in memory, with what they are embeddings of.
 #[derive(Clone, Debug, Default)]

@@ -152,9 +152,13 @@ impl<B: Backend> Bucket<B> {
 /// Where a tensor lies, and as what.
 type Place<B> = (<B as burn::tensor::backend::BackendTypes>::Device, DType);
 
-/// Whatever the dtype, values travel in f32: what is summed in bf16 would lose bits with every replica.
 fn on_host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>> {
-    let data = tensor.into_data().convert::<f32>();
+    in_f32(tensor.into_data())
+}
+
+/// Whatever the dtype, values travel in f32: what is summed in bf16 would lose bits with every replica.
+pub(super) fn in_f32(data: TensorData) -> Result<Vec<f32>> {
+    let data = data.convert::<f32>();
     data.into_vec::<f32>().map_err(|error| TrainError::Task {
         what: "reading values for the other replicas",
         source: format!("{error:?}").into(),

@@ -3,8 +3,8 @@
 //! Each parameter has one owner, which keeps its moments and makes its update; the others take over the result. So every
 //! update is computed once, by the same operations as without, and is the same bit for bit.
 
-use super::collective::World;
-use crate::error::{Result, TrainError};
+use super::collective::{World, in_f32};
+use crate::error::Result;
 use crate::optimizer::flat::map_trained;
 use crate::parameters::groups::Groups;
 use burn::module::Module;
@@ -115,17 +115,7 @@ impl Shards {
         mine: Option<TensorData>,
         world: &dyn World,
     ) -> Result<TensorData> {
-        let unreadable = |error| TrainError::Task {
-            what: "reading values for the other replicas",
-            source: format!("{error:?}").into(),
-        };
-        let mut values = match mine {
-            Some(data) => data
-                .convert::<f32>()
-                .into_vec::<f32>()
-                .map_err(unreadable)?,
-            None => vec![0.0; length],
-        };
+        let mut values = mine.map_or_else(|| Ok(vec![0.0; length]), in_f32)?;
         world.spread(owner, &mut values)?;
         Ok(TensorData::new(values, [length]))
     }

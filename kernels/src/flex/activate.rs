@@ -24,30 +24,28 @@ impl Kernel<1> for Activate {
     }
 
     fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, FlexTensor) {
-        let one: [&FlexTensor; 1] = [&x];
         let out = match self.0 {
-            Activation::Gelu => map(one, |[x]| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))),
-            Activation::GeluTanh => map(one, |[x]| x * sigmoid(2.0 * inner(x))),
-            Activation::QuickGelu => map(one, |[x]| x * sigmoid(QUICK * x)),
+            Activation::Gelu => each(&x, |x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))),
+            Activation::GeluTanh => each(&x, |x| x * sigmoid(2.0 * inner(x))),
+            Activation::QuickGelu => each(&x, |x| x * sigmoid(QUICK * x)),
         };
         (out, x)
     }
 
     fn backward(self, x: FlexTensor, dy: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
-        let two = [&x, &dy];
         [Some(match self.0 {
-            Activation::Gelu => map(two, |[x, dy]| {
+            Activation::Gelu => along(&x, &dy, |x| {
                 let below = 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2));
-                dy * (below + x * DENSITY * exp(-0.5 * x * x))
+                below + x * DENSITY * exp(-0.5 * x * x)
             }),
-            Activation::GeluTanh => map(two, |[x, dy]| {
+            Activation::GeluTanh => along(&x, &dy, |x| {
                 let (c, a) = TANH;
                 let s = sigmoid(2.0 * inner(x));
-                dy * (s + x * s * (1.0 - s) * 2.0 * c * (1.0 + 3.0 * a * x * x))
+                s + x * s * (1.0 - s) * 2.0 * c * (1.0 + 3.0 * a * x * x)
             }),
-            Activation::QuickGelu => map(two, |[x, dy]| {
+            Activation::QuickGelu => along(&x, &dy, |x| {
                 let s = sigmoid(QUICK * x);
-                dy * (s + QUICK * x * s * (1.0 - s))
+                s + QUICK * x * s * (1.0 - s)
             }),
         })]
     }
@@ -60,18 +58,33 @@ fn inner(x: f32) -> f32 {
     c * (x + a * x * x * x)
 }
 
-/// `f` of the elements of tensors of one shape.
-fn map<const N: usize>(inputs: [&FlexTensor; N], f: impl Fn([f32; N]) -> f32 + Sync) -> FlexTensor {
-    let slices = inputs.map(floats);
-    let mut out = vec![0f32; slices[0].len()];
+/// `f` of each element.
+fn each(x: &FlexTensor, f: impl Fn(f32) -> f32 + Sync) -> FlexTensor {
+    let xs = floats(x);
+    let mut out = vec![0f32; xs.len()];
     fill(&mut out, 1, |out, first| {
-        let n = out.len();
-        let slices = slices.map(|slice| &slice[first..first + n]);
+        let xs = &xs[first..first + out.len()];
         vectorized(|| {
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = f(slices.map(|slice| slice[i]));
+            for (out, x) in out.iter_mut().zip(xs) {
+                *out = f(*x);
             }
         });
     });
-    made(out, shape(inputs[0]))
+    made(out, shape(x))
+}
+
+/// Each element of `dy` by the slope at that of `x`.
+fn along(x: &FlexTensor, dy: &FlexTensor, slope: impl Fn(f32) -> f32 + Sync) -> FlexTensor {
+    let (xs, dys) = (floats(x), floats(dy));
+    let mut out = vec![0f32; xs.len()];
+    fill(&mut out, 1, |out, first| {
+        let xs = &xs[first..first + out.len()];
+        let dys = &dys[first..first + out.len()];
+        vectorized(|| {
+            for ((out, x), dy) in out.iter_mut().zip(xs).zip(dys) {
+                *out = dy * slope(*x);
+            }
+        });
+    });
+    made(out, shape(x))
 }

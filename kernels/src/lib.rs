@@ -8,8 +8,9 @@
 //! |---|---|---|
 //! | [`layer_norm`] | forward, backward | – |
 //! | [`activation`] | forward, backward | – |
-//! | [`attention`] | forward, backward | – |
+//! | [`attention`], [`grouped_attention`] | forward, backward | – |
 //! | [`linear`] | forward, backward | – |
+//! | [`rms_norm`], [`rotary`], [`swiglu`] | forward, backward | – |
 //! | [`adamw`] | one pass over weights and moments | – |
 //!
 //! Results do not depend on the number of threads: sums are taken in an order that the shapes alone decide.
@@ -78,10 +79,100 @@ pub fn attention<B: Backend>(
             Some(mask) => Some(flex::constant::<B>(raw(mask))?),
             None => None,
         };
-        flex::run::<B, _, 1>(flex::Attention { heads, mask }, [raw(qkv)]).map(tensor)
+        flex::run::<B, _, 1>(flex::Packed { heads, mask }, [raw(qkv)]).map(tensor)
     }
     #[cfg(not(feature = "flex"))]
     return none([raw(qkv)], (heads, mask));
+}
+
+/// Attention where queries, keys and values are apart, and several heads of queries may share one of keys and values:
+/// `softmax(q kᵀ / sqrt(head_dim) + mask) v`.
+///
+/// # Shapes
+///
+/// - q: `[batch, seq, heads · head_dim]`
+/// - k, v: `[batch, keys, shared · head_dim]`; head `i` of the queries sees head `i · shared / heads` of them
+/// - mask: `[1 or batch, 1, rows, keys]`, added to the scores; finite and without gradient. `rows` is 1, `seq`, or
+///   `heads / shared · seq`, those of the heads that share one after the other
+/// - output: `[batch, seq, heads · head_dim]`
+pub fn grouped_attention<B: Backend>(
+    [q, k, v]: [&Tensor<B, 3>; 3],
+    heads: usize,
+    shared: usize,
+    mask: Option<&Tensor<B, 4>>,
+) -> Option<Tensor<B, 3>> {
+    #[cfg(feature = "flex")]
+    {
+        let mask = match mask {
+            Some(mask) => Some(flex::constant::<B>(raw(mask))?),
+            None => None,
+        };
+        let kernel = flex::Grouped {
+            heads,
+            shared,
+            mask,
+        };
+        flex::run::<B, _, 3>(kernel, [raw(q), raw(k), raw(v)]).map(tensor)
+    }
+    #[cfg(not(feature = "flex"))]
+    return none([q, k, v], (heads, shared, mask));
+}
+
+/// RMS norm over the last axis: `x / sqrt(mean(x²) + eps) · weight`.
+///
+/// # Shapes
+///
+/// - x, output: `[..., width]`
+/// - weight: `[width]`
+pub fn rms_norm<B: Backend, const D: usize>(
+    x: &Tensor<B, D>,
+    weight: &Tensor<B, 1>,
+    eps: f64,
+) -> Option<Tensor<B, D>> {
+    let inputs = [raw(x), raw(weight)];
+    #[cfg(feature = "flex")]
+    return flex::run::<B, _, 2>(flex::RmsNorm { eps: eps as f32 }, inputs).map(tensor);
+    #[cfg(not(feature = "flex"))]
+    return none(inputs, eps);
+}
+
+/// Rotary positions in the half-rotation form: entry `i` of a head turns with entry `i + head_dim / 2`.
+///
+/// # Shapes
+///
+/// - x, output: `[batch, seq, heads · head_dim]`
+/// - cos, sin: `[1 or batch, seq, 1, head_dim]`, without gradient
+pub fn rotary<B: Backend>(
+    x: &Tensor<B, 3>,
+    cos: &Tensor<B, 4>,
+    sin: &Tensor<B, 4>,
+) -> Option<Tensor<B, 3>> {
+    #[cfg(feature = "flex")]
+    {
+        let (cos, sin) = (
+            flex::constant::<B>(raw(cos))?,
+            flex::constant::<B>(raw(sin))?,
+        );
+        flex::run::<B, _, 1>(flex::Rotary { cos, sin }, [raw(x)]).map(tensor)
+    }
+    #[cfg(not(feature = "flex"))]
+    return none([raw(x)], (cos, sin));
+}
+
+/// The gate of a SwiGLU layer, `gate · sigmoid(gate) · up`.
+///
+/// # Shapes
+///
+/// - gate, up, output: the same
+pub fn swiglu<B: Backend, const D: usize>(
+    gate: &Tensor<B, D>,
+    up: &Tensor<B, D>,
+) -> Option<Tensor<B, D>> {
+    let inputs = [raw(gate), raw(up)];
+    #[cfg(feature = "flex")]
+    return flex::run::<B, _, 2>(flex::SwiGlu, inputs).map(tensor);
+    #[cfg(not(feature = "flex"))]
+    return none(inputs, ());
 }
 
 /// `x weightᵀ + bias`.

@@ -16,9 +16,9 @@ pub struct RopeConfig {
 /// The angles' sines and cosines for every token of a sequence.
 #[derive(Debug, Clone)]
 pub struct Rope<B: Backend> {
-    /// `[1, 1, prefix + patches, head_dim]`, f32.
+    /// `[1, prefix + patches, 1, head_dim]`, f32.
     sin: Tensor<B, 4>,
-    /// `[1, 1, prefix + patches, head_dim]`, f32.
+    /// `[1, prefix + patches, 1, head_dim]`, f32.
     cos: Tensor<B, 4>,
 }
 
@@ -40,7 +40,7 @@ impl RopeConfig {
                 }
             }
         }
-        let shape = [1, 1, prefix + rows * columns, self.head_dim];
+        let shape = [1, prefix + rows * columns, 1, self.head_dim];
         let tensor = |f: fn(f32) -> f32| {
             let values: Vec<f32> = angles.iter().map(|angle| f(*angle)).collect();
             Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
@@ -57,17 +57,17 @@ impl<B: Backend> Rope<B> {
     ///
     /// # Shapes
     ///
-    /// - x, output: `[batch, heads, seq, head_dim]`, in the dtype of `x`
+    /// - x, output: `[batch, seq, heads, head_dim]`, in the dtype of `x`
     pub fn rotate(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let (dtype, x) = (x.dtype(), x.cast(DType::F32));
-        let [batch, heads, seq, head_dim] = x.dims();
-        let pairs = x.clone().reshape([batch, heads, seq, head_dim / 2, 2]);
+        let [batch, seq, heads, head_dim] = x.dims();
+        let pairs = x.clone().reshape([batch, seq, heads, head_dim / 2, 2]);
         // (a, b) → (−b, a)
         let turned = Tensor::cat(
             vec![pairs.clone().narrow(4, 1, 1).neg(), pairs.narrow(4, 0, 1)],
             4,
         );
-        let turned = turned.reshape([batch, heads, seq, head_dim]);
+        let turned = turned.reshape([batch, seq, heads, head_dim]);
         (x * self.cos.clone() + turned * self.sin.clone()).cast(dtype)
     }
 }
@@ -87,7 +87,7 @@ mod tests {
         };
         let rope = config.angles::<Flex>(1, &device);
         let x = Tensor::<Flex, 1>::from_floats([0.3, -1.0, 0.5, 2.0, -0.7, 0.1, 0.9, 0.4], &device);
-        let x = x.reshape([1, 1, 1, 8]).expand([1, 1, 7, 8]);
+        let x = x.reshape([1, 1, 1, 8]).expand([1, 7, 1, 8]);
         let y = rope.rotate(x.clone());
         let y: Vec<f32> = y.into_data().to_vec().unwrap();
         let x: Vec<f32> = x.into_data().to_vec().unwrap();

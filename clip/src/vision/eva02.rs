@@ -307,16 +307,18 @@ impl<B: Backend> Eva02Attention<B> {
     /// - x, output: `[batch, 1 + patches, width]`
     pub fn forward(&self, x: Tensor<B, 3>, rope: &Rope<B>) -> Tensor<B, 3> {
         let [batch, seq, width] = x.dims();
-        let heads = |x: Tensor<B, 3>| {
-            x.reshape([batch, seq, self.heads, width / self.heads])
-                .swap_dims(1, 2) // [batch, heads, seq, head_dim]
-        };
-        let q = rope.rotate(heads(self.q_proj.forward(x.clone())));
-        let k = rope.rotate(heads(self.k_proj.forward(x.clone())));
-        let v = heads(self.v_proj.forward(x));
-        let context = sdpa(q, k, v, None)
-            .swap_dims(1, 2)
-            .reshape([batch, seq, width]);
+        let heads = self.heads;
+        let split = |x: Tensor<B, 3>| x.reshape([batch, seq, heads, width / heads]);
+        let turned = |x: Tensor<B, 3>| rope.rotate(split(x)).reshape([batch, seq, width]);
+        let q = turned(self.q_proj.forward(x.clone()));
+        let k = turned(self.k_proj.forward(x.clone()));
+        let v = self.v_proj.forward(x);
+        let context = kernels::grouped_attention([&q, &k, &v], heads, heads, None);
+        let context = context.unwrap_or_else(|| {
+            let [q, k, v] = [q, k, v].map(|x| split(x).swap_dims(1, 2));
+            let context = sdpa(q, k, v, None).swap_dims(1, 2);
+            context.reshape([batch, seq, width])
+        });
         self.out_proj.forward(self.ln_inner.forward(context))
     }
 }
@@ -339,7 +341,8 @@ impl<B: Backend> SwiGlu<B> {
     ///
     /// - x, output: `[..., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        let hidden = silu(self.gate.forward(x.clone())) * self.value.forward(x);
+        let (gate, value) = (self.gate.forward(x.clone()), self.value.forward(x));
+        let hidden = kernels::swiglu(&gate, &value).unwrap_or_else(|| silu(gate) * value);
         self.c_proj.forward(self.ln_inner.forward(hidden))
     }
 }

@@ -8,12 +8,18 @@ mod linear;
 mod math;
 mod matmul;
 mod parallel;
+mod rms_norm;
+mod rotary;
+mod swiglu;
 
 pub(crate) use activate::Activate;
 pub(crate) use adamw::adamw;
-pub(crate) use attention::Attention;
+pub(crate) use attention::{Grouped, Packed};
 pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;
+pub(crate) use rms_norm::RmsNorm;
+pub(crate) use rotary::Rotary;
+pub(crate) use swiglu::SwiGlu;
 
 use crate::Raw;
 use burn::backend::Autodiff;

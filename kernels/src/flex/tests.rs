@@ -93,6 +93,29 @@ fn plain_attention(
     context.reshape([batch, seq, width / 3])
 }
 
+fn plain_grouped(
+    [q, k, v]: [Tensor<Train, 3>; 3],
+    heads: usize,
+    shared: usize,
+    mask: Option<Tensor<Train, 4>>,
+) -> Tensor<Train, 3> {
+    let ([batch, seq, width], [_, keys, _]) = (q.dims(), k.dims());
+    let (dim, group) = (width / heads, heads / shared);
+    let q = q.reshape([batch, seq, heads, dim]).swap_dims(1, 2);
+    // The heads that share keys and values as positions of one.
+    let q = q.reshape([batch, shared, group * seq, dim]);
+    let [k, v] = [k, v].map(|x| x.reshape([batch, keys, shared, dim]).swap_dims(1, 2));
+    let scores = q.matmul(k.transpose()) * (dim as f64).powf(-0.5);
+    let scores = match mask {
+        Some(mask) if mask.dims()[2] == seq => scores + mask.repeat_dim(2, group),
+        Some(mask) => scores + mask,
+        None => scores,
+    };
+    let seen = softmax(scores, 3).matmul(v);
+    let seen = seen.reshape([batch, heads, seq, dim]).swap_dims(1, 2);
+    seen.reshape([batch, seq, width])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -181,6 +204,86 @@ proptest! {
     }
 
     #[test]
+    fn grouped_attention_is_the_plain_one(
+        batch in 1usize..4, seq in 1usize..20, keys in 1usize..30, shared in 1usize..3, group in 1usize..4,
+        head_dim in 1usize..12, kind in 0usize..5,
+    ) {
+        let heads = shared * group;
+        let q = random([batch, seq, heads * head_dim], 30);
+        let (k, v) = (random([batch, keys, shared * head_dim], 31), random([batch, keys, shared * head_dim], 32));
+        let mask = |images: usize, rows: usize| {
+            let hidden = |i: usize| if (i * 7 + 3).is_multiple_of(5) && !i.is_multiple_of(keys) { -1e9 } else { (i % 3) as f32 * 0.1 };
+            let values: Vec<f32> = (0..images * rows * keys).map(hidden).collect();
+            Tensor::<Flex, 4>::from_data(TensorData::new(values, [images, 1, rows, keys]), &Default::default())
+        };
+        let mask = [None, Some(mask(1, 1)), Some(mask(batch, 1)), Some(mask(batch, seq)), Some(mask(1, group * seq))][kind].clone();
+        let (lq, lk, lv) = (leaf(&q), leaf(&k), leaf(&v));
+        let tracked = mask.clone().map(Tensor::from_inner);
+        let got = kernels::grouped_attention([&lq, &lk, &lv], heads, shared, tracked.as_ref()).unwrap();
+        let want = plain_grouped([lq.clone(), lk.clone(), lv.clone()], heads, shared, tracked);
+        assert_close(got.clone().inner(), want.clone().inner(), 3e-6, "output");
+        let without = kernels::grouped_attention([&q, &k, &v], heads, shared, mask.as_ref()).unwrap();
+        assert_close(without, got.clone().inner(), 0.0, "without gradients");
+        let (got, want) = (gradients!(got, lq, lk, lv), gradients!(want, lq, lk, lv));
+        assert_close(got.0, want.0, 1e-5, "q");
+        assert_close(got.1, want.1, 1e-5, "k");
+        assert_close(got.2, want.2, 1e-5, "v");
+    }
+
+    #[test]
+    fn rms_norm_is_the_plain_one(batch in 1usize..70, seq in 1usize..5, width in 1usize..70) {
+        let (x, w) = (random([batch, seq, width], 40), random([width], 41));
+        let (lx, lw) = (leaf(&x), leaf(&w));
+        let got = kernels::rms_norm(&lx, &lw, 1e-5).unwrap();
+        let square = lx.clone().square().mean_dim(2);
+        let want = lx.clone() / (square + 1e-5).sqrt() * lw.clone().unsqueeze();
+        assert_close(got.clone().inner(), want.clone().inner(), 1e-6, "output");
+        assert_close(kernels::rms_norm(&x, &w, 1e-5).unwrap(), got.clone().inner(), 0.0, "without gradients");
+        let (got, want) = (gradients!(got, lx, lw), gradients!(want, lx, lw));
+        // In a row of one nothing but the sign of x is left, and the gradient is rounding.
+        if width > 1 {
+            assert_close(got.0, want.0, 1e-5, "x");
+        }
+        assert_close(got.1, want.1, 1e-5, "weight");
+    }
+
+    #[test]
+    fn rotary_positions_are_the_plain_ones(batch in 1usize..4, seq in 1usize..20, heads in 1usize..4, half in 1usize..9, shared: bool) {
+        let dim = 2 * half;
+        let x = random([batch, seq, heads * dim], 50);
+        let images = if shared { 1 } else { batch };
+        // No sines and cosines of one angle: whatever is in the tables counts.
+        let (cos, sin) = (random([images, seq, 1, dim], 51), random([images, seq, 1, dim], 52));
+        let tables = (Tensor::from_inner(cos.clone()), Tensor::from_inner(sin.clone()));
+        let lx = leaf(&x);
+        let got = kernels::rotary(&lx, &tables.0, &tables.1).unwrap();
+        let split = lx.clone().reshape([batch, seq, heads, dim]);
+        let turned = Tensor::cat(vec![split.clone().narrow(3, half, half).neg(), split.clone().narrow(3, 0, half)], 3);
+        let want = (split * tables.0 + turned * tables.1).reshape([batch, seq, heads * dim]);
+        assert_close(got.clone().inner(), want.clone().inner(), 1e-6, "output");
+        assert_close(kernels::rotary(&x, &cos, &sin).unwrap(), got.clone().inner(), 0.0, "without gradients");
+        let (got, want) = (gradients!(got, lx), gradients!(want, lx));
+        assert_close(got, want, 1e-6, "x");
+    }
+
+    #[test]
+    fn a_swiglu_gate_is_the_plain_one(rows in 1usize..300, columns in 1usize..130, transposed: bool) {
+        let gate = match transposed {
+            true => random([columns, rows], 60).transpose(),
+            false => random([rows, columns], 60),
+        };
+        let (gate, up) = (gate * 2.0, random([rows, columns], 61));
+        let (lg, lu) = (leaf(&gate), leaf(&up));
+        let got = kernels::swiglu(&lg, &lu).unwrap();
+        let want = lg.clone() * sigmoid(lg.clone()) * lu.clone();
+        assert_close(got.clone().inner(), want.clone().inner(), 1e-6, "output");
+        assert_close(kernels::swiglu(&gate, &up).unwrap(), got.clone().inner(), 0.0, "without gradients");
+        let (got, want) = (gradients!(got, lg, lu), gradients!(want, lg, lu));
+        assert_close(got.0, want.0, 2e-6, "gate");
+        assert_close(got.1, want.1, 2e-6, "up");
+    }
+
+    #[test]
     fn an_adamw_update_is_the_plain_one_to_the_last_bit(n in 1usize..40_000) {
         let [w, g, m] = [10, 11, 12].map(|seed| random([n], seed));
         let v = random([n], 13).square();
@@ -220,6 +323,17 @@ fn what_no_kernel_knows_is_left_alone() {
     let mask = leaf(&random([1, 1, 2, 2], 4));
     assert!(kernels::attention(&qkv, 2, Some(&mask)).is_none());
     assert!(kernels::attention(&qkv, 4, None).is_none());
+    // Heads that cannot be shared out; keys and values of different lengths.
+    let (q, k) = (random([1, 2, 6], 5), random([1, 2, 4], 6));
+    assert!(kernels::grouped_attention([&q, &k, &k], 3, 2, None).is_none());
+    assert!(kernels::grouped_attention([&q, &q, &random([1, 3, 6], 7)], 3, 3, None).is_none());
+    let table = random([1, 2, 1, 4], 8);
+    assert!(
+        kernels::rotary(&q, &table, &table).is_none(),
+        "6 is no multiple of 4"
+    );
+    assert!(kernels::rms_norm(&x, &long, 1e-5).is_none());
+    assert!(kernels::swiglu(&x, &random([3, 2], 9)).is_none());
 }
 
 #[test]

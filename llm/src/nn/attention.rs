@@ -51,14 +51,21 @@ impl<B: Backend> Attention<B> {
     ) -> Tensor<B, 3> {
         let [batch, seq, _] = x.dims();
         let (heads, kv_heads, dim) = (self.heads, self.kv_heads, self.head_dim);
+        let (rotation, dropout) = (&context.rotation, context.dropout.as_ref());
+        let q = rotation.apply(self.q_proj.forward(x.clone(), dropout));
+        let k = rotation.apply(self.k_proj.forward(x.clone(), dropout));
+        let v = self.v_proj.forward(x, dropout);
+        let bias = context.bias.as_ref();
+        if cache.is_none()
+            && let Some(seen) = kernels::grouped_attention([&q, &k, &v], heads, kv_heads, bias)
+        {
+            return self.o_proj.forward(seen, dropout);
+        }
         let split = |x: Tensor<B, 3>, heads: usize| {
             x.reshape([batch, seq, heads, dim]).swap_dims(1, 2) // [batch, heads, seq, head_dim]
         };
-        let (rotation, bias) = (&context.rotation, context.bias.clone());
-        let dropout = context.dropout.as_ref();
-        let q = rotation.apply(split(self.q_proj.forward(x.clone(), dropout), heads));
-        let k = rotation.apply(split(self.k_proj.forward(x.clone(), dropout), kv_heads));
-        let v = split(self.v_proj.forward(x, dropout), kv_heads);
+        let (q, bias) = (split(q, heads), bias.cloned());
+        let [k, v] = [k, v].map(|x| split(x, kv_heads));
         let [k, v] = match cache {
             Some((cache, at)) => cache.extend(k, v, at),
             None => [k, v],

@@ -20,8 +20,9 @@ impl<B: Backend> Mlp<B> {
     ///
     /// - x and output: `[batch, seq, width]`
     pub fn forward(&self, x: Tensor<B, 3>, dropout: Option<&Dropout>) -> Tensor<B, 3> {
-        let gate = silu(self.gate_proj.forward(x.clone(), dropout));
-        let inner = gate * self.up_proj.forward(x, dropout);
+        let gate = self.gate_proj.forward(x.clone(), dropout);
+        let up = self.up_proj.forward(x, dropout);
+        let inner = kernels::swiglu(&gate, &up).unwrap_or_else(|| silu(gate) * up);
         self.down_proj.forward(inner, dropout)
     }
 }

@@ -42,7 +42,7 @@ impl Rope {
             .collect();
         let table = |of: fn(f64) -> f64| {
             let values: Vec<f32> = angles.iter().map(|angle| of(*angle) as f32).collect();
-            let data = TensorData::new(values, [1, 1, len, 2 * self.frequencies.len()]);
+            let data = TensorData::new(values, [1, len, 1, 2 * self.frequencies.len()]);
             Tensor::from_data(data, (device, DType::F32))
         };
         Rotation {
@@ -81,7 +81,7 @@ impl RopeScaling {
 /// Turns queries and keys by their positions.
 #[derive(Debug, Clone)]
 pub struct Rotation<B: Backend> {
-    /// `[1 or batch, 1, seq, head_dim]`, f32.
+    /// `[1 or batch, seq, 1, head_dim]`, f32.
     cos: Tensor<B, 4>,
     sin: Tensor<B, 4>,
 }
@@ -91,10 +91,10 @@ impl<B: Backend> Rotation<B> {
     ///
     /// # Shapes
     ///
-    /// - self: `[1, 1, seq, head_dim]`, positions from 0 on
+    /// - self: `[1, seq, 1, head_dim]`, positions from 0 on
     /// - lengths: one per row, each at most `seq`
     pub fn left_padded(self, lengths: &[usize], device: &Device<B>) -> Self {
-        let [_, _, seq, dim] = self.cos.dims();
+        let [_, seq, _, dim] = self.cos.dims();
         if lengths.iter().all(|length| *length == seq) {
             return self;
         }
@@ -103,7 +103,7 @@ impl<B: Backend> Rotation<B> {
         let positions = Tensor::<B, 1, Int>::from_data(positions.as_slice(), device);
         let rows = |table: Tensor<B, 4>| {
             let rows = table.reshape([seq, dim]).select(0, positions.clone());
-            rows.reshape([lengths.len(), 1, seq, dim])
+            rows.reshape([lengths.len(), seq, 1, dim])
         };
         Self {
             cos: rows(self.cos),
@@ -111,18 +111,25 @@ impl<B: Backend> Rotation<B> {
         }
     }
 
+    /// Turns every head of every row.
+    ///
     /// # Shapes
     ///
-    /// - x: `[batch, heads, seq, head_dim]`
+    /// - x: `[batch, seq, heads · head_dim]`
     /// - output: the same, in the dtype of `x`; computed in f32
-    pub fn apply(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let (dtype, half) = (x.dtype(), x.dims()[3] / 2);
-        let x = x.cast(DType::F32);
+    pub fn apply(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        if let Some(y) = kernels::rotary(&x, &self.cos, &self.sin) {
+            return y;
+        }
+        let ([batch, seq, width], dtype) = (x.dims(), x.dtype());
+        let dim = self.cos.dims()[3];
+        let x = x.reshape([batch, seq, width / dim, dim]).cast(DType::F32);
         let (first, second) = (
-            x.clone().narrow(3, 0, half),
-            x.clone().narrow(3, half, half),
+            x.clone().narrow(3, 0, dim / 2),
+            x.clone().narrow(3, dim / 2, dim / 2),
         );
         let turned = Tensor::cat(vec![second.neg(), first], 3);
-        (x * self.cos.clone() + turned * self.sin.clone()).cast(dtype)
+        let y = x * self.cos.clone() + turned * self.sin.clone();
+        y.cast(dtype).reshape([batch, seq, width])
     }
 }

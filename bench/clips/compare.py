@@ -1,26 +1,24 @@
+#!/usr/bin/env python3
 """CLIPS on the built-in world: the inverse effect of shorter captions, and what each part of the method brings.
 
-    bench/clips/compare.py OUT [--bin target/debug/examples] [--backend flex] [--steps 200] [--batch 96] [--seeds 3] [--jobs 2]
+    bench/clips/compare.py OUT [--bin target/debug/examples] [--backend flex] [--steps 800] [--batch 64] [--seeds 3] [--jobs 2]
                                [--parts ablation,budgets]
 
-Writes OUT/ARM_SEED/ (a run each; those that are there are not run again), OUT/budgets.svg and prints the tables. Every run sees
-the same images, crops and steps with the same seed; only its texts differ. The programs `train`, `eval` and `scenes` must be built.
+Writes OUT/ARM_SEED/, OUT/budgets.svg and prints the tables. The programs `train`, `eval` and `scenes` must be built.
 
 Budgets. A caption of the paper's study has 49 words, about 65 tokens, and budgets of 128, 64, 32 and 16: twice the mean, the
 mean, a half and a quarter. Whole synthetic captions here have 21 to 69 tokens, 45 on average. So the budgets are 72 (nothing is
 cut), 44, 22 and 11, in a context of 75, which holds the longest with its three special tokens.
 """
 
-import argparse
 import json
-import os
 import statistics
-import subprocess
-import time
+import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[2]
-WORLD = ["--image-size", "48", "--shapes", "6", "--colours", "6", "--max-objects", "2", "--images", "480"]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from arms import Lab, parser, run_all, spread, table  # noqa: E402
+
 BUDGETS = [72, 44, 22, 11]
 STRATEGIES = ["truncation", "random-mask", "block-mask", "sub-caption-mask"]
 COLUMNS = {
@@ -64,105 +62,49 @@ def arms(parts):
     return found
 
 
-def start(arguments, name, seed, method, context):
-    out = arguments.out
-    run = out / f"{name}_{seed}"
-    classes = f'dataset = "folder", root = "{out}/classes/images", templates = "{out}/classes/templates.txt"'
-    settings = {
-        "run.out": run, "run.seed": seed, "run.steps": arguments.steps, "schedule.warmup": 20, "log.progress": "false",
-        "data.loader.batch_size": arguments.batch, "data.loader.workers": 1, "model.context_length": context, "method": method,
-        "validation.zero_shot": f'[{{ name = "web_words", classnames = "{out}/classes/classnames_web.txt", {classes} }}, '
-                                f'{{ name = "synonyms", classnames = "{out}/classes/classnames.txt", {classes} }}]',
-        "validation.retrieval": f'[{{ name = "captions", format = "karpathy", split = "test", images = "{out}/retrieval/images", '
-                                f'annotations = "{out}/retrieval/dataset_scenes.json" }}]',
-    }
-    command = [arguments.bin / "train", "--recipe", HERE / "clips/recipes/scenes.toml", "--backend", arguments.backend, "--resume", "latest"]
-    command += [f"--set={key}={value}" for key, value in settings.items()]
-    # Two runs at once on two cores: each on one.
-    environment = {**os.environ, "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    log = (out / f"{name}_{seed}.log").open("w")
-    return subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, env=environment, cwd=HERE)
+def train(lab, name, seed, batch, method, context):
+    settings = {"data.loader.batch_size": batch, "model.context_length": context, "method": method}
+    lab.train(name, seed, "clips/recipes/scenes.toml", settings)
 
 
-def train_all(arguments):
-    """Seed by seed, so that a table can be made at any time."""
-    todo = [
-        (name, seed, *arm)
-        for seed in range(arguments.seeds)
-        for name, arm in arms(arguments.parts).items()
-        if not (arguments.out / f"{name}_{seed}" / "report.html").is_file()
-    ]
-    running = {}
-    while todo or running:
-        while todo and len(running) < arguments.jobs:
-            name, seed, method, context = todo.pop(0)
-            running[start(arguments, name, seed, method, context)] = f"{name}_{seed}"
-        time.sleep(1)
-        for process in [process for process in running if process.poll() is not None]:
-            name = running.pop(process)
-            print("done" if process.returncode == 0 else f"FAILED, see {name}.log:", name, flush=True)
-
-
-def caption_all(arguments):
+def caption_all(lab, seeds):
     """What the captioners say about unseen scenes: with their image, with another one, with none."""
-    for seed in range(arguments.seeds):
+    for seed in range(seeds):
         for name in ("captioner", "autoregressive"):
-            run = arguments.out / f"{name}_{seed}"
+            run = lab.out / f"{name}_{seed}"
             for shown in ("own", "another", "nothing"):
-                result = arguments.out / "captions" / f"{name}_{seed}_{shown}.json"
-                if result.is_file() or not (run / "report.html").is_file():
+                result = lab.out / "captions" / f"{name}_{seed}_{shown}.json"
+                if result.is_file() or not lab.done(name, seed):
                     continue
                 result.parent.mkdir(exist_ok=True)
-                command = [
-                    arguments.bin / "eval", "caption", "--model", run / "model", "--shards", "{00000..00000}.tar",
-                    "--images", arguments.out / "shards", "--shown", shown, "--name", "scenes", "--output", result,
-                    "--model-name", f"{name} {seed}", "--backend", arguments.backend, "--batch-size", "16",
-                ]
-                subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+                lab.call([
+                    "eval", "caption", "--model", run / "model", "--shards", "{00000..00000}.tar", "--images", lab.out / "shards",
+                    "--shown", shown, "--name", "scenes", "--output", result, "--model-name", f"{name} {seed}",
+                    "--backend", lab.backend, "--batch-size", "16",
+                ], result.with_suffix(".log"))
 
 
-def last_validation(run):
-    try:
-        entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    except FileNotFoundError:
-        return None
-    done = (run / "report.html").is_file()
-    found = [entry["values"] for entry in entries if entry["kind"] == "validation"]
-    return found[-1] if found and done else None
-
-
-def spread(values):
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0.0:.1f}"
-
-
-def results(arguments, name):
-    """Seed → metrics in percent."""
-    found = {seed: last_validation(arguments.out / f"{name}_{seed}") for seed in range(arguments.seeds)}
-    return {seed: {m: 100 * v for m, v in r.items()} for seed, r in found.items() if r}
-
-
-def ablation(arguments):
-    print("| texts | seeds | " + " | ".join(COLUMNS) + " |\n|---|---|" + "---|" * len(COLUMNS))
+def ablation(lab, seeds):
+    rows = []
     for name, (title, _) in ABLATION.items():
-        found = results(arguments, name)
+        found = lab.results(name, seeds)
         if found:
             cells = [spread([result[metric] for result in found.values()]) for metric in COLUMNS.values()]
-            print(f"| {title} | {len(found)} | " + " | ".join(cells) + " |")
-    print()
+            rows.append((title, [str(len(found)), *cells]))
+    table("texts", ["seeds", *COLUMNS], rows)
 
 
-def captions(arguments):
-    rows = {}
-    for path in sorted((arguments.out / "captions").glob("*.json")):
+def captions(lab):
+    found = {}
+    for path in sorted((lab.out / "captions").glob("*.json")):
         name, seed, shown = path.stem.rsplit("_", 2)
-        rows.setdefault((name, shown), []).append(json.loads(path.read_text())["metrics"])
+        found.setdefault((name, shown), []).append(json.loads(path.read_text())["metrics"])
+    rows = []
+    for (name, shown), results in sorted(found.items()):
+        cells = [spread([100 * result[metric] for result in results]) for metric in ("token_acc", "bleu4", "cider_d")]
+        rows.append((name, [shown, str(len(results)), *cells]))
     if rows:
-        print("| decoder | image | seeds | token accuracy | BLEU-4 | CIDEr-D |\n|---|---|---|---|---|---|")
-        for (name, shown), found in sorted(rows.items()):
-            cells = [spread([100 * r["token_acc"] for r in found]), spread([100 * r["bleu4"] for r in found]),
-                     spread([100 * r["cider_d"] for r in found])]
-            print(f"| {name} | {shown} | {len(found)} | " + " | ".join(cells) + " |")
-        print()
+        table("decoder", ["image", "seeds", "token accuracy", "BLEU-4", "CIDEr-D"], rows)
 
 
 def recall(result):
@@ -170,25 +112,24 @@ def recall(result):
     return (result["captions_image_retrieval_recall@10"] + result["captions_text_retrieval_recall@10"]) / 2
 
 
-def budgets(arguments):
-    whole = results(arguments, "whole")
+def budgets(lab, seeds):
+    whole = lab.results("whole", seeds)
     if not whole:
         return
-    print("Mean of both R@10 less that of the whole caption, seed by seed:\n")
-    print("| strategy | seeds | " + " | ".join(map(str, BUDGETS)) + " |\n|---|---|" + "---|" * len(BUDGETS))
-    curves = {}
+    curves, rows = {}, []
     for strategy in STRATEGIES:
         cells, curve = [], []
         for budget in BUDGETS:
-            found = results(arguments, budget_arm(strategy, budget))
-            differences = [recall(r) - recall(whole[s]) for s, r in found.items() if s in whole]
-            cells.append(spread(differences) if differences else "–")
+            found = lab.results(budget_arm(strategy, budget), seeds)
+            differences = [recall(result) - recall(whole[seed]) for seed, result in found.items() if seed in whole]
+            cells.append(f"{spread(differences, signed=True)} ({len(differences)})" if differences else "–")
             if differences:
                 curve.append((budget, statistics.mean(differences), statistics.stdev(differences) if len(differences) > 1 else 0.0))
         curves[strategy] = curve
-        print(f"| {strategy} | {len(differences)} | " + " | ".join(cells) + " |")
-    print(f"\nwhole caption: {spread([recall(r) for r in whole.values()])}\n")
-    draw(arguments.out / "budgets.svg", curves)
+        rows.append((strategy, cells))
+    print(f"Mean of both R@10 less that of the whole caption ({spread([recall(r) for r in whole.values()])}), seed by seed (seeds):\n")
+    table("strategy", [f"{budget} tokens" for budget in BUDGETS], rows)
+    draw(lab.out / "budgets.svg", curves)
 
 
 def draw(path, curves):
@@ -222,30 +163,24 @@ def draw(path, curves):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--bin", type=Path, default=HERE / "target/debug/examples")
-    parser.add_argument("--backend", default="flex")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--parts", default="ablation,budgets", type=lambda text: text.split(","))
-    parser.add_argument("--table", action="store_true", help="only the tables, of what is there")
-    arguments = parser.parse_args()
-    arguments.out = arguments.out.absolute()
-    arguments.bin = arguments.bin.absolute()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    flags = parser(__doc__, steps=800)
+    flags.add_argument("--batch", type=int, default=64)
+    flags.add_argument("--parts", default="ablation,budgets", type=lambda text: text.split(","))
+    arguments = flags.parse_args()
+    lab, seeds, failed = Lab(arguments), arguments.seeds, []
     if not arguments.table:
-        for format, folder, split in (("imagenet", "classes", "test"), ("karpathy", "retrieval", "test"), ("webdataset", "shards", "test")):
-            if not (arguments.out / folder).is_dir():
-                command = [arguments.bin / "scenes", "--format", format, "--split", split, "--out", arguments.out / folder, *WORLD]
-                subprocess.run([str(part) for part in command], check=True)
-        train_all(arguments)
-        caption_all(arguments)
-    ablation(arguments)
-    captions(arguments)
-    budgets(arguments)
+        lab.make_data("imagenet", "karpathy", "webdataset")
+        # Seed by seed, so that a table can be made at any time.
+        tasks = [
+            (f"{name}_{seed}", lambda name=name, seed=seed, arm=arm: train(lab, name, seed, arguments.batch, *arm))
+            for seed in range(seeds) for name, arm in arms(arguments.parts).items()
+        ]
+        failed = run_all(tasks, arguments.jobs)
+        caption_all(lab, seeds)
+    ablation(lab, seeds)
+    captions(lab)
+    budgets(lab, seeds)
+    sys.exit(bool(failed))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 //! Makes a small captioned world, trains each method on it with the same budget, evaluates zero-shot classification and
 //! retrieval, prints a table and writes a report.
 
+mod llm2clip;
 mod table;
 
 use anyhow::{Context, Result};
@@ -61,12 +62,17 @@ struct Arguments {
 }
 
 /// Name, folder and recipe of each method; users copy the recipes.
-const METHODS: [(&str, &str, &str); 3] = [
+const METHODS: [(&str, &str, &str); 4] = [
     ("CLIP", "clip", include_str!("../../recipes/scenes.toml")),
     (
         "LaCLIP",
         "laclip",
         include_str!("../../laclip/recipes/scenes.toml"),
+    ),
+    (
+        "LLM2CLIP",
+        llm2clip::FOLDER,
+        include_str!("../../llm2clip/recipes/stage2_scenes.toml"),
     ),
     (
         "CLIPS",
@@ -75,11 +81,17 @@ const METHODS: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// What a recipe names beside itself.
-const VOCABULARY: (&str, &str) = (
-    "scenes_vocab.txt",
-    include_str!("../../clips/recipes/scenes_vocab.txt"),
-);
+/// What recipes name beside themselves.
+const FILES: [(&str, &str); 2] = [
+    (
+        "scenes_vocab.txt",
+        include_str!("../../clips/recipes/scenes_vocab.txt"),
+    ),
+    (
+        llm2clip::STAGE1,
+        include_str!("../../llm2clip/recipes/stage1_scenes.toml"),
+    ),
+];
 
 fn main() -> ExitCode {
     clip_burn::cli::run(run)
@@ -111,11 +123,16 @@ impl Job for Quickstart {
         let Self(arguments) = self;
         if let Some(recipe) = &arguments.train {
             let recipe = load(recipe, &arguments)?;
+            if recipe.out().ends_with(llm2clip::FOLDER) {
+                llm2clip::prepare::<B>(&recipe, arguments.steps, &device)?;
+            }
             methods::train::<Autodiff<B>>(recipe, &Launch::default(), device)?;
             return Ok(());
         }
         let out = fresh_folder(&arguments.out)?;
-        std::fs::write(out.join(VOCABULARY.0), VOCABULARY.1)?;
+        for (name, text) in FILES {
+            std::fs::write(out.join(name), text)?;
+        }
         let mut recipes = Vec::new();
         for (_, folder, text) in METHODS {
             let path = out.join(folder).with_extension("toml");
@@ -193,6 +210,9 @@ fn load(path: &Path, arguments: &Arguments) -> Result<Recipe> {
         format!("model.precision={}", arguments.compute.precision),
     ];
     settings.extend(arguments.steps.map(|steps| format!("run.steps={steps}")));
+    if out == llm2clip::FOLDER {
+        settings.extend(llm2clip::settings());
+    }
     Ok(Recipe::load(path, &settings)?)
 }
 

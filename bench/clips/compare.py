@@ -145,8 +145,8 @@ def draw(path, curves):
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
              f'<rect width="{width}" height="{height}" fill="white"/>',
              f'<text x="{left}" y="20">Mean of both R@10, less that of whole captions (points), by tokens kept</text>']
-    step = max(1, (high - low) // 8)
-    for v in range(low, high + 1, step):
+    step = next(step for step in (1, 2, 5, 10, 20) if (high - low) / step <= 10 or step == 20)
+    for v in range(math.ceil(low / step) * step, high + 1, step):
         parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y(v)}" y2="{y(v)}" stroke="{"#98a2b3" if v == 0 else "#e4e7ec"}"/>')
         parts.append(f'<text x="{left - 8}" y="{y(v) + 4}" text-anchor="end">{v:+d}</text>')
     for budget in BUDGETS:

@@ -1,6 +1,6 @@
 //! Decode and resize of real photographs on one core, in images per second.
 //!
-//! `cargo bench -p clip --bench preprocess` measures. With `-- --write DIR` it writes what it made,
+//! `cargo bench -p clip-burn-clip --bench preprocess` measures. With `-- --write DIR` it writes what it made,
 //! for `tests/reference/pixels_compare.py`. Without the photographs it says so and ends.
 
 use std::path::{Path, PathBuf};

@@ -26,3 +26,11 @@ pub use reduce::{Reduction, Strategy};
 pub use sentences::Splitting;
 pub use task::ClipsTask;
 pub use texts::{Caption, ClipsBatch, Texts};
+
+/// Recipes as they lie in `recipes/`, for programs that bring them along.
+pub mod recipes {
+    /// `scenes.toml`: on the built-in captioned world. It names the vocabulary as `scenes_vocab.txt` beside it.
+    pub const SCENES: &str = include_str!("../recipes/scenes.toml");
+    /// `scenes_vocab.txt`: the WordPieces of that world.
+    pub const SCENES_VOCABULARY: &str = include_str!("../recipes/scenes_vocab.txt");
+}

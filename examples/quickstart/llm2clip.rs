@@ -35,11 +35,7 @@ pub fn settings() -> Vec<String> {
 }
 
 /// Trains a small Llama on the captions, tunes it, and stores its vectors.
-pub fn prepare<B: Backend>(
-    recipe: &Recipe,
-    steps: Option<u64>,
-    device: &Device<B>,
-) -> Result<()>
+pub fn prepare<B: Backend>(recipe: &Recipe, steps: Option<u64>, device: &Device<B>) -> Result<()>
 where
     Autodiff<B>: AutodiffBackend<InnerBackend = B>,
 {

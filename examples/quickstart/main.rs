@@ -64,32 +64,24 @@ struct Arguments {
 /// Name, folder and recipe of each method; users copy the recipes.
 const METHODS: [(&str, &str, &str); 4] = [
     ("CLIP", "clip", include_str!("../../recipes/scenes.toml")),
-    (
-        "LaCLIP",
-        "laclip",
-        include_str!("../../laclip/recipes/scenes.toml"),
-    ),
+    ("LaCLIP", "laclip", clip_burn::laclip::recipes::SCENES),
     (
         "LLM2CLIP",
         llm2clip::FOLDER,
-        include_str!("../../llm2clip/recipes/stage2_scenes.toml"),
+        clip_burn::llm2clip::recipes::STAGE2_SCENES,
     ),
-    (
-        "CLIPS",
-        "clips",
-        include_str!("../../clips/recipes/scenes.toml"),
-    ),
+    ("CLIPS", "clips", clip_burn::clips::recipes::SCENES),
 ];
 
 /// What recipes name beside themselves.
 const FILES: [(&str, &str); 2] = [
     (
         "scenes_vocab.txt",
-        include_str!("../../clips/recipes/scenes_vocab.txt"),
+        clip_burn::clips::recipes::SCENES_VOCABULARY,
     ),
     (
         llm2clip::STAGE1,
-        include_str!("../../llm2clip/recipes/stage1_scenes.toml"),
+        clip_burn::llm2clip::recipes::STAGE1_SCENES,
     ),
 ];
 

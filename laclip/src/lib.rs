@@ -14,3 +14,9 @@ pub mod texts;
 pub use error::{Error, Result};
 pub use method::{Options, train};
 pub use multi_text::{MultiText, multi_text};
+
+/// Recipes as they lie in `recipes/`, for programs that bring them along.
+pub mod recipes {
+    /// `scenes.toml`: on the built-in captioned world.
+    pub const SCENES: &str = include_str!("../recipes/scenes.toml");
+}

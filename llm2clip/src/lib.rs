@@ -30,3 +30,11 @@ pub use identity::identity;
 pub use network::{Network, NetworkConfig};
 pub use stage2::{Options, train};
 pub use teacher::{Teacher, TextSide};
+
+/// Recipes as they lie in `recipes/`, for programs that bring them along.
+pub mod recipes {
+    /// `stage1_scenes.toml`: a small language model on the captions of the built-in world, and its tuning.
+    pub const STAGE1_SCENES: &str = include_str!("../recipes/stage1_scenes.toml");
+    /// `stage2_scenes.toml`: the vision tower on the built-in world.
+    pub const STAGE2_SCENES: &str = include_str!("../recipes/stage2_scenes.toml");
+}

@@ -1,6 +1,6 @@
 """Compares decoded and preprocessed photographs with Pillow, and times Pillow on one core.
 
-cargo bench -p clip --bench preprocess -- --write target/pixels
+cargo bench -p clip-burn-clip --bench preprocess -- --write target/pixels
 python tests/reference/pixels_compare.py target/pixels ../shared/photos
 """
 

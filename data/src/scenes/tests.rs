@@ -125,7 +125,7 @@ fn hardly_any_two_test_scenes_have_the_same_full_description() {
     assert!(distinct >= 4990);
 }
 
-/// `CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test -p data scenes -- --ignored --nocapture`
+/// `CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test -p clip-burn-data scenes -- --ignored --nocapture`
 #[test]
 #[ignore = "measures; writes a picture and texts into the temporary folder"]
 fn measure_and_show() {

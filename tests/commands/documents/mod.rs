@@ -11,6 +11,7 @@ use calls::{Call, calls};
 use clip_burn::clip::ModelConfig;
 use clip_burn::llm2clip::stage1::Plan;
 use clip_burn::train::{DataTable, ModelTable, Recipe, TrainError};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Documents with commands.
@@ -240,4 +241,69 @@ fn a_command_that_is_wrong_is_found() {
         "--features tch",
     );
     refused("convert --from f.pt --config ViT-Z-1 --out o", "ViT-Z-1");
+}
+
+/// Workspace crates that each crate depends on, by the manifests; the program is `app`.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let manifest = |folder: &str| std::fs::read_to_string(root().join(folder).join("Cargo.toml"));
+    let folders = root().read_dir().unwrap();
+    let folders = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let crates: Vec<_> = folders
+        .filter(|name| !["tests", "template", "bench"].contains(&&**name))
+        .filter(|name| manifest(name).is_ok())
+        .collect();
+    let of = |folder: &str| {
+        let text = manifest(folder).unwrap();
+        let part = text
+            .split("\n[")
+            .find(|part| part.starts_with("dependencies]"));
+        let lines = part.unwrap_or_default().lines();
+        let names = lines.filter_map(|line| line.split(['.', ' ']).next().map(str::to_string));
+        names.filter(|name| crates.contains(name)).collect()
+    };
+    let mut found: BTreeMap<_, _> = crates.iter().map(|name| (name.clone(), of(name))).collect();
+    found.insert("app".into(), of("."));
+    found
+}
+
+#[test]
+fn the_picture_of_the_crates_is_what_the_manifests_say() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let picture = text.split("flowchart TD").nth(1).unwrap();
+    let picture = picture.split("```").next().unwrap();
+    let mut drawn: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in picture.lines().filter(|line| !line.trim().is_empty()) {
+        let (from, to) = line.split_once(" --> ").unwrap_or((line, ""));
+        let from = from.trim().split('[').next().unwrap();
+        let to = to.split(" & ").filter(|name| !name.is_empty());
+        drawn
+            .entry(from.into())
+            .or_default()
+            .extend(to.map(String::from));
+    }
+    let real = dependencies();
+    assert_eq!(
+        drawn.keys().collect::<Vec<_>>(),
+        real.keys().collect::<Vec<_>>()
+    );
+    for (from, to) in &real {
+        let arrows = &drawn[from];
+        assert!(
+            arrows.is_subset(to),
+            "{from} → {arrows:?} is drawn, but it uses {to:?}"
+        );
+        let mut below = arrows.clone();
+        while let Some(more) = below
+            .iter()
+            .flat_map(|name| &drawn[name])
+            .find(|name| !below.contains(*name))
+            .cloned()
+        {
+            below.insert(more);
+        }
+        assert!(
+            to.is_subset(&below),
+            "{from} uses {to:?}, but what is drawn below it is {below:?}"
+        );
+    }
 }

@@ -54,10 +54,15 @@ class Lab:
     def done(self, name, seed):
         return (self.out / f"{name}_{seed}" / "report.html").is_file()
 
+    def same_as_before(self, name, settings):
+        """Writes down what a run is made by; one that was made by something else is no run of this experiment."""
+        path, text = self.out / f"{name}.settings.json", json.dumps(settings, indent=1, default=str)
+        if path.is_file() and path.read_text() != text:
+            raise ValueError(f"{self.out / name} was made by other settings ({path}); choose another OUT, or remove both")
+        path.write_text(text)
+
     def train(self, name, seed, recipe, settings, retrieval=("captions",)):
         """A run on one core, rated on the test images at its end."""
-        if self.done(name, seed):
-            return
         run = self.out / f"{name}_{seed}"
         classes = f'dataset = "folder", root = "{self.out}/classes/images", templates = "{self.out}/classes/templates.txt"'
         files = {"captions": "dataset_scenes", "synonym_captions": "dataset_scenes_synonyms", "long_captions": "dataset_scenes_long"}
@@ -71,9 +76,14 @@ class Lab:
             "validation.retrieval": f"[{', '.join(sets)}]",
             **settings,
         }
+        self.same_as_before(run.name, settings)
+        if self.done(name, seed):
+            return
         flags = [f"--set={key}={value}" for key, value in settings.items()]
         command = ["train", "--recipe", ROOT / recipe, "--backend", self.backend, "--resume", "latest", *flags]
         self.call(command, self.out / f"{name}_{seed}.log", cores=1)
+        if not self.done(name, seed): # a signal ends a run in good order
+            raise RuntimeError("it was stopped before its end")
 
     def results(self, name, seeds):
         """Seed → the last validation's metrics in percent, of the runs that are done."""
@@ -94,10 +104,14 @@ def run_all(tasks, jobs):
     failed = []
     with ThreadPoolExecutor(jobs) as pool:
         names = {pool.submit(task): name for name, task in tasks}
-        for future in as_completed(names):
-            name, error = names[future], future.exception()
-            print(f"{name}: {'done' if error is None else f'FAILED, see its .log: {error}'}", flush=True)
-            failed += [name] if error else []
+        try:
+            for future in as_completed(names):
+                name, error = names[future], future.exception()
+                print(f"{name}: {'done' if error is None else f'FAILED, see its .log: {error}'}", flush=True)
+                failed += [name] if error else []
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
     return failed
 
 

@@ -67,21 +67,17 @@ def train(lab, name, seed, batch, method, context):
     lab.train(name, seed, "clips/recipes/scenes.toml", settings)
 
 
-def caption_all(lab, seeds):
-    """What the captioners say about unseen scenes: with their image, with another one, with none."""
-    for seed in range(seeds):
-        for name in ("captioner", "autoregressive"):
-            run = lab.out / f"{name}_{seed}"
-            for shown in ("own", "another", "nothing"):
-                result = lab.out / "captions" / f"{name}_{seed}_{shown}.json"
-                if result.is_file() or not lab.done(name, seed):
-                    continue
-                result.parent.mkdir(exist_ok=True)
-                lab.call([
-                    "eval", "caption", "--model", run / "model", "--shards", "{00000..00000}.tar", "--images", lab.out / "shards",
-                    "--shown", shown, "--name", "scenes", "--output", result, "--model-name", f"{name} {seed}",
-                    "--backend", lab.backend, "--batch-size", "16",
-                ], result.with_suffix(".log"))
+def caption(lab, name, seed, shown):
+    """What a captioner says about unseen scenes: with their image (`own`), with `another`, or with `nothing`."""
+    result = lab.out / "captions" / f"{name}_{seed}_{shown}.json"
+    if result.is_file():
+        return
+    result.parent.mkdir(exist_ok=True)
+    lab.call([
+        "eval", "caption", "--model", lab.out / f"{name}_{seed}" / "model", "--shards", "{00000..00000}.tar", "--images", lab.out / "shards",
+        "--shown", shown, "--name", "scenes", "--output", result, "--model-name", f"{name} {seed}", "--backend", lab.backend,
+        "--batch-size", "16",
+    ], result.with_suffix(".log"), cores=1)
 
 
 def ablation(lab, seeds):
@@ -94,11 +90,12 @@ def ablation(lab, seeds):
     table("texts", ["seeds", *COLUMNS], rows)
 
 
-def captions(lab):
+def captions(lab, seeds):
     found = {}
     for path in sorted((lab.out / "captions").glob("*.json")):
         name, seed, shown = path.stem.rsplit("_", 2)
-        found.setdefault((name, shown), []).append(json.loads(path.read_text())["metrics"])
+        if int(seed) < seeds:
+            found.setdefault((name, shown), []).append(json.loads(path.read_text())["metrics"])
     rows = []
     for (name, shown), results in sorted(found.items()):
         cells = [spread([100 * result[metric] for result in results]) for metric in ("token_acc", "bleu4", "cider_d")]
@@ -176,9 +173,14 @@ def main():
             for seed in range(seeds) for name, arm in arms(arguments.parts).items()
         ]
         failed = run_all(tasks, arguments.jobs)
-        caption_all(lab, seeds)
+        tasks = [
+            (f"captions of {name}_{seed}, {shown}", lambda arm=(name, seed, shown): caption(lab, *arm))
+            for seed in range(seeds) for name in ("captioner", "autoregressive") for shown in ("own", "another", "nothing")
+            if lab.done(name, seed)
+        ]
+        failed += run_all(tasks, arguments.jobs)
     ablation(lab, seeds)
-    captions(lab)
+    captions(lab, seeds)
     budgets(lab, seeds)
     sys.exit(bool(failed))
 

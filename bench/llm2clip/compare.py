@@ -4,7 +4,7 @@
     bench/llm2clip/compare.py OUT [--bin target/debug/examples] [--steps 250] [--lm-steps 1000] [--stage1-steps 2000] [--seeds 3] [--jobs 2]
 
 For each seed: a small Llama from scratch on the world's captions; stage 1; stage 2 with the tuned Llama and with the one from
-before; and plain CLIP on the same captions, in a context of 75 tokens, which holds the longest of them. The three have the same
+before; and plain CLIP on the same captions, in a context of 85 tokens, which holds the longest of them. The three have the same
 vision tower, images, crops and steps. Test images are the same 480 for all; captions of three kinds. Prints tables over the seeds.
 The programs `scenes`, `tune_llm`, `embed_captions` and `train` must be built.
 """
@@ -32,7 +32,7 @@ def mean_of(result, metrics):
 
 
 def clip(lab, seed):
-    captions = {"data.captions": "{ web = 1.0, synthetic = 1.0 }", "model.context_length": 75}
+    captions = {"data.captions": "{ web = 1.0, synthetic = 1.0 }", "model.context_length": 85}
     lab.train("clip", seed, "recipes/scenes.toml", captions, KINDS)
 
 
@@ -40,6 +40,7 @@ def language(lab, seed, lm_steps, stage1_steps):
     """A language model before and after stage 1, then stage 2 with each."""
     folder = lab.out / f"llm_{seed}"
     base, tuned = folder / "lm/model", folder / "contrastive/llm"
+    lab.same_as_before(f"llm_{seed}", {"lm": lm_steps, "stage 1": stage1_steps})
     if not tuned.is_dir():
         settings = {
             "lm.run.out": folder / "lm", "lm.run.seed": seed, "lm.run.steps": lm_steps, "lm.log.progress": "false",
@@ -47,14 +48,16 @@ def language(lab, seed, lm_steps, stage1_steps):
             "contrastive.model.llm": base, "contrastive.log.progress": "false",
         }
         flags = [f"--set={key}={value}" for key, value in settings.items()]
-        command = ["tune_llm", "--recipe", "llm2clip/recipes/stage1_scenes.toml", "--backend", lab.backend, *flags]
+        command = ["tune_llm", "--recipe", "llm2clip/recipes/stage1_scenes.toml", "--backend", lab.backend, "--resume", "latest", *flags]
         lab.call(command, lab.out / f"llm_{seed}.log", cores=1)
+        if not tuned.is_dir():
+            raise RuntimeError("it was stopped before its end")
     for name, llm in (("llm2clip", tuned), ("without-stage-1", base)):
         if lab.done(name, seed):
             continue
         store = lab.out / f"store_{name}_{seed}"
         recipe = "llm2clip/recipes/stage2_scenes.toml"
-        if not store.is_dir():
+        if not (store / "store.json").is_file():
             command = ["embed_captions", "--llm", llm, "--input", recipe, "--fields", "web,synthetic", "--out", store]
             lab.call([*command, "--backend", lab.backend], lab.out / f"store_{name}_{seed}.log", cores=1)
         lab.train(name, seed, recipe, {"method.llm": llm, "method.stores": f'["{store}"]'}, KINDS)

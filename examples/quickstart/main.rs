@@ -51,8 +51,8 @@ struct Arguments {
     /// Where to write; an earlier run there is replaced
     #[arg(long, default_value = "runs/quickstart")]
     out: PathBuf,
-    /// Optimizer steps of each method [default: the recipes']
-    #[arg(long)]
+    /// Optimizer steps of each method, at least the 20 of their warm-up [default: the recipes']
+    #[arg(long, value_parser = clap::value_parser!(u64).range(20..))]
     steps: Option<u64>,
     #[command(flatten)]
     compute: ComputeArgs,

@@ -1,5 +1,5 @@
 //! Attention of all heads, where they lie in the rows of queries, keys and values: no copies of heads, and of the scores only
-//! those of one head of one image at a time. On the way back they are computed once more from the sums of their exponentials
+//! those of one head of one image at a time. On the way back they are computed once more, with the sums of their exponentials
 //! (Dao et al., 2022, "FlashAttention", which does this for tiles).
 
 use super::math::{exp, max, sum};
@@ -31,7 +31,8 @@ pub(crate) struct Grouped {
 pub(crate) struct State<const N: usize> {
     inputs: [FlexTensor; N],
     out: FlexTensor,
-    /// Of each image, head and query: the logarithm of the sum of its exponentials.
+    /// Of each image, head and query: its largest score, and 1 / the sum of exponentials above that. Their logarithm, which would
+    /// be one number, loses the sum where the largest is far from 0, as where all keys are masked.
     sums: Arc<Vec<f32>>,
 }
 
@@ -111,11 +112,12 @@ impl Part {
     ) {
         let [seq, keys] = self.seq;
         let mut scores = vec![0f32; seq * keys];
-        for (head, sums) in sums.chunks_exact_mut(seq).enumerate() {
+        for (head, sums) in sums.chunks_exact_mut(2 * seq).enumerate() {
             self.scores(&mut scores, inputs, head, mask, image);
             vectorized(|| {
-                for (row, log_sum) in scores.chunks_exact_mut(keys).zip(sums) {
-                    *log_sum = softmax(row);
+                let rows = scores.chunks_exact_mut(keys);
+                for (row, sums) in rows.zip(sums.chunks_exact_mut(2)) {
+                    sums.copy_from_slice(&softmax(row));
                 }
             });
             let weights = Matrix::new(&scores, seq, keys, keys);
@@ -135,7 +137,7 @@ impl Part {
     ) {
         let ([seq, keys], width, dim) = (self.seq, self.width(), self.head_dim);
         let (mut weights, mut up) = (vec![0f32; seq * keys], vec![0f32; seq * keys]);
-        for (head, sums) in seen.sums.chunks_exact(seq).enumerate() {
+        for (head, sums) in seen.sums.chunks_exact(2 * seq).enumerate() {
             self.scores(&mut weights, inputs, head, mask, image);
             let (out, dy) = (&seen.out[head * dim..], &seen.dy[head * dim..]);
             let dys = Matrix::new(dy, seq, dim, width);
@@ -145,11 +147,13 @@ impl Part {
                 let rows = weights
                     .chunks_exact_mut(keys)
                     .zip(up.chunks_exact_mut(keys));
-                for (row, ((weights, up), log_sum)) in rows.zip(sums).enumerate() {
+                let rows = rows.zip(sums.chunks_exact(2));
+                for (row, ((weights, up), sums)) in rows.enumerate() {
+                    let (largest, inverse) = (sums[0], sums[1]);
                     let (out, dy) = (&out[row * width..][..dim], &dy[row * width..][..dim]);
                     let mean = sum(out, dy, |a, b| a * b);
                     for (weight, up) in weights.iter_mut().zip(up) {
-                        *weight = weight_of(*weight - log_sum);
+                        *weight = weight_of(*weight - largest) * inverse;
                         *up = *weight * (*up - mean);
                     }
                 }
@@ -236,9 +240,9 @@ fn forward<'a>(
     let mask = mask.map(Mask::new);
     let (seq, width) = (part.seq[0], part.width());
     let mut out = vec![0f32; batch * seq * width];
-    let mut sums = vec![0f32; batch * part.heads * seq];
+    let mut sums = vec![0f32; batch * part.heads * 2 * seq];
     let images = out.par_chunks_mut(seq * width);
-    let images = images.zip(sums.par_chunks_mut(part.heads * seq));
+    let images = images.zip(sums.par_chunks_mut(part.heads * 2 * seq));
     images.enumerate().for_each(|(image, (out, sums))| {
         part.forward(image, inputs(image), mask.as_ref(), out, sums);
     });
@@ -255,14 +259,14 @@ fn backward<'a, const N: usize>(
     gradients: Vec<Gradients>,
 ) {
     let mask = mask.map(Mask::new);
-    let row = part.seq[0] * part.width();
+    let (row, sums) = (part.seq[0] * part.width(), part.heads * 2 * part.seq[0]);
     let (out, dy) = (floats(&state.out), floats(dy));
     let images = gradients.into_par_iter().enumerate();
     images.for_each(|(image, mut gradients)| {
         let seen = Seen {
             out: &out[image * row..][..row],
             dy: &dy[image * row..][..row],
-            sums: &state.sums[image * part.heads * part.seq[0]..][..part.heads * part.seq[0]],
+            sums: &state.sums[image * sums..][..sums],
         };
         part.backward(image, inputs(image), mask.as_ref(), seen, &mut gradients);
     });
@@ -349,7 +353,11 @@ impl Kernel<3> for Grouped {
             return false;
         };
         let (heads, shared) = (self.heads, self.shared);
-        if shared == 0 || !heads.is_multiple_of(shared) || !width.is_multiple_of(heads.max(1)) {
+        if heads == 0
+            || shared == 0
+            || !heads.is_multiple_of(shared)
+            || !width.is_multiple_of(heads)
+        {
             return false;
         }
         let rows = [1, seq, heads / shared * seq];
@@ -397,18 +405,18 @@ impl Kernel<3> for Grouped {
     }
 }
 
-/// Scores of a row to weights; gives the logarithm of the sum of their exponentials.
+/// Scores of a row to weights; gives the largest score, and 1 / the sum of the exponentials above it.
 #[inline(always)]
-fn softmax(row: &mut [f32]) -> f32 {
+fn softmax(row: &mut [f32]) -> [f32; 2] {
     let largest = max(row);
     for score in &mut *row {
         *score = weight_of(*score - largest);
     }
-    let total = sum(row, row, |x, _| x);
+    let inverse = 1.0 / sum(row, row, |x, _| x);
     for weight in row {
-        *weight /= total;
+        *weight *= inverse;
     }
-    largest + total.ln()
+    [largest, inverse]
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! Layer norm over rows: mean and variance in one go, mean and 1 / deviation kept for the way back.
 
 use super::math::sum;
-use super::parallel::{fill, sum_over, vectorized};
+use super::parallel::{fill, fill_beside, sum_over, vectorized};
 use super::{Kernel, floats, made, shape};
 use burn_flex::FlexTensor;
 use std::sync::Arc;
@@ -34,26 +34,19 @@ impl Kernel<3> for LayerNorm {
         let (xs, w, b) = (floats(&x), floats(&weight), floats(&bias));
         let width = w.len();
         let mut rows = vec![0f32; xs.len() / width * 2];
-        fill(&mut rows, 2, |rows, first| {
+        let mut out = vec![0f32; xs.len()];
+        fill_beside((&mut out, width), (&mut rows, 2), |out, rows, first| {
             vectorized(|| {
                 let xs = xs[first * width..].chunks_exact(width);
-                for (row, x) in rows.chunks_exact_mut(2).zip(xs) {
+                let rows = rows.chunks_exact_mut(2);
+                for ((out, x), row) in out.chunks_exact_mut(width).zip(xs).zip(rows) {
                     let mean = sum(x, x, |x, _| x) / width as f32;
                     let variance = sum(x, x, |x, _| (x - mean) * (x - mean)) / width as f32;
-                    row.copy_from_slice(&[mean, 1.0 / (variance + self.eps).sqrt()]);
-                }
-            });
-        });
-        let mut out = vec![0f32; xs.len()];
-        fill(&mut out, width, |out, first| {
-            vectorized(|| {
-                let xs = xs[first * width..].chunks_exact(width);
-                let rows = rows[first * 2..].chunks_exact(2);
-                for ((out, x), row) in out.chunks_exact_mut(width).zip(xs).zip(rows) {
-                    let (mean, scale) = (row[0], row[1]);
+                    let scale = 1.0 / (variance + self.eps).sqrt();
                     for (((out, x), w), b) in out.iter_mut().zip(x).zip(w).zip(b) {
                         *out = (x - mean) * scale * w + b;
                     }
+                    row.copy_from_slice(&[mean, scale]);
                 }
             });
         });

@@ -23,6 +23,23 @@ pub(super) fn fill(out: &mut [f32], part: usize, fill: impl Fn(&mut [f32], usize
     stretches.for_each(|(index, stretch)| fill(stretch, index * parts));
 }
 
+/// Fills `out` and `beside` alike, of which each part of `out` has its own `each` floats.
+pub(super) fn fill_beside(
+    (out, part): (&mut [f32], usize),
+    (beside, each): (&mut [f32], usize),
+    fill: impl Fn(&mut [f32], &mut [f32], usize) + Sync,
+) {
+    let part = part.max(1);
+    let parts = TASK.div_ceil(part);
+    if out.len() <= 2 * TASK || rayon::current_num_threads() == 1 {
+        return fill(out, beside, 0);
+    }
+    let stretches = out.par_chunks_mut(parts * part);
+    let stretches = stretches.zip(beside.par_chunks_mut(parts * each));
+    let stretches = stretches.enumerate();
+    stretches.for_each(|(index, (out, beside))| fill(out, beside, index * parts));
+}
+
 /// A sum of `len` floats over rows. `add` adds a group of them to its share; shares are added in the order of the rows, so that
 /// the sum depends on no number of threads.
 pub(super) fn sum_over(

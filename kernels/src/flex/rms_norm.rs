@@ -1,7 +1,7 @@
 //! RMS norm over rows; 1 / root mean square is kept for the way back.
 
 use super::math::sum;
-use super::parallel::{fill, sum_over, vectorized};
+use super::parallel::{fill, fill_beside, sum_over, vectorized};
 use super::{Kernel, floats, made, shape};
 use burn_flex::FlexTensor;
 use std::sync::Arc;
@@ -34,23 +34,17 @@ impl Kernel<2> for RmsNorm {
         let (xs, w) = (floats(&x), floats(&weight));
         let width = w.len();
         let mut rows = vec![0f32; xs.len() / width];
-        fill(&mut rows, 1, |rows, first| {
-            vectorized(|| {
-                let xs = xs[first * width..].chunks_exact(width);
-                for (row, x) in rows.iter_mut().zip(xs) {
-                    *row = 1.0 / (sum(x, x, |x, _| x * x) / width as f32 + self.eps).sqrt();
-                }
-            });
-        });
         let mut out = vec![0f32; xs.len()];
-        fill(&mut out, width, |out, first| {
+        fill_beside((&mut out, width), (&mut rows, 1), |out, rows, first| {
             vectorized(|| {
                 let xs = xs[first * width..].chunks_exact(width);
                 let outs = out.chunks_exact_mut(width);
-                for ((out, x), scale) in outs.zip(xs).zip(&rows[first..]) {
+                for ((out, x), row) in outs.zip(xs).zip(rows) {
+                    let scale = 1.0 / (sum(x, x, |x, _| x * x) / width as f32 + self.eps).sqrt();
                     for ((out, x), w) in out.iter_mut().zip(x).zip(w) {
                         *out = x * scale * w;
                     }
+                    *row = scale;
                 }
             });
         });

@@ -183,7 +183,8 @@ proptest! {
     ) {
         let width = heads * head_dim;
         let qkv = random([batch, seq, 3 * width], 8);
-        let hidden = |i: usize| match (i * 7 + 3).is_multiple_of(5) && i / seq % seq != i % seq {
+        // The last query sees nothing: its weights are all alike.
+        let hidden = |i: usize| match (i * 7 + 3).is_multiple_of(5) && i / seq % seq != i % seq || i / seq % seq == seq - 1 {
             true => -1e9,
             false => (i % 3) as f32 * 0.1,
         };
@@ -212,7 +213,11 @@ proptest! {
         let q = random([batch, seq, heads * head_dim], 30);
         let (k, v) = (random([batch, keys, shared * head_dim], 31), random([batch, keys, shared * head_dim], 32));
         let mask = |images: usize, rows: usize| {
-            let hidden = |i: usize| if (i * 7 + 3).is_multiple_of(5) && !i.is_multiple_of(keys) { -1e9 } else { (i % 3) as f32 * 0.1 };
+            // The last row sees nothing: its weights are all alike.
+            let hidden = |i: usize| match (i * 7 + 3).is_multiple_of(5) && !i.is_multiple_of(keys) || i / keys % rows == rows - 1 {
+                true => -1e9,
+                false => (i % 3) as f32 * 0.1,
+            };
             let values: Vec<f32> = (0..images * rows * keys).map(hidden).collect();
             Tensor::<Flex, 4>::from_data(TensorData::new(values, [images, 1, rows, keys]), &Default::default())
         };
@@ -326,6 +331,7 @@ fn what_no_kernel_knows_is_left_alone() {
     // Heads that cannot be shared out; keys and values of different lengths.
     let (q, k) = (random([1, 2, 6], 5), random([1, 2, 4], 6));
     assert!(kernels::grouped_attention([&q, &k, &k], 3, 2, None).is_none());
+    assert!(kernels::grouped_attention([&q, &q, &q], 0, 1, None).is_none());
     assert!(kernels::grouped_attention([&q, &q, &random([1, 3, 6], 7)], 3, 3, None).is_none());
     let table = random([1, 2, 1, 4], 8);
     assert!(

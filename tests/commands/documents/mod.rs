@@ -253,12 +253,17 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .filter(|name| manifest(name).is_ok())
         .collect();
     let of = |folder: &str| {
-        let text = manifest(folder).unwrap();
-        let part = text
-            .split("\n[")
-            .find(|part| part.starts_with("dependencies]"));
-        let lines = part.unwrap_or_default().lines();
-        let names = lines.filter_map(|line| line.split(['.', ' ']).next().map(str::to_string));
+        let manifest: toml::Table = manifest(folder).unwrap().parse().unwrap();
+        let for_targets = manifest.get("target").and_then(toml::Value::as_table);
+        let for_targets = for_targets.into_iter().flat_map(|targets| targets.values());
+        let tables = for_targets.filter_map(|target| target.get("dependencies"));
+        let tables = tables.chain(manifest.get("dependencies"));
+        let names = tables.filter_map(toml::Value::as_table).flatten();
+        let names = names.map(|(name, entry)| {
+            let package = entry.get("package").and_then(toml::Value::as_str);
+            let name = package.unwrap_or(name);
+            name.strip_prefix("clip-burn-").unwrap_or(name).to_string()
+        });
         names.filter(|name| crates.contains(name)).collect()
     };
     let mut found: BTreeMap<_, _> = crates.iter().map(|name| (name.clone(), of(name))).collect();

@@ -75,6 +75,18 @@ pub struct LanguageModels;
 pub struct RewriteCaptions;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/backends.md")]
+pub struct Backends;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/llm2clip.md")]
+pub struct Llm2Clip;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/scenes.md")]
+pub struct ScenesGuide;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/search.md")]
 pub struct Search;
 

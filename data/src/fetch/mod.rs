@@ -88,8 +88,8 @@ pub(crate) fn local_shards(
     };
     let Some(directory) = &fetch.directory else {
         return Err(first.fails(
-            "is no tar file here, and there is no folder to fetch it into: name one (`--cache-dir DIR`, or \
-             `fetch = { directory = \"DIR\" }` in a recipe)",
+            "is no tar file here, and there is no folder to fetch it into: name one (`fetch = { directory = \"DIR\" }` in a \
+             recipe, `--cache-dir DIR` of `embed`)",
         ));
     };
     fetch_all(&origins, fetch, directory)

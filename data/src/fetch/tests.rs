@@ -200,6 +200,59 @@ fn without_a_folder_and_beside_embeddings_shards_from_elsewhere_are_refused() {
     );
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn a_shard_whose_download_broke_is_the_file_and_one_that_is_not_there_is_named() {
+    use std::io::Read;
+    let (root, cache) = shards();
+    let bytes = std::fs::read(root.path().join("0.tar")).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap();
+    let (length, half) = (bytes.len(), bytes.len() / 2);
+    let answers = [
+        (
+            format!("200 OK\r\nContent-Length: {length}"),
+            bytes[..half].to_vec(),
+        ),
+        (
+            format!(
+                "206 Partial Content\r\nContent-Range: bytes {half}-{}/{length}\r\nContent-Length: {}",
+                length - 1,
+                length - half
+            ),
+            bytes[half..].to_vec(),
+        ),
+        ("404 Not Found\r\nContent-Length: 0".into(), Vec::new()),
+    ];
+    let server = std::thread::spawn(move || {
+        for (head, body) in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut request, mut byte) = (Vec::new(), [0]);
+            while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                request.push(byte[0]);
+            }
+            write!(stream, "HTTP/1.1 {head}\r\n\r\n").unwrap();
+            stream.write_all(&body).unwrap();
+        }
+    });
+    let config = |shards: String| ShardConfig {
+        fetch: Fetch {
+            pause_ms: 1,
+            at_once: 1,
+            ..Fetch::into_directory(cache.path())
+        },
+        ..ShardConfig::new(shards)
+    };
+    let source = ShardSource::open(config(format!("http://{host}/{{0..0}}.tar"))).unwrap();
+    let plain = open("0.tar", &root, &cache).unwrap();
+    assert_eq!(keys(&source), keys(&plain));
+    // The first is not asked for again, the second ends it.
+    let url = format!("http://{host}/{{0..1}}.tar");
+    let missing = format!("http://{host}/1.tar");
+    said(ShardSource::open(config(url)), &[&missing, "404 Not Found"]);
+    server.join().unwrap();
+}
+
 #[cfg(not(feature = "http"))]
 #[test]
 fn a_build_without_http_names_its_two_remedies() {

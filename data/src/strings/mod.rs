@@ -176,6 +176,52 @@ mod tests {
         round_trip(TableFormat::Parquet);
     }
 
+    /// `CLIP_BURN_PYTHON` is a Python with pyarrow and numpy.
+    #[cfg(feature = "parquet")]
+    #[test]
+    #[ignore = "needs CLIP_BURN_PYTHON"]
+    fn python_reads_what_is_written() {
+        let python = std::env::var("CLIP_BURN_PYTHON").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let table = folder.path().join("m.parquet");
+        let columns = ["image_path", "caption"];
+        let mut writer = TableWriter::create(&table, TableFormat::Parquet, &columns).unwrap();
+        for i in 0..10_002 {
+            let caption = (i % 2 == 0).then_some("ü\n");
+            writer.push(&[Some(&i.to_string()), caption]).unwrap();
+        }
+        writer.finish().unwrap();
+        for (name, float) in [
+            ("f4", crate::npy::Float::F32),
+            ("f2", crate::npy::Float::F16),
+        ] {
+            let path = folder.path().join(name).with_extension("npy");
+            let mut writer = crate::npy::RowWriter::create(&path, 3, float).unwrap();
+            (0..4).for_each(|i| writer.push(&[i as f32, 0.5, -2.0]).unwrap());
+            writer.finish().unwrap();
+        }
+        let script = r#"
+import sys, numpy as np, pyarrow as pa, pyarrow.parquet as pq
+table = pq.read_table("m.parquet")
+assert table.schema.names == ["image_path", "caption"], table.schema
+assert all(field.type == pa.string() for field in table.schema), table.schema
+rows = [{"image_path": str(i), "caption": "ü\n" if i % 2 == 0 else None} for i in range(10002)]
+assert table.to_pylist() == rows
+assert pq.ParquetFile("m.parquet").metadata.row_group(0).column(0).compression == "SNAPPY"
+for name in ["f4", "f2"]:
+    array = np.load(name + ".npy", mmap_mode="r")
+    assert array.dtype == np.dtype("<" + name) and array.flags["C_CONTIGUOUS"], array.dtype
+    assert array.tolist() == [[i, 0.5, -2.0] for i in range(4)]
+"#;
+        let run = std::process::Command::new(python)
+            .args(["-c", script])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success(), "{said}");
+    }
+
     #[cfg(not(feature = "parquet"))]
     #[test]
     fn parquet_without_its_feature_is_refused_with_both_remedies() {

@@ -66,6 +66,30 @@ impl Layout {
         self.folder.join(NOTES).join(name)
     }
 
+    /// Removes what is there of a part, its note first: whatever is left by a kill is none.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that cannot be removed.
+    pub(super) fn clear(&self, part: usize) -> Result<()> {
+        let metadata = |format| self.metadata(part, format);
+        for path in [
+            self.note(part),
+            self.images(part),
+            self.texts(part),
+            metadata(TableFormat::Parquet),
+            metadata(TableFormat::Jsonl),
+        ] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(EvalError::io(&path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn file(&self, kind: &str, part: usize, extension: &str) -> PathBuf {
         let digits = self.digits();
         let name = format!("{kind}_{part:0digits$}.{extension}");

@@ -1,8 +1,10 @@
 //! What a part says of itself, so that parts of different work never lie beside each other.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
-use super::layout::Layout;
+use super::layout::{Layout, NOTES};
 use crate::embedded::Work;
 use crate::error::{EvalError, Result};
 use crate::files;
@@ -42,7 +44,7 @@ impl PartNote {
         layout: &Layout,
         part: usize,
         work: &Work,
-        files: &[std::path::PathBuf],
+        files: &[PathBuf],
     ) -> Result<Option<Self>> {
         let path = layout.note(part);
         let Some(note) = std::fs::read(&path)
@@ -60,6 +62,24 @@ impl PartNote {
             )),
             None => Ok(files.iter().all(|file| file.exists()).then_some(note)),
         }
+    }
+
+    /// The notes of a folder, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// Names the one that cannot be read.
+    pub(super) fn all(folder: &Path) -> Result<Vec<(PathBuf, Self)>> {
+        let mut paths = files::sorted_entries(&folder.join(NOTES))?;
+        paths.retain(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        });
+        let notes = paths.into_iter().map(|path| {
+            let note = files::read_json(&path, "the note of a part")?;
+            Ok((path, note))
+        });
+        notes.collect()
     }
 
     pub(super) fn write(&self, layout: &Layout) -> Result<()> {

@@ -10,7 +10,7 @@ use data::npy::Float;
 use data::strings::TableFormat;
 use files::Shard;
 
-use super::layout::{Layout, NOTES};
+use super::layout::Layout;
 use super::note::{PartNote, REASONS};
 use super::read::{Batch, read_batch};
 use super::rows::Rows;
@@ -19,7 +19,6 @@ use crate::embedded::Work;
 use crate::encoder::DualEncoder;
 use crate::error::{EvalError, Result};
 use crate::extract::{Extraction, append, progress_bar};
-use crate::files as reading;
 
 /// Batches that may wait for the device.
 const QUEUE: usize = 2;
@@ -138,6 +137,16 @@ pub fn embed<B: Backend, E: DualEncoder<B>>(
         });
     }
     layout.create(rows.has_images(), rows.has_captions())?;
+    for (path, note) in PartNote::all(&layout.folder)? {
+        // Their files would stay beside the new ones, and be read with them.
+        if note.parts != layout.parts {
+            let (there, parts) = (note.parts, layout.parts);
+            let reason = format!(
+                "this is one of {there} parts, and {parts} are to be made; remove the folder, or name another"
+            );
+            return Err(EvalError::format(&path, reason));
+        }
+    }
     let work = settings.work(rows, encoder, options.batch_size)?;
     let (mut outcome, mut missing) = (Outcome::default(), Vec::new());
     for part in settings.share.range(layout.parts) {
@@ -239,6 +248,7 @@ impl<B: Backend, E: DualEncoder<B>> Maker<'_, B, E> {
             of: self.work.clone(),
         };
         let columns = self.rows.columns();
+        self.layout.clear(part)?;
         let mut writer = PartWriter::create(self.layout, part, self.settings, columns, sides)?;
         for _ in 0..batches {
             let batch = receiver
@@ -291,19 +301,12 @@ impl<B: Backend, E: DualEncoder<B>> Maker<'_, B, E> {
 ///
 /// Names the parts that are missing, and one that was made of something else.
 pub fn check(folder: &Path) -> Result<Outcome> {
-    let notes = folder.join(NOTES);
-    let mut found: BTreeMap<usize, (PathBuf, PartNote)> = BTreeMap::new();
-    for path in reading::sorted_entries(&notes)? {
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
-            let note: PartNote = reading::read_json(&path, "the note of a part")?;
-            found.insert(note.part, (path, note));
-        }
-    }
+    let notes = PartNote::all(folder)?.into_iter();
+    let found: BTreeMap<usize, (PathBuf, PartNote)> = notes
+        .map(|(path, note)| (note.part, (path, note)))
+        .collect();
     let Some((first_path, first)) = found.values().next().cloned() else {
-        return Err(EvalError::format(&notes, "there are no parts in it"));
+        return Err(EvalError::format(folder, "there are no parts in it"));
     };
     let mut outcome = Outcome::default();
     for (path, note) in found.values() {

@@ -252,6 +252,34 @@ fn parts_of_other_work_are_refused_by_name_until_they_are_overwritten() {
 }
 
 #[test]
+fn parts_of_another_size_or_with_another_side_do_not_stay_beside_new_ones() {
+    let (input, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let rows = table(input.path(), caption);
+    run(&rows, &settings(out.path(), Shard::WHOLE)).unwrap();
+    let larger = Settings {
+        part_size: 20,
+        overwrite: true,
+        ..settings(out.path(), Shard::WHOLE)
+    };
+    let message = run(&rows, &larger).unwrap_err().to_string();
+    assert!(
+        message.contains("3 parts, and 2 are to be made"),
+        "{message}"
+    );
+    let again = Settings {
+        overwrite: true,
+        ..settings(out.path(), Shard::WHOLE)
+    };
+    let captions = (0..ROWS).map(caption).collect();
+    run(&Rows::Captions(captions), &again).unwrap();
+    assert!(
+        content(out.path())
+            .keys()
+            .all(|name| !name.starts_with("img_emb"))
+    );
+}
+
+#[test]
 fn images_and_captions_alone_have_their_side_only() {
     let (input, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     table(input.path(), caption);

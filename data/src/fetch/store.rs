@@ -40,7 +40,7 @@ pub(super) fn fetch(
     let io = |error| DataError::io(&path, error);
     let mut file = Unfinished::create(&path).map_err(io)?;
     let length = unpack(origin, fetch, &mut file)?;
-    check_tar(origin, &mut file, length)?;
+    check_tar(origin, &file, length)?;
     file.finish().map_err(io)?;
     // Whoever waits for the lock finds the shard.
     let _ = std::fs::remove_file(lock);
@@ -93,26 +93,36 @@ fn copy(
     }
 }
 
-/// Refuses what is no tar at all, such as the page of a server that asks for a password: it would be kept.
-fn check_tar(origin: &Origin, file: &mut Unfinished, length: u64) -> Result<(), DataError> {
-    let path = file.path().to_path_buf();
-    let io = |error| DataError::io(&path, error);
-    let file = File::open(files::partial(&path)).map_err(io)?;
-    let contents = scan(&file, length).map_err(io)?;
-    if length > 0 && (!contents.members.is_empty() || contents.damage.is_empty()) {
-        return Ok(());
-    }
-    let mut begin = Vec::new();
-    (&file)
-        .seek(SeekFrom::Start(0))
-        .and_then(|_| (&file).take(80).read_to_end(&mut begin))
-        .map_err(io)?;
-    let what = match length {
-        0 => "nothing came".to_owned(),
-        _ => format!(
+/// Refuses what is no tar at all, such as the page of a server that asks for a password, and what is cut, which not every way
+/// here tells: it would be kept.
+fn check_tar(origin: &Origin, file: &Unfinished, length: u64) -> Result<(), DataError> {
+    let io = |error| DataError::io(file.path(), error);
+    let written = File::open(files::partial(file.path())).map_err(io)?;
+    let contents = scan(&written, length).map_err(io)?;
+    let block = |start: u64| {
+        let mut bytes = Vec::new();
+        (&written).seek(SeekFrom::Start(start))?;
+        (&written).take(512).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let what = if length == 0 {
+        "nothing came".to_owned()
+    } else if contents.members.is_empty() && !contents.damage.is_empty() {
+        let begin = block(0).map_err(io)?;
+        format!(
             "what came is no tar archive; its {length} bytes begin with {:?}",
-            String::from_utf8_lossy(&begin)
-        ),
+            String::from_utf8_lossy(&begin[..begin.len().min(80)])
+        )
+    } else if block(length.saturating_sub(512))
+        .map_err(io)?
+        .iter()
+        .any(|byte| *byte != 0)
+    {
+        format!(
+            "what came is cut off: its {length} bytes have no end mark; is the archive whole where it lies?"
+        )
+    } else {
+        return Ok(());
     };
     Err(origin.fails(what))
 }

@@ -126,6 +126,8 @@ fn a_command_that_fails_at_its_end_leaves_nothing() {
         open("pipe:true", &root, &cache),
         &["pipe:true", "nothing came"],
     );
+    let cut = format!("pipe:head -c 2000 {}", path("0.tar").display());
+    said(open(&cut, &root, &cache), &["head -c 2000", "cut off"]);
     let page = "pipe:echo '<html>log in'";
     said(
         open(page, &root, &cache),

@@ -96,7 +96,7 @@ impl InputArgs {
     /// When something cannot be read, or images and texts are two lists.
     pub fn rows(&self) -> Result<Rows> {
         if let Some(table) = self.table()? {
-            return Ok(Rows::Table(table));
+            return Ok(Rows::Table(Box::new(table)));
         }
         if let Some(files) = &self.parquet {
             let config = ParquetConfig {

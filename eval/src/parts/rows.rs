@@ -17,7 +17,7 @@ pub enum Rows {
     /// Captions.
     Captions(Vec<String>),
     /// A table of image files and captions.
-    Table(CsvSource),
+    Table(Box<CsvSource>),
     /// Files with images and captions inside.
     Source {
         /// What reads them.

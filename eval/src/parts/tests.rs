@@ -84,7 +84,7 @@ fn table(folder: &Path, captions: impl Fn(usize) -> String) -> Rows {
     }
     let path = folder.join("t.tsv");
     std::fs::write(&path, text).unwrap();
-    Rows::Table(CsvSource::open(CsvConfig::new(path)).unwrap())
+    Rows::Table(Box::new(CsvSource::open(CsvConfig::new(path)).unwrap()))
 }
 
 fn caption(i: usize) -> String {

@@ -41,6 +41,14 @@ pub enum DataError {
         /// What is wrong and how to mend it.
         what: String,
     },
+    /// A shard from elsewhere that did not come.
+    #[error("{name}: {what}")]
+    Fetch {
+        /// The address or the command.
+        name: String,
+        /// What happened, and what to do.
+        what: String,
+    },
     /// A configuration that contradicts itself.
     #[error("{0}")]
     Config(String),

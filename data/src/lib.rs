@@ -10,6 +10,7 @@ mod captions;
 pub mod csv;
 mod embeddings;
 mod error;
+pub mod fetch;
 pub mod folder;
 mod image_file;
 pub mod jsonl;
@@ -25,6 +26,7 @@ mod sampler;
 pub mod scenes;
 mod source;
 pub mod store;
+pub mod strings;
 pub mod text;
 pub mod webdataset;
 

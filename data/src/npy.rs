@@ -1,4 +1,8 @@
-//! Reads arrays in NumPy's `.npy` format: stored embeddings and multi-hot labels.
+//! Arrays in NumPy's `.npy` format: stored embeddings and multi-hot labels.
+
+mod write;
+
+pub use write::{Float, RowWriter};
 
 use half::f16;
 
@@ -30,57 +34,87 @@ pub fn is_npy(bytes: &[u8]) -> bool {
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
+/// What an `.npy` file says of its array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// NumPy's name of the type of its numbers, such as `<f4`.
+    pub descr: String,
+    /// The shape; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Where the numbers begin.
+    pub start: usize,
+}
+
+impl Header {
+    /// Reads the head of an `.npy` file, of which the numbers may be missing. The error says what is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let cut_off = || "the .npy header is cut off".to_string();
+        let (length_bytes, rest) = match bytes.strip_prefix(MAGIC) {
+            None => return Err("not an .npy file (no \\x93NUMPY at its beginning)".into()),
+            Some([1, _, rest @ ..]) => (2, rest),
+            Some([2 | 3, _, rest @ ..]) => (4, rest),
+            Some([version, ..]) => {
+                return Err(format!(".npy format version {version} is not known"));
+            }
+            Some([]) => return Err(cut_off()),
+        };
+        let (length, rest) = rest.split_at_checked(length_bytes).ok_or_else(cut_off)?;
+        let length = length
+            .iter()
+            .rev()
+            .fold(0usize, |n, byte| n << 8 | usize::from(*byte));
+        let header = rest.get(..length).ok_or_else(cut_off)?;
+        let start = bytes.len() - rest.len() + length;
+        let header = String::from_utf8_lossy(header);
+
+        let value = |key: &str| -> Result<&str, String> {
+            let missing = || format!("the .npy header has no {key}: {header}");
+            let (_, after) = header
+                .split_once(&format!("'{key}':"))
+                .ok_or_else(missing)?;
+            Ok(after.trim_start())
+        };
+        let kind = value("descr")?
+            .trim_start_matches('\'')
+            .split('\'')
+            .next()
+            .unwrap_or_default();
+        let shape = value("shape")?
+            .strip_prefix('(')
+            .and_then(|s| s.split_once(')'))
+            .ok_or("a .npy shape is broken")?
+            .0;
+        let shape = shape
+            .split(',')
+            .map(str::trim)
+            .filter(|n| !n.is_empty())
+            .map(|n| {
+                n.parse::<usize>()
+                    .map_err(|_| format!("a .npy dimension is `{n}`"))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if value("fortran_order")?.starts_with("True") && shape.len() > 1 {
+            return Err(
+                "the .npy array is in Fortran order; save numpy.ascontiguousarray of it".into(),
+            );
+        }
+        Ok(Self {
+            descr: kind.to_owned(),
+            shape,
+            start,
+        })
+    }
+}
+
 /// Parses an `.npy` file of booleans, integers or floats. The error says what is wrong with it.
 pub fn parse(bytes: &[u8]) -> Result<Array, String> {
-    let cut_off = || "the .npy header is cut off".to_string();
-    let (length_bytes, rest) = match bytes.strip_prefix(MAGIC) {
-        None => return Err("not an .npy file (no \\x93NUMPY at its beginning)".into()),
-        Some([1, _, rest @ ..]) => (2, rest),
-        Some([2 | 3, _, rest @ ..]) => (4, rest),
-        Some([version, ..]) => return Err(format!(".npy format version {version} is not known")),
-        Some([]) => return Err(cut_off()),
-    };
-    let (length, rest) = rest.split_at_checked(length_bytes).ok_or_else(cut_off)?;
-    let length = length
-        .iter()
-        .rev()
-        .fold(0usize, |n, byte| n << 8 | usize::from(*byte));
-    let (header, data) = rest.split_at_checked(length).ok_or_else(cut_off)?;
-    let header = String::from_utf8_lossy(header);
-
-    let value = |key: &str| -> Result<&str, String> {
-        let missing = || format!("the .npy header has no {key}: {header}");
-        let (_, after) = header
-            .split_once(&format!("'{key}':"))
-            .ok_or_else(missing)?;
-        Ok(after.trim_start())
-    };
-    let kind = value("descr")?
-        .trim_start_matches('\'')
-        .split('\'')
-        .next()
-        .unwrap_or_default();
-    let shape = value("shape")?
-        .strip_prefix('(')
-        .and_then(|s| s.split_once(')'))
-        .ok_or("a .npy shape is broken")?
-        .0;
-    let shape = shape
-        .split(',')
-        .map(str::trim)
-        .filter(|n| !n.is_empty())
-        .map(|n| {
-            n.parse::<usize>()
-                .map_err(|_| format!("a .npy dimension is `{n}`"))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    if value("fortran_order")?.starts_with("True") && shape.len() > 1 {
-        return Err(
-            "the .npy array is in Fortran order; save numpy.ascontiguousarray of it".into(),
-        );
-    }
-
-    let values: Vec<f32> = match kind {
+    let Header {
+        descr,
+        shape,
+        start,
+    } = Header::parse(bytes)?;
+    let data = &bytes[start..];
+    let values: Vec<f32> = match descr.as_str() {
         "<f4" => data
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))

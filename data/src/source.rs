@@ -22,6 +22,11 @@ pub trait Source<S = Sample>: Send + Sync {
     /// A short name for logs and messages, such as the pattern or path it was opened with.
     fn name(&self) -> String;
 
+    /// The address that a sample was downloaded from, where the source knows it.
+    fn url(&self, _index: usize) -> Result<Option<String>, DataError> {
+        Ok(None)
+    }
+
     /// What it holds, what was left out and why: one report, or one for each part of a mixture.
     fn reports(&self) -> Vec<SourceReport> {
         vec![SourceReport {
@@ -62,6 +67,10 @@ impl<T, S: Source<T> + ?Sized> Source<T> for Arc<S> {
         (**self).name()
     }
 
+    fn url(&self, index: usize) -> Result<Option<String>, DataError> {
+        (**self).url(index)
+    }
+
     fn reports(&self) -> Vec<SourceReport> {
         (**self).reports()
     }
@@ -78,6 +87,10 @@ impl<T, S: Source<T> + ?Sized> Source<T> for Box<S> {
 
     fn name(&self) -> String {
         (**self).name()
+    }
+
+    fn url(&self, index: usize) -> Result<Option<String>, DataError> {
+        (**self).url(index)
     }
 
     fn reports(&self) -> Vec<SourceReport> {

@@ -265,7 +265,11 @@ fn decode_batch(preprocess: &Preprocess, images: &[ImageRef], first: usize) -> D
     }
 }
 
-fn append<B: Backend>(values: &mut Vec<f32>, embeddings: Tensor<B, 2>, dim: usize) -> Result<()> {
+pub(crate) fn append<B: Backend>(
+    values: &mut Vec<f32>,
+    embeddings: Tensor<B, 2>,
+    dim: usize,
+) -> Result<()> {
     if embeddings.dims()[1] != dim {
         let reason = format!(
             "embeddings of {} floats, expected {dim}",

@@ -34,19 +34,38 @@ pub struct Features {
 
 enum Storage {
     Memory(Vec<f32>),
-    /// Bytes `start..` of the file, little endian.
-    File {
-        map: Mmap,
-        start: usize,
+    /// Mapped files, little endian, one after another.
+    Files {
+        files: Vec<Mapped>,
         dtype: Dtype,
     },
+}
+
+/// Rows in a file.
+struct Mapped {
+    map: Mmap,
+    /// Where the first of them begins.
+    start: usize,
+    /// Rows in this file and in those before it.
+    end: usize,
+}
+
+impl Mapped {
+    /// Maps a file, of which nothing is read yet.
+    fn map(path: &Path) -> Result<Mmap> {
+        let file = File::open(path).map_err(EvalError::io(path))?;
+        // SAFETY: the map is read-only. Another process truncating the file meanwhile would end this one by a signal,
+        // the accepted price of mapping in this field (safetensors and burn-store do the same).
+        #[allow(unsafe_code)]
+        unsafe { Mmap::map(&file) }.map_err(EvalError::io(path))
+    }
 }
 
 impl std::fmt::Debug for Features {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let place = match self.storage {
             Storage::Memory(_) => "memory",
-            Storage::File { .. } => "file",
+            Storage::Files { .. } => "files",
         };
         write!(
             f,
@@ -72,16 +91,16 @@ impl Features {
         })
     }
 
-    /// Maps the tensor `name` of a safetensors file, or its only tensor if it has just one. Nothing is read yet.
+    /// Maps the tensor `name` of a safetensors file, or its only tensor if it has just one. Nothing is read yet. Also maps an
+    /// `.npy` file or a folder of such, as [`parts`](crate::parts) and clip-retrieval write them.
     ///
     /// The file's metadata may name the rows: `image_paths` of images, `texts` of texts, as JSON lists.
     pub fn open(path: &Path, name: &str) -> Result<Self> {
         let side = name;
-        let file = File::open(path).map_err(EvalError::io(path))?;
-        // SAFETY: the map is read-only. Another process truncating the file meanwhile would end this one by a signal,
-        // the accepted price of mapping in this field (safetensors and burn-store do the same).
-        #[allow(unsafe_code)]
-        let map = unsafe { Mmap::map(&file) }.map_err(EvalError::io(path))?;
+        if npy::is_npy(path) {
+            return npy::open(path, name);
+        }
+        let map = Mapped::map(path)?;
         let tensors = SafeTensors::deserialize(&map)
             .map_err(|e| EvalError::format(path, format!("not a safetensors file: {e}")))?;
         let mut names = tensors.names();
@@ -116,7 +135,14 @@ impl Features {
         Ok(Self {
             len,
             dim,
-            storage: Storage::File { map, start, dtype },
+            storage: Storage::Files {
+                files: vec![Mapped {
+                    map,
+                    start,
+                    end: len,
+                }],
+                dtype,
+            },
             names,
         })
     }
@@ -143,13 +169,17 @@ impl Features {
     /// Panics if `row` is out of range or `out` is not of length `dim`.
     pub fn copy_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.len, "row {row} of {}", self.len);
-        let range = row * self.dim..(row + 1) * self.dim;
         match &self.storage {
-            Storage::Memory(values) => out.copy_from_slice(&values[range]),
-            Storage::File { map, start, dtype } => {
-                let width = if *dtype == Dtype::F32 { 4 } else { 2 };
-                let bytes = &map[start + range.start * width..start + range.end * width];
-                decode(bytes, *dtype, out);
+            Storage::Memory(values) => {
+                out.copy_from_slice(&values[row * self.dim..(row + 1) * self.dim]);
+            }
+            Storage::Files { files, dtype } => {
+                let place = files.partition_point(|file| file.end <= row);
+                let before = place.checked_sub(1).map_or(0, |last| files[last].end);
+                let Mapped { map, start, .. } = &files[place];
+                let len = self.dim * if *dtype == Dtype::F32 { 4 } else { 2 };
+                let start = start + (row - before) * len;
+                decode(&map[start..start + len], *dtype, out);
             }
         }
     }
@@ -266,7 +296,10 @@ fn decode(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
     }
 }
 
+mod fits;
 mod names;
+mod npy;
+pub(crate) use fits::check_fits;
 pub use names::Arranged;
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! * [`tasks`] and [`probe`]: a [`DualEncoder`] and a data set in, metrics and details out
 //! * [`datasets`]: the layouts that people have on disk; [`prompts`]: class names and templates
 //! * [`metrics`]: pure functions over plain floats
-//! * [`extract`], [`embedded`]: embeddings of many items, and their file, in one go or in shares
+//! * [`extract`], [`embedded`], [`parts`]: embeddings of many items, and their file, in one go or in shares; a folder of files
+//!   for more than fit into memory
 //! * [`results`], [`grid`], [`report`]: one JSON per run, many runs, one page about them
 //! * [`search`]: an index of images on disk, and what in it is nearest to a query
 //!
@@ -35,6 +36,7 @@ pub mod grid;
 pub mod identity;
 pub mod images;
 pub mod metrics;
+pub mod parts;
 pub mod probe;
 pub mod prompts;
 pub mod provenance;

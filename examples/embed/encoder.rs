@@ -41,4 +41,16 @@ impl<B: Backend> DualEncoder<B> for Encoder<'_, B> {
             false => self.model.text_embeddings(texts),
         }
     }
+
+    fn scale(&self) -> Option<f32> {
+        self.model.scale()
+    }
+
+    fn identity(&self) -> Result<Option<String>, EvalError> {
+        self.model.identity()
+    }
+
+    fn truncated(&self, texts: &[String]) -> Option<usize> {
+        self.model.truncated(texts)
+    }
 }

@@ -6,6 +6,7 @@ use crate::pixels::Pixels;
 use anyhow::Result;
 use burn::prelude::*;
 use clip_burn::cli::{image_paths, lines};
+use clip_burn::data::Source;
 use clip_burn::eval::Extraction;
 use clip_burn::eval::embedded::list_digest;
 use clip_burn::eval::extract::image_features;
@@ -32,15 +33,24 @@ pub struct Images {
 
 impl List {
     pub fn read(arguments: &Arguments) -> Result<Self> {
-        let files = image_paths(&arguments.images)?;
+        let input = &arguments.input;
+        let mut files = image_paths(&input.images)?;
+        let texts = input.texts.as_deref().map(lines).transpose()?;
+        let mut texts = texts.unwrap_or_default();
+        if let Some(table) = input.table()? {
+            for index in 0..table.len() {
+                let row = table.row(index)?;
+                files.push(row.path);
+                texts.extend(row.captions.web.into_iter().next());
+            }
+        }
         let files: Vec<_> = files.into_iter().map(ImageRef::File).collect();
-        let texts = arguments.texts.as_deref().map(lines).transpose()?;
-        let pixels = arguments.pixels.as_deref().map(Pixels::read).transpose()?;
+        let pixels = input.pixels.as_deref().map(Pixels::read).transpose()?;
         Ok(Self {
             paths: files.iter().map(ImageRef::name).collect(),
             files,
             pixels: pixels.unwrap_or_default(),
-            texts: texts.unwrap_or_default(),
+            texts,
         })
     }
 

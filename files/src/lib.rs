@@ -5,9 +5,11 @@
 
 mod replace;
 mod shard;
+mod unfinished;
 
 pub use replace::{of_aside, recover, replace};
 pub use shard::Shard;
+pub use unfinished::Unfinished;
 
 use std::fs::File;
 use std::io::{Result, Write};
@@ -28,16 +30,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// As there, and those of `content`.
 pub fn write_by(path: &Path, content: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let partial = partial(path);
-    let write = || {
-        let mut file = File::create(&partial)?;
-        content(&mut file)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().inspect_err(|_| {
-        let _ = std::fs::remove_file(&partial);
-    })
+    let mut file = Unfinished::create(path)?;
+    content(file.file())?;
+    file.finish()
 }
 
 /// The name under which a file or a folder is written at first: the target's with `.partial` behind it.

@@ -7,6 +7,7 @@ mod config;
 mod quotes;
 mod rewrites;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use ::csv::{ByteRecord, ReaderBuilder};
@@ -41,6 +42,17 @@ pub struct CsvSource {
     /// Rows whose file name is not one of an image.
     refused: usize,
     counts: CaptionCounts,
+}
+
+/// A row of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The image as the table names it.
+    pub key: String,
+    /// The image file.
+    pub path: PathBuf,
+    /// The captions.
+    pub captions: Captions,
 }
 
 /// The configured columns, by index.
@@ -168,6 +180,25 @@ impl CsvSource {
         &self.problems
     }
 
+    /// A row, without reading its image.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such row, and if the file was changed.
+    pub fn row(&self, index: usize) -> Result<Row, DataError> {
+        let record = self.record(index)?;
+        let key = self.field(&record, self.columns.image).into_owned();
+        Ok(Row {
+            path: self.image_path(&key),
+            captions: self.captions(index, &record),
+            key,
+        })
+    }
+
+    fn field<'a>(&self, record: &'a ByteRecord, column: usize) -> Cow<'a, str> {
+        String::from_utf8_lossy(record.get(column).unwrap_or_default())
+    }
+
     /// Path of the image of a row, as the table has it.
     fn image_path(&self, name: &str) -> PathBuf {
         match &self.config.root {
@@ -238,7 +269,7 @@ impl Source for CsvSource {
     /// Reads a row and its image file.
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let record = self.record(index)?;
-        let field = |column: usize| String::from_utf8_lossy(record.get(column).unwrap_or_default());
+        let field = |column: usize| self.field(&record, column);
         let key = field(self.columns.image).into_owned();
         let path = self.image_path(&key);
         let image = read_image(&path)?;

@@ -9,7 +9,9 @@ use ::parquet::basic::{ConvertedType, LogicalType, Type};
 use ::parquet::column::reader::{ColumnReader, get_column_reader};
 use ::parquet::data_type::ByteArray;
 use ::parquet::errors::{ParquetError, Result as ParquetResult};
-use ::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use ::parquet::file::metadata::{
+    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
 use ::parquet::file::serialized_reader::SerializedPageReader;
 use ::parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 
@@ -40,6 +42,7 @@ pub(super) struct RowGroup {
     rows: usize,
     image: ColumnChunkMetaData,
     key: Option<ColumnChunkMetaData>,
+    url: Option<ColumnChunkMetaData>,
     captions: Vec<ColumnChunkMetaData>,
 }
 
@@ -48,6 +51,7 @@ pub(super) struct RowGroup {
 pub(super) struct Rows {
     pub image: Column,
     pub key: Option<Column>,
+    pub url: Option<Column>,
     /// One for each caption field.
     pub captions: Vec<Column>,
 }
@@ -62,16 +66,7 @@ pub(super) struct Column {
 
 /// Finds the usable rows of a file, by its captions and by what it says of its images.
 pub(super) fn open(path: &Path, config: &ParquetConfig) -> Result<Opened, DataError> {
-    let file = Arc::new(File::open(path).map_err(|error| DataError::io(path, error))?);
-    let metadata = ParquetMetaDataReader::new()
-        .parse_and_finish(&*file)
-        .map_err(|error| {
-            let what = format!(
-                "cannot be read as parquet: {error}. Was it downloaded to its end? Get it again, or \
-                 leave it out of `files`"
-            );
-            DataError::malformed(path, Place::Whole, what)
-        })?;
+    let (file, metadata) = metadata(path)?;
     let columns = Columns::find(metadata.file_metadata().schema_descr(), config)
         .map_err(|what| DataError::malformed(path, Place::Whole, what))?;
     let mut opened = Opened {
@@ -94,6 +89,56 @@ pub(super) fn open(path: &Path, config: &ParquetConfig) -> Result<Opened, DataEr
     Ok(opened)
 }
 
+fn metadata(path: &Path) -> Result<(Arc<File>, ParquetMetaData), DataError> {
+    let file = Arc::new(File::open(path).map_err(|error| DataError::io(path, error))?);
+    let metadata = ParquetMetaDataReader::new()
+        .parse_and_finish(&*file)
+        .map_err(|error| {
+            let what = format!(
+                "cannot be read as parquet: {error}. Was it downloaded to its end? Get it again, or \
+                 leave it out of `files`"
+            );
+            DataError::malformed(path, Place::Whole, what)
+        })?;
+    Ok((file, metadata))
+}
+
+/// The values of a column of strings, row by row: the first one where there are lists. `None` if the file has no such column.
+///
+/// # Errors
+///
+/// Fails if the file is damaged.
+pub(crate) fn read_strings(
+    path: &Path,
+    name: &str,
+) -> Result<Option<Vec<Option<String>>>, DataError> {
+    let (file, metadata) = metadata(path)?;
+    let schema = metadata.file_metadata().schema_descr();
+    let Ok(column) = find(schema, name, "") else {
+        return Ok(None);
+    };
+    if !is_text(&schema.column(column)) {
+        return Ok(None);
+    }
+    let mut values = Vec::new();
+    for group in metadata.row_groups() {
+        let read = || {
+            let rows = usize::try_from(group.num_rows())?;
+            Ok((
+                Column::read(&file, &place_of(group.column(column))?, rows)?,
+                rows,
+            ))
+        };
+        let (column, rows) = read().map_err(|e| undecoded(path, values.len() as u64, e))?;
+        let text = |row: usize| {
+            let value = column.row(row).first()?;
+            Some(String::from_utf8_lossy(value.data()).into_owned())
+        };
+        values.extend((0..rows).map(text));
+    }
+    Ok(Some(values))
+}
+
 fn undecoded(path: &Path, row: u64, error: ParquetError) -> DataError {
     let what = format!(
         "the row group that begins here cannot be decoded: {error}. The file is damaged, or not \
@@ -106,6 +151,7 @@ fn undecoded(path: &Path, row: u64, error: ParquetError) -> DataError {
 struct Columns {
     image: usize,
     key: Option<usize>,
+    url: Option<usize>,
     status: Option<usize>,
     captions: Vec<usize>,
 }
@@ -140,6 +186,10 @@ impl Columns {
                 Some(name) => Some(text(name, "key_column")?),
                 None => text("key", "key_column").ok(),
             },
+            url: config
+                .url_column
+                .as_ref()
+                .and_then(|name| text(name, "url_column").ok()),
             status: text(STATUS, "").ok(),
             captions: config
                 .caption_fields
@@ -212,6 +262,7 @@ impl Columns {
             rows,
             image,
             key: self.key.map(chunk).transpose()?,
+            url: self.url.map(chunk).transpose()?,
             captions,
         };
         Ok((group, dropped))
@@ -290,6 +341,7 @@ impl RowGroup {
         Ok(Rows {
             image: column(&self.image)?,
             key: self.key.as_ref().map(column).transpose()?,
+            url: self.url.as_ref().map(column).transpose()?,
             captions: self.captions.iter().map(column).collect::<Result<_, _>>()?,
         })
     }
@@ -298,7 +350,8 @@ impl RowGroup {
 impl Rows {
     /// The memory it takes, about.
     pub fn bytes(&self) -> usize {
-        let columns = self.captions.iter().chain(&self.key).chain([&self.image]);
+        let columns = self.captions.iter().chain(&self.key);
+        let columns = columns.chain(&self.url).chain([&self.image]);
         let values = columns.flat_map(|column| &column.values);
         values
             .map(|value| value.len() + size_of::<ByteArray>())
@@ -315,6 +368,7 @@ impl Rows {
         Self {
             image,
             key: None,
+            url: None,
             captions: Vec::new(),
         }
     }

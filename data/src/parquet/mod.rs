@@ -15,12 +15,15 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "parquet")]
+pub(crate) use file::read_strings;
+#[cfg(feature = "parquet")]
 pub use source::ParquetSource;
 
 use crate::captions::CaptionField;
 use crate::error::DataError;
 use crate::sample::CaptionKind;
 use crate::source::Source;
+use crate::webdataset::local_files;
 
 /// Which files are read, and what their columns mean. The defaults are img2dataset's.
 ///
@@ -40,6 +43,8 @@ pub struct ParquetConfig {
     /// The column of keys: strings. If absent, `key` where there is one; otherwise keys are the
     /// file's name and the number of the row.
     pub key_column: Option<String>,
+    /// A column of addresses that the images came from, for [`Source::url`]; img2dataset's is `url`. It may be missing.
+    pub url_column: Option<String>,
     /// Megabytes of decoded row groups that are kept. Reading one row decodes its whole row group
     /// (img2dataset writes 100 rows to a group), so an order that stays in as many groups as fit
     /// here ([`Order::Windowed`](crate::Order::Windowed)) decodes each once. Beyond that, every
@@ -58,6 +63,7 @@ impl Default for ParquetConfig {
             image_column: "jpg".into(),
             caption_fields: vec![CaptionField::new("caption", CaptionKind::Web)],
             key_column: None,
+            url_column: None,
             cache_mb: 256,
             max_bad: 0.1,
         }
@@ -71,6 +77,15 @@ impl ParquetConfig {
             files: files.into(),
             ..Self::default()
         }
+    }
+
+    /// The files in order, braces expanded.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the pattern has no meaning or names a place that is no local file.
+    pub fn paths(&self) -> Result<Vec<PathBuf>, DataError> {
+        local_files(&self.files, self.root.as_deref())
     }
 
     /// Opens the files.

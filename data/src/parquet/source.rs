@@ -1,8 +1,8 @@
 //! The rows of a list of files.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ::parquet::data_type::ByteArray;
 use rayon::prelude::*;
@@ -15,7 +15,6 @@ use crate::problem::Problems;
 use crate::report::{CaptionCounts, SourceReport};
 use crate::sample::{Captions, Sample};
 use crate::source::{Source, out_of_range};
-use crate::webdataset::local_files;
 
 /// The usable rows of a list of files, in the order of the list.
 ///
@@ -31,6 +30,8 @@ pub struct ParquetSource {
     /// `ends[i]` is the number of usable rows in row groups `0..=i`.
     ends: Vec<usize>,
     cache: Cache,
+    /// One for each row group: threads that want the same one wait for the first to decode it.
+    reading: Vec<Mutex<()>>,
     problems: Problems,
     counts: CaptionCounts,
 }
@@ -47,7 +48,7 @@ impl ParquetSource {
     /// Fails if a file is damaged, if a column is missing or of another type, if more than
     /// `max_bad` of the rows are dropped, and if none is left.
     pub fn open(config: ParquetConfig) -> Result<Self, DataError> {
-        let files = local_files(&config.files, config.root.as_deref())?;
+        let files = config.paths()?;
         let opened: Vec<_> = files
             .par_iter()
             .map(|path| file::open(path, &config))
@@ -83,6 +84,7 @@ impl ParquetSource {
             cache: Cache::new(config.cache_mb.saturating_mul(1 << 20)),
             config,
             files,
+            reading: groups.iter().map(|_| Mutex::default()).collect(),
             groups,
             ends,
             problems,
@@ -102,11 +104,42 @@ impl ParquetSource {
         if let Some(rows) = self.cache.get(group) {
             return Ok(rows);
         }
+        let _alone = self.reading[group]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(rows) = self.cache.get(group) {
+            return Ok(rows);
+        }
         let (file, row_group) = &self.groups[group];
         let rows = Arc::new(row_group.read(&self.files[*file])?);
         self.cache.put(group, &rows);
         Ok(rows)
     }
+
+    fn find(&self, index: usize) -> Result<Found<'_>, DataError> {
+        let group = self.ends.partition_point(|end| *end <= index);
+        let start = if group == 0 { 0 } else { self.ends[group - 1] };
+        let Some((file, row_group)) = self.groups.get(group) else {
+            return Err(out_of_range(self, index));
+        };
+        let row = row_group.usable[index - start] as usize;
+        Ok(Found {
+            path: &self.files[*file],
+            rows: self.rows(group)?,
+            row,
+            number: row_group.first + row as u64,
+        })
+    }
+}
+
+/// Where a row is.
+struct Found<'a> {
+    path: &'a Path,
+    rows: Arc<Rows>,
+    /// Counted from the first of these.
+    row: usize,
+    /// Counted from the first of the file.
+    number: u64,
 }
 
 impl Source for ParquetSource {
@@ -115,15 +148,12 @@ impl Source for ParquetSource {
     }
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {
-        let group = self.ends.partition_point(|end| *end <= index);
-        let start = if group == 0 { 0 } else { self.ends[group - 1] };
-        let Some((file, row_group)) = self.groups.get(group) else {
-            return Err(out_of_range(self, index));
-        };
-        let path = &self.files[*file];
-        let row = row_group.usable[index - start] as usize;
-        let number = row_group.first + row as u64;
-        let rows = self.rows(group)?;
+        let Found {
+            path,
+            rows,
+            row,
+            number,
+        } = self.find(index)?;
         let Some(image) = rows.image.row(row).first() else {
             let what = "no image, though `status` says that there is one";
             return Err(DataError::malformed(path, Place::Row(number), what));
@@ -149,6 +179,15 @@ impl Source for ParquetSource {
 
     fn name(&self) -> String {
         self.config.files.clone()
+    }
+
+    fn url(&self, index: usize) -> Result<Option<String>, DataError> {
+        if self.config.url_column.is_none() {
+            return Ok(None);
+        }
+        let Found { rows, row, .. } = self.find(index)?;
+        let url = rows.url.as_ref().and_then(|url| url.row(row).first());
+        Ok(url.map(|url| text(url).into_owned()))
     }
 
     fn reports(&self) -> Vec<SourceReport> {

@@ -10,12 +10,14 @@ use super::embeddings::EmbeddingShards;
 use super::shard::{Grouped, Part};
 use crate::captions::CaptionField;
 use crate::error::DataError;
+use crate::fetch::{Fetch, local_shards};
 
 /// Which shards are read, and what their members mean. The defaults are open_clip's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardConfig {
-    /// A pattern such as `cc3m-{00000..00331}.tar`, see [`expand`](super::expand); several are joined by `::`.
+    /// A pattern such as `cc3m-{00000..00331}.tar`, see [`expand`](super::expand); several are joined by `::`. Also
+    /// `https://..`, `pipe:COMMAND` and `.tar.gz`, see [`fetch`](crate::fetch).
     pub shards: String,
     /// Folder that relative names of shards start from, if not the working directory.
     pub root: Option<PathBuf>,
@@ -39,6 +41,8 @@ pub struct ShardConfig {
     pub embeddings: Option<EmbeddingShards>,
     /// Where shard indices are kept between runs.
     pub index_cache: IndexCache,
+    /// Where shards from elsewhere are kept, and how they are fetched.
+    pub fetch: Fetch,
     /// Share of damaged shards, and of dropped samples, above which opening fails.
     pub max_bad: f64,
 }
@@ -57,6 +61,7 @@ impl Default for ShardConfig {
             require_caption: true,
             embeddings: None,
             index_cache: IndexCache::None,
+            fetch: Fetch::default(),
             max_bad: 0.1,
         }
     }
@@ -81,13 +86,22 @@ impl ShardConfig {
         }
     }
 
-    /// The shards in order, braces expanded.
+    /// The shards in order, braces expanded; those from elsewhere are fetched, if they were not before.
     ///
     /// # Errors
     ///
-    /// Fails if the pattern has no meaning or names a place that is no local file.
+    /// Fails if the pattern has no meaning or a shard cannot be fetched.
     pub fn paths(&self) -> Result<Vec<PathBuf>, DataError> {
-        local_files(&self.shards, self.root.as_deref())
+        if self.embeddings.is_some() {
+            return local_files(&self.shards, self.root.as_deref()).map_err(|error| match error {
+                DataError::Pattern { pattern, what } => {
+                    let what = format!("{what}: stored embeddings lie beside shards that are here");
+                    DataError::Pattern { pattern, what }
+                }
+                other => other,
+            });
+        }
+        local_shards(&self.shards, self.root.as_deref(), &self.fetch)
     }
 
     pub(super) fn extensions(&self) -> Result<Extensions, DataError> {

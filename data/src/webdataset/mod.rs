@@ -2,7 +2,8 @@
 //! extension.
 //!
 //! Unlike the streaming reader of the Python library, shards are indexed when they are opened and
-//! any sample is read by seeking, so that order, resumption and sharding over processes are exact.
+//! any sample is read by seeking, so that order, resumption and sharding over processes are exact. Shards that are no local files
+//! become such first, see [`fetch`](crate::fetch).
 
 mod braces;
 mod cache;
@@ -28,9 +29,10 @@ pub use embeddings::{EmbeddingShards, ShardEmbeddings};
 pub use layout::{BenchmarkLayout, DatasetType};
 pub use shard::TarSample;
 pub use tar::Member;
+pub(crate) use tar::scan;
 
 use self::config::Extensions;
-use self::shard::{Grouped, Shard};
+use self::shard::{Grouped, Part, Shard};
 use crate::captions::{FieldsSeen, read_fields};
 use crate::embeddings::StoredEmbeddings;
 use crate::error::{DataError, Place};
@@ -265,12 +267,21 @@ impl ShardSource {
         file: &mut File,
         sample: Grouped,
     ) -> Result<Option<Map<String, Value>>, DataError> {
-        let Some(part) = self.extensions.part(sample, self.extensions.json) else {
-            return Ok(None);
-        };
+        match self.extensions.part(sample, self.extensions.json) {
+            None => Ok(None),
+            Some(part) => self.parse_json(shard, file, sample, part).map(Some),
+        }
+    }
+
+    fn parse_json(
+        &self,
+        shard: &Shard,
+        file: &mut File,
+        sample: Grouped,
+        part: Part,
+    ) -> Result<Map<String, Value>, DataError> {
         let bytes = shard.read(file, part, sample.key)?;
-        let object = serde_json::from_str(&String::from_utf8_lossy(&bytes));
-        object.map(Some).map_err(|error| {
+        serde_json::from_str(&String::from_utf8_lossy(&bytes)).map_err(|error| {
             let what = format!("the .json member is no JSON object: {error}");
             DataError::malformed(&shard.path, Place::Member(sample.key.into()), what)
         })
@@ -334,6 +345,16 @@ impl Source for ShardSource {
 
     fn name(&self) -> String {
         self.config.shards.clone()
+    }
+
+    /// `url` of the `.json` member, as img2dataset writes it, where that is read: for captions, or named in `extra`.
+    fn url(&self, index: usize) -> Result<Option<String>, DataError> {
+        let (OpenShard { images: shard, .. }, sample) = self.locate(index)?;
+        let Some(part) = self.extensions.part(sample, self.extensions.find("json")) else {
+            return Ok(None);
+        };
+        let object = self.parse_json(shard, &mut shard.open_file()?, sample, part)?;
+        Ok(object.get("url").and_then(Value::as_str).map(str::to_owned))
     }
 
     fn reports(&self) -> Vec<SourceReport> {

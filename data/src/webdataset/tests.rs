@@ -467,3 +467,30 @@ fn configurations_that_cannot_work_are_refused() {
     };
     assert!(ShardSource::open(image).is_err());
 }
+
+#[test]
+fn addresses_are_those_of_the_json_member_where_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let member = |name: &str, data: &str| (name.to_owned(), data.as_bytes().to_vec());
+    let all = [
+        member("0.jpg", "image"),
+        member("0.txt", "caption"),
+        member("0.json", r#"{"url": "http://host/0.jpg"}"#),
+        member("1.jpg", "image"),
+        member("1.txt", "caption"),
+        member("2.jpg", "image"),
+        member("2.txt", "caption"),
+        member("2.json", "no JSON"),
+    ];
+    write_tar(&folder.path().join("0.tar"), &all);
+    let plain = ShardSource::open(config(&folder, "0.tar")).unwrap();
+    assert_eq!(plain.url(0).unwrap(), None);
+    let read = ShardConfig {
+        extra: vec!["json".into()],
+        ..config(&folder, "0.tar")
+    };
+    let source = ShardSource::open(read).unwrap();
+    assert_eq!(source.url(0).unwrap().unwrap(), "http://host/0.jpg");
+    assert_eq!(source.url(1).unwrap(), None);
+    assert!(source.url(2).is_err() && source.get(2).is_ok());
+}

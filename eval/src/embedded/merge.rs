@@ -8,7 +8,7 @@ use files::Shard;
 use super::share::ShareFile;
 use super::write::Header;
 use crate::error::{EvalError, Result};
-use crate::features::{IMAGE_FEATURES, LOGIT_SCALE, TEXT_FEATURES};
+use crate::features::LOGIT_SCALE;
 
 /// What was put together.
 #[derive(Debug)]
@@ -43,8 +43,9 @@ pub fn merge(whole: &Path) -> Result<Merged> {
     let (first_path, first) = &shares[0];
     for (path, share) in &shares {
         let other = first.note.work().difference(share.note.work());
-        let dims = (share.embed_dim != first.embed_dim).then(|| "rows of another length".into());
-        if let Some(difference) = other.or(dims) {
+        let kind = |share: &ShareFile| (share.embed_dim, share.float);
+        let rows = (kind(share) != kind(first)).then(|| "rows of another length or dtype".into());
+        if let Some(difference) = other.or(rows) {
             return Err(EvalError::format(
                 path,
                 format!(
@@ -71,16 +72,11 @@ pub fn merge(whole: &Path) -> Result<Merged> {
         image_paths: &image_paths,
         text_lines: &texts,
         share: None,
+        float: first.float,
     };
-    header.write(whole, |file| {
-        for share in files() {
-            file.write_all(share.bytes(IMAGE_FEATURES))?;
-        }
-        file.write_all(first.bytes(LOGIT_SCALE))?;
-        for share in files() {
-            file.write_all(share.bytes(TEXT_FEATURES))?;
-        }
-        Ok(())
+    header.write(whole, |name, file| match name {
+        LOGIT_SCALE => file.write_all(first.bytes(name)),
+        _ => files().try_for_each(|share| file.write_all(share.bytes(name))),
     })?;
     Ok(merged)
 }

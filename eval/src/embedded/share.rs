@@ -5,9 +5,10 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
+use data::npy::Float;
 use files::Shard;
 use memmap2::Mmap;
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -68,7 +69,7 @@ impl Work {
     }
 
     /// In what other work differs from this; `None` if it is the same.
-    pub(super) fn difference(&self, other: &Self) -> Option<String> {
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         let mut said = Vec::new();
         let lists = |work: &Self| (work.images, work.texts, work.list.clone());
         if lists(self) != lists(other) {
@@ -176,6 +177,7 @@ impl ShareNote {
 pub(super) struct ShareFile {
     pub note: ShareNote,
     pub embed_dim: usize,
+    pub float: Float,
     /// Rows of images and of texts.
     pub rows: [usize; 2],
     pub image_paths: Vec<String>,
@@ -208,13 +210,22 @@ impl ShareFile {
                 .map_err(|error| wrong(format!("`{name}` of its metadata: {error}")))
         };
         let (image_paths, texts) = (list(IMAGE_PATHS)?, list(TEXTS)?);
-        let shape = |name: &str| match tensors.tensor(name).map(|t| t.shape().to_vec()).as_deref() {
-            Ok(&[rows, dim]) => Ok((rows, dim)),
-            _ => Err(wrong(format!("no table `{name}` in it"))),
+        let table = |name: &str| {
+            let tensor = tensors.tensor(name).ok();
+            let float = tensor.as_ref().and_then(|tensor| match tensor.dtype() {
+                Dtype::F32 => Some(Float::F32),
+                Dtype::F16 => Some(Float::F16),
+                _ => None,
+            });
+            match (tensor.as_ref().map(|tensor| tensor.shape()), float) {
+                (Some(&[rows, dim]), Some(float)) => Ok((rows, (dim, float))),
+                _ => Err(wrong(format!("no table `{name}` in it"))),
+            }
         };
-        let ((images, embed_dim), (text_rows, text_dim)) =
-            (shape(IMAGE_FEATURES)?, shape(TEXT_FEATURES)?);
-        if tensors.tensor(LOGIT_SCALE).is_err() || embed_dim != text_dim {
+        let ((images, kind), (text_rows, text_kind)) =
+            (table(IMAGE_FEATURES)?, table(TEXT_FEATURES)?);
+        let (embed_dim, float) = kind;
+        if tensors.tensor(LOGIT_SCALE).is_err() || kind != text_kind {
             return Err(wrong("not a share that `embed` wrote".into()));
         }
         let expected = [
@@ -232,6 +243,7 @@ impl ShareFile {
         let file = Self {
             note,
             embed_dim,
+            float,
             rows,
             image_paths,
             texts,

@@ -5,6 +5,7 @@ use crate::{DualEncoder, Extraction};
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use clip::preprocess::{Preprocess, PreprocessConfig, RgbImage};
+use data::npy::Float;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -44,6 +45,7 @@ fn embedded(share: Shard) -> (Embedded, Vec<String>) {
             .collect(),
         texts: names("t", 7)[work().texts_of(share)].to_vec(),
         scale: 14.0,
+        float: Float::F32,
     };
     (
         made,
@@ -82,6 +84,47 @@ fn merged_shares_are_the_file_made_in_one_go_whatever_their_number() {
             "row 5 is image 6"
         );
     }
+}
+
+#[test]
+fn halves_are_merged_as_they_are_and_lie_where_their_type_wants_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("e.safetensors");
+    let save = |share: Shard, path: &Path, note: bool, float: Float| {
+        let (made, left_out) = embedded(share);
+        let note = note.then(|| ShareNote::new(share, &work(), left_out));
+        Embedded { float, ..made }
+            .save(path, note.as_ref())
+            .unwrap();
+    };
+    shares(3).for_each(|share| save(share, &share.path(&whole), true, Float::F16));
+    merge(&whole).unwrap();
+    let one = folder.path().join("one");
+    save(Shard::WHOLE, &one, false, Float::F16);
+    let bytes = std::fs::read(&whole).unwrap();
+    assert_eq!(bytes, std::fs::read(one).unwrap());
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let scale = tensors.tensor("logit_scale").unwrap();
+    assert_eq!(scale.data(), 14f32.to_le_bytes());
+    let head = scale.data().as_ptr() as usize - bytes.as_ptr() as usize;
+    assert!(head.is_multiple_of(4));
+    let rows = crate::Features::open(&whole, "text_features").unwrap();
+    assert_eq!(rows.to_vec()[..4], [0.0, -1.0, 1.0, -1.0]);
+
+    save(
+        shares(3).last().unwrap(),
+        &shares(3).last().unwrap().path(&whole),
+        true,
+        Float::F32,
+    );
+    let message = merge(&whole).unwrap_err().to_string();
+    assert!(message.contains("dtype"), "{message}");
+
+    let mut large = embedded(Shard::WHOLE).0;
+    large.images[0] = 1e6;
+    large.float = Float::F16;
+    let message = large.save(&whole, None).unwrap_err().to_string();
+    assert!(message.contains("f32"), "{message}");
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Bytes of the file.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use data::npy::Float;
 use serde_json::{Map, Value, json};
 
 use super::share::{SHARE, ShareNote};
 use crate::error::{EvalError, Result};
-use crate::features::{IMAGE_FEATURES, IMAGE_PATHS, LOGIT_SCALE, TEXT_FEATURES, TEXTS};
+use crate::features::{IMAGE_FEATURES, IMAGE_PATHS, LOGIT_SCALE, TEXT_FEATURES, TEXTS, check_fits};
 
 /// Embeddings in memory, with what they are embeddings of.
 #[derive(Clone, Debug, Default)]
@@ -25,16 +26,18 @@ pub struct Embedded {
     pub texts: Vec<String>,
     /// The factor by which cosines become logits.
     pub scale: f32,
+    /// How embeddings are kept in the file.
+    pub float: Float,
 }
 
 impl Embedded {
-    /// Writes a safetensors file, whole or not at all: `image_features [n, embed_dim]`, `logit_scale [1]` and
-    /// `text_features [m, embed_dim]`, f32; the metadata hold `image_paths` and `texts` as JSON lists and, of a share, what
+    /// Writes a safetensors file, whole or not at all: `image_features [n, embed_dim]`, `logit_scale [1]` (always f32) and
+    /// `text_features [m, embed_dim]`; the metadata hold `image_paths` and `texts` as JSON lists and, of a share, what
     /// it is a share of.
     ///
     /// # Errors
     ///
-    /// Names the file that cannot be written.
+    /// Names the file that cannot be written; when a value is no number, or too large for f16.
     ///
     /// # Panics
     ///
@@ -48,6 +51,8 @@ impl Embedded {
             );
             values.len() / self.embed_dim
         };
+        check_fits(&self.images, self.float, "image")?;
+        check_fits(&self.text_features, self.float, "text")?;
         let header = Header {
             embed_dim: self.embed_dim,
             images: rows(&self.images),
@@ -55,15 +60,16 @@ impl Embedded {
             image_paths: &self.image_paths,
             text_lines: &self.texts,
             share,
+            float: self.float,
         };
-        header.write(path, |file| {
-            for values in [&self.images[..], &[self.scale], &self.text_features] {
-                for chunk in values.chunks(1 << 16) {
-                    let bytes: Vec<u8> = chunk.iter().flat_map(|x| x.to_le_bytes()).collect();
-                    file.write_all(&bytes)?;
-                }
+        header.write(path, |name, file| {
+            let mut file = BufWriter::new(file);
+            match name {
+                LOGIT_SCALE => Float::F32.write(&[self.scale], &mut file)?,
+                IMAGE_FEATURES => self.float.write(&self.images, &mut file)?,
+                _ => self.float.write(&self.text_features, &mut file)?,
             }
-            Ok(())
+            file.flush()
         })
     }
 }
@@ -78,22 +84,38 @@ pub(super) struct Header<'a> {
     pub image_paths: &'a [String],
     pub text_lines: &'a [String],
     pub share: Option<&'a ShareNote>,
+    /// How embeddings are kept.
+    pub float: Float,
 }
 
 impl Header<'_> {
-    /// Writes a file; `values` writes those of the three tensors, by their names.
+    /// Writes a file; `values` writes those of a tensor, by its name.
     pub fn write(
         &self,
         path: &Path,
-        values: impl FnOnce(&mut File) -> io::Result<()>,
+        mut values: impl FnMut(&str, &mut File) -> io::Result<()>,
     ) -> Result<()> {
         let header = self.json();
         let written = files::write_by(path, |file| {
             file.write_all(&(header.len() as u64).to_le_bytes())?;
             file.write_all(header.as_bytes())?;
-            values(file)
+            for (name, _) in self.tensors() {
+                values(name, file)?;
+            }
+            Ok(())
         });
         written.map_err(EvalError::io(path))
+    }
+
+    /// The tensors with their shapes. Four bytes stand before two, so that all lie where their type wants them.
+    fn tensors(&self) -> [(&'static str, Vec<usize>); 3] {
+        let images = (IMAGE_FEATURES, vec![self.images, self.embed_dim]);
+        let scale = (LOGIT_SCALE, vec![1]);
+        let texts = (TEXT_FEATURES, vec![self.texts, self.embed_dim]);
+        match self.float {
+            Float::F32 => [images, scale, texts],
+            Float::F16 => [scale, images, texts],
+        }
     }
 
     /// Names in their order, always: the crate `safetensors` writes metadata in an order that chance decides.
@@ -107,13 +129,17 @@ impl Header<'_> {
         metadata.insert(TEXTS.into(), list(self.text_lines));
         let mut header = Map::from_iter([("__metadata__".to_string(), Value::Object(metadata))]);
         let mut start = 0;
-        for (name, shape) in [
-            (IMAGE_FEATURES, vec![self.images, self.embed_dim]),
-            (LOGIT_SCALE, vec![1]),
-            (TEXT_FEATURES, vec![self.texts, self.embed_dim]),
-        ] {
-            let end = start + 4 * shape.iter().product::<usize>();
-            let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]});
+        for (name, shape) in self.tensors() {
+            let float = match name {
+                LOGIT_SCALE => Float::F32,
+                _ => self.float,
+            };
+            let dtype = match float {
+                Float::F32 => "F32",
+                Float::F16 => "F16",
+            };
+            let end = start + float.size() * shape.iter().product::<usize>();
+            let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]});
             header.insert(name.into(), entry);
             start = end;
         }

@@ -48,7 +48,7 @@ impl Stamp {
     }
 }
 
-/// Embeddings of images in a mapped file: one that [`Update::write`](super::Update::write) wrote, or any that
+/// Embeddings of images in mapped files: one that [`Update::write`](super::Update::write) wrote, or any that
 /// [`Features::open`] reads.
 #[derive(Debug)]
 pub struct Index {
@@ -77,7 +77,11 @@ impl Index {
 
     fn read(path: &Path) -> Result<Self> {
         let features = Features::open(path, IMAGE_FEATURES)?;
-        let metadata = metadata(path)?;
+        let metadata =
+            match path.is_dir() || path.extension().is_some_and(|extension| extension == "npy") {
+                true => HashMap::new(),
+                false => metadata(path)?,
+            };
         let stamps: Option<Vec<Stamp>> = parse(&metadata, STAMPS, path)?;
         let named = features.names().map_or(0, <[_]>::len);
         if let Some(stamps) = stamps.as_ref().filter(|stamps| stamps.len() != named) {

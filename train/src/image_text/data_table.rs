@@ -75,6 +75,7 @@ impl Section for DataTable {
                     {
                         absolute(folder);
                     }
+                    config.fetch.directory.iter_mut().for_each(absolute);
                     if let IndexCache::Directory(folder) = &mut config.index_cache {
                         absolute(folder);
                     }
@@ -178,7 +179,7 @@ mod tests {
 
         let config: DataTable = toml::from_str(
             "[[sources]]\nkind = \"webdataset\"\nshards = \"a.tar\"\nindex_cache = { directory = \"index\" }\n\
-             embeddings = { directory = \"stored\" }",
+             fetch = { directory = \"kept\" }\nembeddings = { directory = \"stored\" }",
         )
         .unwrap();
         let SourceConfig::Webdataset(shards) = &config.relative_to(Path::new("recipes")).sources[0]
@@ -187,6 +188,8 @@ mod tests {
         };
         let stored = shards.embeddings.as_ref().unwrap().directory.as_deref();
         assert_eq!(stored, Some(Path::new("recipes/stored")));
+        let kept = shards.fetch.directory.as_deref();
+        assert_eq!(kept, Some(Path::new("recipes/kept")));
         let index = PathBuf::from("recipes/index");
         assert_eq!(shards.index_cache, IndexCache::Directory(index));
     }

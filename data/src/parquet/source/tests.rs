@@ -79,6 +79,47 @@ fn usable_rows_are_those_that_pyarrow_reads() {
 }
 
 #[test]
+fn addresses_are_those_of_the_column_where_there_is_one() {
+    let urls = |files: &str, column: Option<&str>| {
+        let source = ParquetSource::open(ParquetConfig {
+            url_column: column.map(str::to_owned),
+            ..config(files)
+        })
+        .unwrap();
+        let urls = (0..source.len()).map(|i| source.url(i).unwrap());
+        urls.collect::<Vec<_>>()
+    };
+    let usable = |row: &&Value| row["jpg"].is_string() && row["caption"].is_string();
+    let expected: Vec<_> = rows("0.parquet")
+        .iter()
+        .filter(usable)
+        .map(|row| row["url"].as_str().map(str::to_owned))
+        .collect();
+    let read = urls("0.parquet", Some("url"));
+    assert!(read.iter().all(Option::is_some) && !read.is_empty());
+    assert!(read.iter().all(|url| expected.contains(url)));
+    assert!(urls("1.parquet", Some("url")).iter().all(Option::is_none));
+    assert!(urls("0.parquet", None).iter().all(Option::is_none));
+}
+
+#[test]
+fn strings_of_a_column_are_read_row_by_row() {
+    for (file, column) in [("0.parquet", "caption"), ("1.parquet", "key")] {
+        let path = fixtures().join(file);
+        let read = crate::parquet::read_strings(&path, column)
+            .unwrap()
+            .unwrap();
+        let text = |row: &Value| row[column].as_str().map(str::to_owned);
+        let expected: Vec<_> = rows(file).iter().map(text).collect();
+        assert_eq!(read, expected);
+    }
+    let path = fixtures().join("0.parquet");
+    for column in ["no such", "width", "jpg"] {
+        assert_eq!(crate::parquet::read_strings(&path, column).unwrap(), None);
+    }
+}
+
+#[test]
 fn a_null_among_rewrites_keeps_its_place() {
     let config = ParquetConfig {
         caption_fields: vec![

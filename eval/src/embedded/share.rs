@@ -7,7 +7,7 @@ use std::path::Path;
 
 use files::Shard;
 use memmap2::Mmap;
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -203,18 +203,29 @@ impl ShareFile {
         let note: ShareNote = serde_json::from_str(json(SHARE)?)
             .map_err(|error| wrong(format!("`{SHARE}` of its metadata: {error}")))?;
         let share: Shard = note.share.parse().map_err(wrong)?;
+        if note.of.batch_size == 0 {
+            return Err(wrong(format!(
+                "`{SHARE}` of its metadata: a batch_size of 0"
+            )));
+        }
         let list = |name: &str| -> Result<Vec<String>> {
             serde_json::from_str(json(name)?)
                 .map_err(|error| wrong(format!("`{name}` of its metadata: {error}")))
         };
         let (image_paths, texts) = (list(IMAGE_PATHS)?, list(TEXTS)?);
-        let shape = |name: &str| match tensors.tensor(name).map(|t| t.shape().to_vec()).as_deref() {
-            Ok(&[rows, dim]) => Ok((rows, dim)),
-            _ => Err(wrong(format!("no table `{name}` in it"))),
+        // Their bytes are copied into a file of f32 as they are.
+        let table = |name: &str| {
+            let tensor = tensors.tensor(name).ok();
+            let tensor = tensor.filter(|tensor| tensor.dtype() == Dtype::F32)?;
+            Some(tensor.shape().to_vec())
+        };
+        let shape = |name: &str| match table(name).as_deref() {
+            Some(&[rows, dim]) => Ok((rows, dim)),
+            _ => Err(wrong(format!("no table `{name}` of f32 in it"))),
         };
         let ((images, embed_dim), (text_rows, text_dim)) =
             (shape(IMAGE_FEATURES)?, shape(TEXT_FEATURES)?);
-        if tensors.tensor(LOGIT_SCALE).is_err() || embed_dim != text_dim {
+        if table(LOGIT_SCALE) != Some(vec![1]) || embed_dim != text_dim {
             return Err(wrong("not a share that `embed` wrote".into()));
         }
         let expected = [
@@ -228,6 +239,15 @@ impl ShareFile {
                 "rows of images and texts: {rows:?}, expected {expected:?}; make this share again"
             );
             return Err(wrong(what));
+        }
+        for (name, names, rows) in [
+            (IMAGE_PATHS, &image_paths, images),
+            (TEXTS, &texts, text_rows),
+        ] {
+            if !names.is_empty() && names.len() != rows {
+                let what = format!("`{name}` has {} names for {rows} rows", names.len());
+                return Err(wrong(what + "; make this share again"));
+            }
         }
         let file = Self {
             note,

@@ -1,5 +1,6 @@
 //! Small files that ask for gigabytes: each is answered with little memory, which the allocator of this program counts.
 
+use clip::checkpoint::read_state_dict;
 use clip::preprocess::{ImageError, decode};
 use peak_alloc::PeakAlloc;
 use std::io::Write;
@@ -66,6 +67,75 @@ fn webp() -> Vec<u8> {
     bomb
 }
 
+/// A pickle of protocol 2.
+fn pickle(parts: &[&[u8]]) -> Vec<u8> {
+    // A zip archive with one stored entry.
+    let content = [b"\x80\x02", &parts.concat()[..], b"."].concat();
+    let mut crc = flate2::Crc::new();
+    crc.update(&content);
+    let size = (content.len() as u32).to_le_bytes();
+    let name = b"data.pkl";
+    let common = [
+        &[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
+        &crc.sum().to_le_bytes(),
+        &size,
+        &size,
+        &[8, 0, 0, 0],
+    ]
+    .concat();
+    let entry = [b"PK\x03\x04", &common[..], name, &content].concat();
+    let directory = [b"PK\x01\x02\x14\0", &common[..], &[0; 14], name].concat();
+    let end = [
+        b"PK\x05\x06\0\0\0\0\x01\0\x01\0",
+        &(directory.len() as u32).to_le_bytes()[..],
+        &(entry.len() as u32).to_le_bytes(),
+        &[0, 0],
+    ];
+    [entry, directory, end.concat()].concat()
+}
+
+/// Pickles of a hundred kilobytes that name one thing of their memo thousands of times.
+fn pickles() -> [(&'static str, Vec<u8>); 4] {
+    let long = {
+        let text = vec![b'x'; 100_000];
+        [b"X", &(text.len() as u32).to_le_bytes()[..], &text, b"q\0"].concat()
+    };
+    let sides = [b"(", &b"K\x01".repeat(100_000)[..], b"tq\0"].concat();
+    let rebuild = b"ctorch._utils\n_rebuild_tensor_v2\nq\x01";
+    let storage = b"((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000NNtQq\x02";
+    [
+        ("classes", pickle(&[&long, &b"h\0h\0\x93".repeat(5000)])),
+        (
+            "storages",
+            pickle(&[
+                &long,
+                b"ctorch\nFloatStorage\nq\x01",
+                &b"(Nh\x01h\0NNtQ".repeat(20_000),
+            ]),
+        ),
+        (
+            "shapes",
+            pickle(&[
+                &sides,
+                rebuild,
+                storage,
+                &b"h\x01(h\x02K\0h\0h\0tR".repeat(5000),
+            ]),
+        ),
+        (
+            "names",
+            pickle(&[
+                &long,
+                rebuild,
+                storage,
+                b"h\x01(h\x02K\0K\x01\x85K\x01\x85tRq\x03}(",
+                &b"h\0h\x03".repeat(20_000),
+                b"u",
+            ]),
+        ),
+    ]
+}
+
 /// One test: the counter is the whole program's.
 #[test]
 fn small_files_do_not_take_gigabytes() {
@@ -92,4 +162,13 @@ fn small_files_do_not_take_gigabytes() {
         "{refused}"
     );
     assert!(bytes < LIMIT, "WebP: {bytes}");
+
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bomb) in pickles() {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bomb).unwrap();
+        let (refused, bytes) = peak(|| read_state_dict(&path).unwrap_err().to_string());
+        assert!(refused.contains(name), "{refused:.300}");
+        assert!(bytes < LIMIT, "pickle of {name}: {bytes}, {refused:.300}");
+    }
 }

@@ -68,7 +68,10 @@ impl Header {
         let header = String::from_utf8_lossy(header);
 
         let value = |key: &str| -> Result<&str, String> {
-            let missing = || format!("the .npy header has no {key}: {header}");
+            let missing = || {
+                let start: String = header.chars().take(200).collect();
+                format!("the .npy header has no {key}: {start}")
+            };
             let (_, after) = header
                 .split_once(&format!("'{key}':"))
                 .ok_or_else(missing)?;

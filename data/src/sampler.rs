@@ -36,6 +36,9 @@ fn one() -> usize {
     1
 }
 
+/// Samples of an epoch; whole numbers up to here are exact as f64.
+const LONGEST_EPOCH: f64 = (1u64 << 53) as f64;
+
 /// The order inside an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -162,6 +165,19 @@ impl Sampler {
                     "a source's factor is {bad}; it must be 0 or more"
                 )));
             }
+        }
+        let samples = match &draw {
+            Draw::Resampled { samples, .. } => *samples as f64,
+            Draw::Upsampled { factors } => {
+                let parts = lens.iter().zip(factors);
+                parts.map(|(len, factor)| *len as f64 * factor).sum()
+            }
+            Draw::Once | Draw::Grouped { .. } => 0.0,
+        };
+        if samples > LONGEST_EPOCH {
+            return Err(DataError::Config(format!(
+                "an epoch of {samples:e} samples is beyond any run; lower the factors, or `samples`"
+            )));
         }
         if let Draw::Resampled { factors, run, .. } = &draw {
             if *run == 0 {
@@ -404,7 +420,7 @@ impl Sampler {
             let first = (w * window).min(blocks);
             first * block - if short < first { missing } else { 0 }
         };
-        let mut w = place / (window * block);
+        let mut w = place / window.saturating_mul(block);
         if start(w + 1) <= place {
             w += 1;
         }
@@ -515,6 +531,30 @@ impl Iterator for Sampler {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn epochs_and_windows_beyond_all_numbers_are_refused_or_whole() {
+        let factors = vec![1e300];
+        for draw in [
+            Draw::Upsampled {
+                factors: factors.clone(),
+            },
+            Draw::Resampled {
+                factors,
+                samples: usize::MAX,
+                run: 1,
+            },
+        ] {
+            let message = Sampler::mixed(vec![9], draw, 0).unwrap_err().to_string();
+            assert!(message.contains("beyond any run"), "{message}");
+        }
+        let order = Order::Windowed {
+            block: 1 << 62,
+            window: 1 << 62,
+        };
+        let whole = Sampler::shuffled(9, 0).with_order(order).unwrap();
+        assert_eq!(sorted(whole), (0..9).collect::<Vec<_>>());
+    }
 
     fn sorted(indices: impl IntoIterator<Item = usize>) -> Vec<usize> {
         let mut indices: Vec<_> = indices.into_iter().collect();

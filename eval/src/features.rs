@@ -23,6 +23,9 @@ pub const IMAGE_PATHS: &str = "image_paths";
 /// Key of the metadata that names the text of each row, as a JSON list.
 pub const TEXTS: &str = "texts";
 
+/// Longest row of a file.
+const MAX_DIM: usize = 1 << 24;
+
 /// A table of `len` embeddings of `dim` floats each, not necessarily of unit length.
 pub struct Features {
     len: usize,
@@ -124,9 +127,12 @@ impl Features {
             return Err(EvalError::format(path, reason));
         };
         let dtype = view.dtype();
-        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) || dim == 0 {
-            let reason =
-                format!("`{name}` is {dtype:?} of shape [{len}, {dim}], expected f32, f16 or bf16");
+        // Without rows nothing in the file bounds their length.
+        let known = matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        if !known || !(1..=MAX_DIM).contains(&dim) {
+            let reason = format!(
+                "`{name}` is {dtype:?} of shape [{len}, {dim}], expected f32, f16 or bf16 and rows of 1 to {MAX_DIM}"
+            );
             return Err(EvalError::format(path, reason));
         }
         let start = view.data().as_ptr() as usize - map.as_ptr() as usize;

@@ -142,11 +142,16 @@ fn base64_decode(text: &[u8]) -> std::result::Result<Vec<u8>, base64::DecodeErro
     STANDARD_NO_PAD.decode(standard)
 }
 
-/// Some bytes of a file.
+/// Some bytes of a file. Where they lie may be what a file of results says, which comes from anyone.
 fn stretch(path: &Path, offset: u64, len: u64) -> Result<Vec<u8>> {
+    if len > ::files::MAX_IMAGE_BYTES {
+        let reason = format!("{len} bytes from byte {offset} on are no image");
+        return Err(EvalError::format(path, reason));
+    }
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|mut file| {
+    ::files::regular(path)
+        .and_then(|_| {
+            let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(offset))?;
             file.take(len).read_to_end(&mut bytes)
         })
@@ -168,6 +173,41 @@ mod tests {
             );
         }
         assert!(base64_decode(b"no*").is_err());
+    }
+
+    #[test]
+    fn what_a_result_says_of_an_image_is_not_believed() {
+        let raw = |width, channels| {
+            let layout = RawLayout {
+                width,
+                height: u32::MAX,
+                channels,
+                by_column: false,
+            };
+            ImageRef::Raw(RawPixels {
+                file: "a.bin".into(),
+                index: 0,
+                offset: 0,
+                layout,
+                unpacked: None,
+            })
+        };
+        let member = ImageRef::Member {
+            shard: "/dev/zero".into(),
+            member: "s.png".into(),
+            offset: 0,
+            len: 1 << 20,
+        };
+        let long = ImageRef::Member {
+            shard: "a.tar".into(),
+            member: "s.png".into(),
+            offset: 0,
+            len: u64::MAX,
+        };
+        for image in [raw(u32::MAX, u32::MAX), raw(1, 0), raw(0, 3), member, long] {
+            assert!(image.decode().is_err(), "{image:?}");
+            image.len();
+        }
     }
 
     #[test]

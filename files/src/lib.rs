@@ -12,7 +12,7 @@ pub use shard::Shard;
 pub use unfinished::Unfinished;
 
 use std::fs::File;
-use std::io::{Result, Write};
+use std::io::{Error, Result, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a file: under another name beside it at first, synced, then renamed.
@@ -49,12 +49,25 @@ pub const MAX_IMAGE_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 ///
-/// When the file cannot be read.
+/// When the file cannot be read, or is none: annotations come from anyone, and devices and pipes have no end.
 pub fn read_image(path: &Path) -> Result<std::result::Result<Vec<u8>, u64>> {
-    let bytes = std::fs::metadata(path)?.len();
+    let bytes = regular(path)?;
     match bytes > MAX_IMAGE_BYTES {
         true => Ok(Err(bytes)),
         false => std::fs::read(path).map(Ok),
+    }
+}
+
+/// Length of a file.
+///
+/// # Errors
+///
+/// When there is none, or it is a folder, a device or a pipe.
+pub fn regular(path: &Path) -> Result<u64> {
+    let metadata = std::fs::metadata(path)?;
+    match metadata.is_file() {
+        true => Ok(metadata.len()),
+        false => Err(Error::other("this is no file of bytes")),
     }
 }
 
@@ -78,5 +91,13 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
         assert!(write(&folder.path().join("no/such/folder"), b"").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_no_image_and_is_not_read_to_its_end() {
+        let message = read_image(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(message.contains("no file"), "{message}");
+        assert!(read_image(&std::env::temp_dir()).is_err());
     }
 }

@@ -16,6 +16,9 @@ pub struct Shard {
 /// Between the name of a whole file and the number of a share of it.
 const MARK: &str = ".shard-";
 
+/// Missing shares that are named in an error.
+const NAMED: usize = 20;
+
 impl Shard {
     /// The work in one piece.
     pub const WHOLE: Self = Self { index: 0, of: 1 };
@@ -64,7 +67,8 @@ impl Shard {
     /// Panics if `batch` is 0.
     pub fn batches(self, len: usize, batch: usize) -> Range<usize> {
         let batches = self.range(len.div_ceil(batch));
-        (batches.start * batch).min(len)..(batches.end * batch).min(len)
+        let thing = |number: usize| number.saturating_mul(batch).min(len);
+        thing(batches.start)..thing(batches.end)
     }
 
     /// Whether a thing is among every `of`-th, beginning with number `index`: for things of unequal cost.
@@ -140,19 +144,28 @@ impl Shard {
                 pair[0].0
             ));
         }
-        let missing = (0..of).map(|index| Self { index, of });
-        let missing = missing.filter(|shard| !found.iter().any(|(there, ..)| there == shard));
-        let missing: Vec<String> = missing
+        // As found is sorted without doubles: one file may call itself one of 2^64.
+        let missing = of - found.len();
+        if missing == 0 {
+            return Ok(found.into_iter().map(|(_, path, t)| (path, t)).collect());
+        }
+        let absent = |shard: &Self| {
+            found
+                .binary_search_by_key(shard, |(there, ..)| *there)
+                .is_err()
+        };
+        let absent = (0..of).map(|index| Self { index, of }).filter(absent);
+        let mut named: Vec<String> = absent
+            .take(NAMED)
             .map(|shard| format!("{} (--shard {shard})", shard.path(whole).display()))
             .collect();
-        match missing.is_empty() {
-            true => Ok(found.into_iter().map(|(_, path, t)| (path, t)).collect()),
-            false => Err(format!(
-                "{} of {of} shares are missing: {}",
-                missing.len(),
-                missing.join(", ")
-            )),
+        if missing > named.len() {
+            named.push(format!("{} more", missing - named.len()));
         }
+        Err(format!(
+            "{missing} of {of} shares are missing: {}",
+            named.join(", ")
+        ))
     }
 }
 
@@ -299,5 +312,16 @@ mod tests {
             let message = complete(found).unwrap_err();
             assert!(said.iter().all(|word| message.contains(word)), "{message}");
         }
+        // A share comes from anyone, and may call itself one of any number.
+        let message = complete(&[&format!("0/{} a", usize::MAX)]).unwrap_err();
+        assert!(
+            message.contains("more") && message.len() < 2000,
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn the_last_batch_of_all_numbers_does_not_overflow() {
+        assert_eq!(Shard::WHOLE.batches(usize::MAX, 2), 0..usize::MAX);
     }
 }

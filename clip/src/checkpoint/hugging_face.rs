@@ -7,7 +7,7 @@ use crate::config::{
     VisionConfig,
 };
 use crate::error::{Error, Result};
-use crate::preprocess::{CropRounding, Interpolation, PreprocessConfig, ResizeMode};
+use crate::preprocess::{CropRounding, Interpolation, MAX_SIZE, PreprocessConfig, ResizeMode};
 use serde_json::Value;
 use std::path::Path;
 
@@ -152,7 +152,8 @@ pub(super) fn model_config(config: &Value, path: &Path) -> Result<ModelConfig> {
         (eps != 1e-5).then_some(NormArguments { eps })
     };
     let ratio = |section: &Value, width: usize| {
-        size(section, "intermediate_size", 4 * width as u64) as f64 / width as f64
+        let default = 4u64.saturating_mul(width as u64);
+        size(section, "intermediate_size", default) as f64 / width as f64
     };
     let (vision_width, text_width) = (
         size(vision, "hidden_size", 768),
@@ -234,6 +235,12 @@ pub(super) fn preprocess_config(config: &Value, path: &Path) -> Result<Preproces
     };
     let resized = side(&config["size"]).or(default);
     let cropped = side(&config["crop_size"]).or(default).filter(|_| crops);
+    for (field, side) in [("size", resized), ("crop_size", cropped)] {
+        if let Some(side) = side.filter(|side| !(1..=MAX_SIZE as u64).contains(side)) {
+            let what = format!("`{field}` is {side}; it must be from 1 to {MAX_SIZE}");
+            return Err(Error::format(path, what));
+        }
+    }
     // The crop is what the model sees; without one, the resized image.
     if let Some(side) = cropped.or(resized) {
         preprocess.size = [side as usize; 2];
@@ -299,5 +306,59 @@ pub(super) fn preprocess_config(config: &Value, path: &Path) -> Result<Preproces
         preprocess.mean = preprocess.mean.map(scaled);
         preprocess.std = preprocess.std.map(scaled);
     }
+    let (mean, std) = (preprocess.mean, preprocess.std);
+    if !mean.iter().all(|x| x.is_finite()) || !std.iter().all(|x| x.is_finite() && *x > 0.0) {
+        let what = format!(
+            "`image_mean` {mean:?} and `image_std` {std:?} (with `rescale_factor` taken in) must be finite numbers, those of \
+             `image_std` above 0"
+        );
+        return Err(Error::format(path, what));
+    }
     Ok(preprocess)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_processor_of_impossible_numbers_is_refused_by_field() {
+        let path = Path::new("preprocessor_config.json");
+        for (config, said) in [
+            (json!({"size": 0, "crop_size": 0}), "`size` is 0"),
+            (
+                json!({"size": 1u64 << 63, "crop_size": 224}),
+                "`size` is 9223372036854775808",
+            ),
+            (
+                json!({"size": 224, "crop_size": 1 << 20, "do_center_crop": true}),
+                "`crop_size` is 1048576",
+            ),
+            (
+                json!({"image_std": [0.0, 1.0, 1.0]}),
+                "`image_std` [0.0, 1.0, 1.0]",
+            ),
+            (
+                json!({"image_mean": [1e300, 0.0, 0.0]}),
+                "`image_mean` [inf",
+            ),
+            (json!({"rescale_factor": 1e-300}), "`image_std`"),
+        ] {
+            let message = preprocess_config(&config, path).unwrap_err().to_string();
+            assert!(
+                message.contains(said) && message.contains("preprocessor_config.json"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_width_of_half_of_all_numbers_is_refused() {
+        let config = json!({"model_type": "clip", "vision_config": {"hidden_size": 1u64 << 63}});
+        let message = model_config(&config, Path::new("config.json"))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("vision_cfg.width"), "{message}");
+    }
 }

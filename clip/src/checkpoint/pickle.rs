@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::io::Cursor;
 use std::ops::Range;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use value::Value;
 
@@ -34,11 +35,12 @@ pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
     }
     .map_err(broken)?;
     let mut tensors = Vec::new();
-    find_state_dict(&pickled.object, &mut tensors, 0).map_err(broken)?;
+    let mut visited = Visited::default();
+    find_state_dict(&pickled.object, &mut tensors, 0, &mut visited).map_err(broken)?;
     let mut dict = StateDict::default();
     for (name, tensor) in tensors {
         let storage = storages
-            .get(&tensor.storage)
+            .get(&*tensor.storage)
             .ok_or_else(|| broken(format!("the data of tensor `{name}` is missing")))?;
         let offset = tensor.offset.checked_mul(tensor.dtype.size());
         let view = offset.and_then(|offset| {
@@ -46,8 +48,8 @@ pub(super) fn read(path: &Path, bytes: SharedBytes) -> Result<StateDict> {
                 storage.clone(),
                 tensor.dtype,
                 offset,
-                tensor.shape,
-                Some(tensor.strides),
+                tensor.shape.clone(),
+                Some(tensor.strides.clone()),
             )
         });
         dict.insert(
@@ -197,13 +199,13 @@ fn read_stream(bytes: &SharedBytes) -> Parsed {
 const MAX_DEPTH: usize = 64;
 /// Modules and tensors of a TorchScript archive, one that is shared counted for each name it has.
 const MAX_MODULES: usize = 1 << 16;
-/// Bytes of all their names together.
+/// Bytes of all names together, of tensors and of classes: a pickle may use one long text many times.
 const MAX_NAMES: usize = 1 << 26;
 
 /// Where a stored tensor lies.
 #[derive(Debug, Clone)]
 struct TensorRef {
-    storage: String,
+    storage: Rc<str>,
     dtype: StoredType,
     /// In elements.
     offset: usize,
@@ -223,8 +225,9 @@ const WEIGHT_KEYS: [&str; 5] = [
 
 fn find_state_dict(
     root: &Value,
-    tensors: &mut Vec<(String, TensorRef)>,
+    tensors: &mut Vec<(String, Rc<TensorRef>)>,
     depth: usize,
+    visited: &mut Visited,
 ) -> std::result::Result<(), String> {
     if depth > MAX_DEPTH {
         return Err("the checkpoint nests dictionaries too deep".into());
@@ -239,14 +242,15 @@ fn find_state_dict(
                 for wanted in WEIGHT_KEYS {
                     let found = entries.iter().find(|(key, _)| key.as_str() == Some(wanted));
                     if let Some((_, inner)) = found {
-                        return find_state_dict(inner, tensors, depth + 1);
+                        return find_state_dict(inner, tensors, depth + 1, visited);
                     }
                 }
             }
             for (key, value) in entries.iter() {
                 match (key.as_str(), value) {
                     (Some(name), Value::Tensor(tensor)) => {
-                        tensors.push((name.to_string(), (**tensor).clone()));
+                        visited.name(name)?;
+                        tensors.push((name.to_string(), tensor.clone()));
                     }
                     (Some(name), Value::Object(object)) if holds_tensors => {
                         return Err(format!(
@@ -277,7 +281,7 @@ fn find_state_dict(
         }
         // A TorchScript archive, as OpenAI released: attributes of nested modules.
         Value::Object(object) if object.class.starts_with("__torch__.") => {
-            collect_attributes(root, "", tensors, 0, &mut Visited::default())
+            collect_attributes(root, "", tensors, 0, visited)
         }
         Value::Object(object) => Err(format!(
             "the file holds a Python object of class {}, not a state dict; \
@@ -291,7 +295,7 @@ fn find_state_dict(
     }
 }
 
-/// What has been seen of a TorchScript archive.
+/// What has been seen of a checkpoint.
 #[derive(Default)]
 struct Visited {
     parts: usize,
@@ -301,9 +305,19 @@ struct Visited {
 impl Visited {
     fn add(&mut self, name: &str, depth: usize) -> std::result::Result<(), String> {
         self.parts += 1;
-        self.names += name.len();
-        match depth > MAX_DEPTH || self.parts > MAX_MODULES || self.names > MAX_NAMES {
+        self.name(name)?;
+        match depth > MAX_DEPTH || self.parts > MAX_MODULES {
             true => Err("the TorchScript archive nests or shares modules beyond any model".into()),
+            false => Ok(()),
+        }
+    }
+
+    fn name(&mut self, name: &str) -> std::result::Result<(), String> {
+        self.names += name.len();
+        match self.names > MAX_NAMES {
+            true => Err(format!(
+                "the names of its tensors have more than {MAX_NAMES} bytes, beyond any model"
+            )),
             false => Ok(()),
         }
     }
@@ -312,7 +326,7 @@ impl Visited {
 fn collect_attributes(
     value: &Value,
     prefix: &str,
-    tensors: &mut Vec<(String, TensorRef)>,
+    tensors: &mut Vec<(String, Rc<TensorRef>)>,
     depth: usize,
     visited: &mut Visited,
 ) -> std::result::Result<(), String> {
@@ -331,7 +345,7 @@ fn collect_attributes(
         };
         visited.add(&name, depth)?;
         match value {
-            Value::Tensor(tensor) => tensors.push((name, (**tensor).clone())),
+            Value::Tensor(tensor) => tensors.push((name, tensor.clone())),
             _ => collect_attributes(value, &name, tensors, depth + 1, visited)?,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::naming::Scheme;
 use super::state_dict::{HostTensor, StateDict};
-use crate::config::ModelConfig;
+use crate::config::{MAX_POSITIONS, ModelConfig};
 use crate::nn::moco_table;
 use crate::preprocess::resize_f32;
 
@@ -20,7 +20,7 @@ pub(super) enum Positions {
 
 /// Resizes the position tables of a checkpoint to those of the model, as its source does on load: open_clip and timm by
 /// antialiased bicubic interpolation of the grid of patches, EVA-CLIP by PyTorch's plain one; linear for texts. Tables
-/// that fit, or cannot be a grid, stay as they are. A fixed table is computed for the new grid instead; configurations
+/// that fit, cannot be a grid, or would become larger than any stay as they are, and the last are refused by their shape. A fixed table is computed for the new grid instead; configurations
 /// call it learned, so it is known by its values.
 pub(super) fn fit(dict: &mut StateDict, config: &ModelConfig, scheme: Scheme) -> Positions {
     let [height, width] = config.vision_cfg.image_size.sides();
@@ -75,7 +75,8 @@ fn recomputed(table: &HostTensor, grid: [usize; 2]) -> Option<HostTensor> {
     };
     let new = 1 + grid[0] * grid[1];
     let side = (rows - 1).isqrt();
-    (grid != [side; 2]).then(|| HostTensor::from_values(moco_table(width, grid), [new, width]))
+    (grid != [side; 2] && new.saturating_mul(width) <= MAX_POSITIONS)
+        .then(|| HostTensor::from_values(moco_table(width, grid), [new, width]))
 }
 
 /// `[rows, columns, width]` values at another number of rows and columns.
@@ -93,7 +94,8 @@ fn resize_grid(
     };
     let side = rows.checked_sub(prefix)?.isqrt();
     let empty = side == 0 || width == 0; // reported by its shape
-    if empty || rows == prefix + grid[0] * grid[1] || side * side + prefix != rows {
+    let large = (grid[0] * grid[1]).saturating_mul(width) > MAX_POSITIONS;
+    if empty || large || rows == prefix + grid[0] * grid[1] || side * side + prefix != rows {
         return None;
     }
     let values = table.values();
@@ -150,7 +152,7 @@ fn resize_rows(table: &HostTensor, rows: usize) -> Option<HostTensor> {
     let [old, width] = *table.shape() else {
         return None;
     };
-    if old == rows || old == 0 {
+    if old == rows || old == 0 || rows.saturating_mul(width) > MAX_POSITIONS {
         return None;
     }
     let values = table.values();
@@ -202,6 +204,19 @@ mod tests {
             (positions, values),
             (Positions::Fixed, sin_cos_2d_moco(16, 6))
         );
+    }
+
+    #[test]
+    fn a_small_wide_table_does_not_become_one_of_terabytes() {
+        let mut config = ModelConfig::preset("tiny").unwrap();
+        config.text_cfg.context_length = 1 << 14;
+        let mut dict = StateDict::default();
+        dict.insert(
+            TEXT,
+            HostTensor::from_values(vec![0.0; 1 << 15], [1, 1 << 15]),
+        );
+        fit(&mut dict, &config, Scheme::OpenClip);
+        assert_eq!(dict.get(TEXT).unwrap().shape(), [1, 1 << 15]);
     }
 
     #[test]

@@ -125,6 +125,9 @@ pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 /// Elements of a tensor that has less data than elements, as `expand` makes them in PyTorch.
 const MAX_REPEATED: usize = 1 << 24;
 
+/// Product of the sides of a tensor, those of length zero left out.
+const MAX_SPAN: usize = 1 << 48;
+
 /// One stored tensor.
 #[derive(Clone)]
 pub struct HostTensor {
@@ -184,8 +187,8 @@ impl HostTensor {
         }
     }
 
-    /// A view of `bytes` from byte `offset` on; `None` if it would reach past their end, or if strides repeat a little data
-    /// beyond 2²⁴ elements.
+    /// A view of `bytes` from byte `offset` on; `None` if it would reach past their end, if strides repeat a little data
+    /// beyond 2²⁴ elements, or if its sides beside one of length zero are beyond any tensor.
     pub fn stored(
         bytes: SharedBytes,
         dtype: StoredType,
@@ -196,6 +199,12 @@ impl HostTensor {
         let len = shape
             .iter()
             .try_fold(1usize, |len, side| len.checked_mul(*side))?;
+        // No data bounds the sides of an empty tensor, but some of them are multiplied or added up later.
+        let sides = shape.iter().map(|side| (*side).max(1));
+        let spanned = sides.fold(1usize, usize::saturating_mul);
+        if spanned > MAX_SPAN {
+            return None;
+        }
         let strides = strides.unwrap_or_else(|| row_major(&shape));
         if strides.len() != shape.len() {
             return None;
@@ -413,6 +422,9 @@ fn row_major(shape: &[usize]) -> Vec<usize> {
 fn transpose(values: &[f32], shape: &[usize]) -> Vec<f32> {
     let (rows, columns) = (shape[0], shape[1]);
     let mut out = Vec::with_capacity(values.len());
+    if values.is_empty() {
+        return out; // without rows there may be any number of columns
+    }
     for column in 0..columns {
         out.extend((0..rows).map(|row| values[row * columns + column]));
     }

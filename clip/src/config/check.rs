@@ -22,7 +22,7 @@ impl ModelConfig {
             ("vision_cfg.width", vision.width, 65_536),
             ("vision_cfg.head_width", vision.head_width, 65_536),
             ("vision_cfg.patch_size", vision.patch_size, 16_384),
-            ("text_cfg.context_length", text.context_length, 1 << 20),
+            ("text_cfg.context_length", text.context_length, 1 << 14),
             ("text_cfg.vocab_size", text.vocab_size, 1 << 24),
             ("text_cfg.width", text.width, 65_536),
             ("text_cfg.heads", text.heads, 65_536),
@@ -41,6 +41,27 @@ impl ModelConfig {
             if !(1.0..=65_536.0).contains(&(width as f64 * ratio)) {
                 return Err(Error::Config(format!(
                     "`{section}.mlp_ratio` {ratio} gives no usable width of the MLP"
+                )));
+            }
+        }
+        // Each bound alone allows tables of terabytes.
+        let positions = text.context_length * text.width;
+        if positions > MAX_POSITIONS {
+            return Err(Error::Config(format!(
+                "`text_cfg.context_length` {} times `text_cfg.width` {} is beyond any table of positions",
+                text.context_length, text.width
+            )));
+        }
+        for (section, norm) in [
+            ("vision_cfg", &vision.norm_kwargs),
+            ("text_cfg", &text.norm_kwargs),
+        ] {
+            if let Some(norm) = norm
+                && !(0.0..1.0).contains(&norm.eps)
+            {
+                return Err(Error::Config(format!(
+                    "`{section}.norm_kwargs.eps` is {}; it must be within [0, 1)",
+                    norm.eps
                 )));
             }
         }
@@ -83,6 +104,11 @@ impl ModelConfig {
     }
 }
 
+/// Patches of an image: 256 × 256.
+const MAX_PATCHES: usize = 1 << 16;
+/// Numbers in a table of positions, of which the largest model has nine million.
+pub(crate) const MAX_POSITIONS: usize = 1 << 26;
+
 impl VisionConfig {
     /// What makes a vision transformer impossible.
     fn check_transformer(&self, embed_dim: usize) -> Result<()> {
@@ -111,6 +137,13 @@ impl VisionConfig {
             }
         }
         let [height, width] = self.image_size.sides();
+        let patches = (height / self.patch_size) * (width / self.patch_size);
+        if patches > MAX_PATCHES || patches * self.width > MAX_POSITIONS {
+            return Err(Error::Config(format!(
+                "`vision_cfg.image_size` {height} × {width} with `vision_cfg.patch_size` {} gives {patches} patches,                  beyond what a tower of width {} can attend to",
+                self.patch_size, self.width
+            )));
+        }
         if self.pos_embed_type == PositionKind::SinCos2d
             && (height != width || !self.width.is_multiple_of(4))
         {

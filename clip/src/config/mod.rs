@@ -7,6 +7,8 @@ mod resnet;
 mod timm;
 mod towers;
 
+pub(crate) use check::MAX_POSITIONS;
+
 use crate::error::{Error, Result};
 use crate::nn::{Activation, TowerInit};
 use crate::tokenizer::Clean;
@@ -455,6 +457,41 @@ mod tests {
         value["vision_cfg"]["attentional_pool"] = json!(true);
         let message = ModelConfig::from_json(&value).unwrap_err().to_string();
         assert!(message.contains("vision_cfg.attentional_pool"), "{message}");
+    }
+
+    #[test]
+    fn sizes_that_are_possible_alone_are_refused_where_their_product_is_not() {
+        let tiny = serde_json::to_value(ModelConfig::preset("tiny").unwrap()).unwrap();
+        for (section, fields, said) in [
+            (
+                "vision_cfg",
+                json!({"image_size": 16_384, "patch_size": 1}),
+                "patches",
+            ),
+            (
+                "vision_cfg",
+                json!({"image_size": 4096, "patch_size": 16, "width": 65_536, "head_width": 64}),
+                "patches",
+            ),
+            (
+                "text_cfg",
+                json!({"context_length": 16_384, "width": 65_536}),
+                "context_length",
+            ),
+            (
+                "text_cfg",
+                json!({"context_length": 1 << 20}),
+                "context_length",
+            ),
+            ("text_cfg", json!({"norm_kwargs": {"eps": -1.0}}), "eps"),
+        ] {
+            let mut value = tiny.clone();
+            for (name, field) in fields.as_object().unwrap() {
+                value[section][name] = field.clone();
+            }
+            let message = ModelConfig::from_json(&value).unwrap_err().to_string();
+            assert!(message.contains(said), "{message}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub const INCEPTION_MEAN: [f32; 3] = [0.5; 3];
 pub const INCEPTION_STD: [f32; 3] = [0.5; 3];
 
 /// Longest side of a preprocessed image; a larger `size` is taken for a mistake.
-const MAX_SIZE: usize = 16_384;
+pub(crate) const MAX_SIZE: usize = 16_384;
 
 /// How an image of any shape becomes one of the model's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

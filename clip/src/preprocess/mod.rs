@@ -22,6 +22,7 @@ mod webp;
 pub use augment::{Augment, AugmentConfig};
 pub use batch::PixelBatch;
 pub use color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grayscale};
+pub(crate) use config::MAX_SIZE;
 pub use config::{
     CropRounding, IMAGENET_MEAN, IMAGENET_STD, INCEPTION_MEAN, INCEPTION_STD, OPENAI_MEAN,
     OPENAI_STD, PreprocessConfig, ResizeMode,

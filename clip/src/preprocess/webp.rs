@@ -6,18 +6,19 @@
 /// chunks itself behind 16 bytes.
 pub(super) fn frames(file: &[u8]) -> Vec<[u32; 2]> {
     let mut found = Vec::new();
-    collect(file.get(12..).unwrap_or_default(), &mut found);
+    collect(file.get(12..).unwrap_or_default(), true, &mut found);
     found
 }
 
-fn collect(mut chunks: &[u8], found: &mut Vec<[u32; 2]>) {
+/// Frames of an animation stand at the top only: one inside another, a thousand deep, would exhaust the stack.
+fn collect(mut chunks: &[u8], top: bool, found: &mut Vec<[u32; 2]>) {
     while let Some((header, rest)) = chunks.split_at_checked(8) {
         let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
         let content = &rest[..len.min(rest.len())];
         match &header[..4] {
             b"VP8 " => found.extend(lossy(content)),
             b"VP8L" => found.extend(lossless(content)),
-            b"ANMF" => collect(content.get(16..).unwrap_or_default(), found),
+            b"ANMF" if top => collect(content.get(16..).unwrap_or_default(), false, found),
             _ => {}
         }
         chunks = rest.get(len + len % 2..).unwrap_or_default();
@@ -66,5 +67,15 @@ mod tests {
         file.extend(b"VP8L\xff\xff\xff\x7f\x2f\x01\0\0\0");
         assert_eq!(frames(&file), [[2, 1]]);
         assert!(frames(b"RIFF").is_empty());
+    }
+
+    #[test]
+    fn frames_inside_frames_do_not_exhaust_the_stack() {
+        let mut file = b"RIFF....WEBP".to_vec();
+        for _ in 0..200_000 {
+            file.extend(b"ANMF\xff\xff\xff\x7f");
+            file.extend([0; 16]);
+        }
+        assert!(frames(&file).is_empty());
     }
 }

@@ -4,6 +4,7 @@
 //! row and which ones open and close a text; the embedding depends on them where a tower pools at
 //! the last position.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -40,6 +41,12 @@ enum Layout {
     Clips { bos: i32, eos: i32, cls: i32 },
 }
 
+/// What a call of the `tokenizers` crate gives. It relies on some of what a file says, and panics where that is untrue.
+fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err("the file contradicts itself".into()))
+}
+
 impl HuggingFace {
     /// Reads `tokenizer.json`, `vocab.json` (with `merges.txt` beside it) or `vocab.txt`, or the first of them that a
     /// directory has.
@@ -55,15 +62,18 @@ impl HuggingFace {
         let text = read_text(&path)?;
         let malformed = |e| TokenizerError::malformed(&path, e);
         let mut inner = if path.extension().is_some_and(|e| e == "txt") {
-            word_piece(&text).map_err(malformed)?
+            guarded(|| word_piece(&text)).map_err(malformed)?
         } else if path.file_name().is_some_and(|name| name == "vocab.json") {
             let merges = read_text(&path.with_file_name("merges.txt"))?;
-            clip_of_files(&text, &merges).map_err(malformed)?
+            guarded(|| clip_of_files(&text, &merges)).map_err(malformed)?
         } else {
-            tokenizers::Tokenizer::from_bytes(&text).map_err(malformed)?
+            guarded(|| tokenizers::Tokenizer::from_bytes(&text)).map_err(malformed)?
         };
-        let named = SpecialTokens::beside(&path, &inner)?;
         let padding = inner.get_padding().map(|padding| padding.pad_id as i32);
+        // Lengths belong to the model. Those of the file may be of any size, and would be allocated below.
+        inner.with_padding(None);
+        let _ = inner.with_truncation(None); // fails only for a stride
+        let named = SpecialTokens::beside(&path, &inner)?;
         let bert = |token: &str| inner.token_to_id(token).map(|id| id as i32);
         let pad = named
             .id("pad_token")?
@@ -91,8 +101,7 @@ impl HuggingFace {
                 let says =
                     |field: &str, value: bool| named.fields.get(field) == Some(&Value::Bool(value));
                 let (bos, eos) = (named.id("bos_token")?, named.id("eos_token")?);
-                let framing = inner
-                    .encode_fast("", true)
+                let framing = guarded(|| inner.encode_fast("", true))
                     .map_err(|e| TokenizerError::malformed(&path, e))?;
                 let adds =
                     |id: Option<i32>| id.is_some_and(|id| framing.get_ids().contains(&(id as u32)));
@@ -107,7 +116,6 @@ impl HuggingFace {
                 Layout::Own { append, strip }
             }
         };
-        inner.with_padding(None);
         if drop_framing {
             inner.with_post_processor(None::<PostProcessorWrapper>);
         }
@@ -120,8 +128,11 @@ impl HuggingFace {
         };
         config.check_length(this.specials() + 1)?;
         this.truncate_to(config.context_length);
-        for id in [Some(this.pad), this.class_id()].into_iter().flatten() {
-            this.check_id(id)?;
+        this.check_id(this.pad)?;
+        if let Layout::Clips { bos, eos, cls } = this.layout {
+            [bos, eos, cls]
+                .into_iter()
+                .try_for_each(|id| this.check_id(id))?;
         }
         Ok(this)
     }
@@ -150,14 +161,23 @@ impl HuggingFace {
         let _ = self.inner.with_truncation(Some(params));
     }
 
+    fn run(&self, text: &str, own: bool) -> Result<tokenizers::Encoding, TokenizerError> {
+        guarded(|| self.inner.encode_fast(text, own)).map_err(|e| TokenizerError::encode(text, e))
+    }
+
     /// Ids of a cleaned text with special tokens, without padding.
     pub fn encode(&self, text: &str, context_length: usize) -> Result<Vec<i32>, TokenizerError> {
         let own = matches!(self.layout, Layout::Own { .. });
-        let encoding = self
-            .inner
-            .encode_fast(text, own)
-            .map_err(|e| TokenizerError::encode(text, e))?;
+        let encoding = self.run(text, own)?;
         let mut ids: Vec<i32> = encoding.get_ids().iter().map(|&id| id as i32).collect();
+        if ids.len() > context_length {
+            // It says how many tokens it adds, and may not keep its word: a template can name the text twice.
+            let reason = format!(
+                "its post-processor makes rows of {} tokens where {context_length} were asked for",
+                ids.len()
+            );
+            return Err(TokenizerError::malformed(&self.path, reason));
+        }
         match self.layout {
             Layout::Clips { bos, eos, .. } => {
                 ids.truncate(context_length - 3);
@@ -182,10 +202,7 @@ impl HuggingFace {
     /// Whether a cleaned text loses tokens in [`Self::encode`].
     pub fn is_truncated(&self, text: &str, context_length: usize) -> Result<bool, TokenizerError> {
         let own = matches!(self.layout, Layout::Own { .. });
-        let encoding = self
-            .inner
-            .encode_fast(text, own)
-            .map_err(|e| TokenizerError::encode(text, e))?;
+        let encoding = self.run(text, own)?;
         let room = match self.layout {
             Layout::Clips { .. } => context_length - 3,
             Layout::Own { append: None, .. } => context_length,
@@ -201,10 +218,7 @@ impl HuggingFace {
 
     /// Ids of a cleaned text without special tokens, not cut.
     pub fn pieces(&self, text: &str) -> Result<Vec<i32>, TokenizerError> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|e| TokenizerError::encode(text, e))?;
+        let encoding = self.run(text, false)?;
         let parts = std::iter::once(&encoding).chain(encoding.get_overflowing());
         let ids: Vec<i32> = parts
             .flat_map(|part| part.get_ids())
@@ -259,7 +273,7 @@ impl HuggingFace {
     /// Text of ids; empty if the tokenizer has no decoder for them.
     pub fn decode(&self, ids: &[i32]) -> String {
         let ids: Vec<u32> = ids.iter().filter_map(|&id| id.try_into().ok()).collect();
-        self.inner.decode(&ids, false).unwrap_or_default()
+        guarded(|| self.inner.decode(&ids, false)).unwrap_or_default()
     }
 
     /// Writes `tokenizer.json` and the names of the special tokens.

@@ -531,3 +531,52 @@ fn vocabulary_and_merges_make_a_tokenizer_that_repairs_nothing() {
         "{said}"
     );
 }
+
+/// A vocabulary of words, with what else a file may say.
+fn words(dir: &Path, more: &str) -> PathBuf {
+    let path = dir.join("tokenizer.json");
+    let json = format!(
+        r#"{{"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": {{"type": "Whitespace"}}, "decoder": null,
+            {more}, "model": {{"type": "WordLevel", "vocab": {{"a": 0, "b": 1, "c": 2}}, "unk_token": "a"}}}}"#
+    );
+    std::fs::write(&path, json).unwrap();
+    path
+}
+
+#[test]
+fn the_lengths_of_a_file_are_not_those_of_the_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let endless = r#""truncation": {"direction": "Right", "max_length": 0, "strategy": "LongestFirst", "stride": 0},
+        "padding": {"strategy": {"Fixed": 1099511627776}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 2,
+                    "pad_type_id": 0, "pad_token": "c"}"#;
+    let path = words(dir.path(), endless);
+    let tokenizer = Tokenizer::from_file(&path, &config(r#"{"context_length": 4}"#)).unwrap();
+    assert_eq!(tokenizer.encode("a b").unwrap(), [0, 1]);
+    assert_eq!(tokenizer.batch(&["a b"]).unwrap().ids, [0, 1, 2, 2]);
+}
+
+#[test]
+fn a_template_that_repeats_a_text_or_names_a_second_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let template = |pieces: &str| {
+        format!(
+            r#""truncation": null, "padding": null, "post_processor": {{"type": "TemplateProcessing", "single": [{pieces}],
+                "pair": [], "special_tokens": {{}}}}"#
+        )
+    };
+    let piece = |id: &str| format!(r#"{{"Sequence": {{"id": "{id}", "type_id": 0}}}}"#);
+    let (a, b) = (piece("A"), piece("B"));
+    let open = |pieces: &str| {
+        let path = words(dir.path(), &template(pieces));
+        Tokenizer::from_file(&path, &config(r#"{"context_length": 4}"#))
+    };
+    let twice = open(&format!("{a}, {a}")).unwrap();
+    assert_eq!(twice.encode("b").unwrap(), [1, 1]);
+    let message = twice.batch(&["a b c"]).unwrap_err().to_string();
+    assert!(
+        message.contains("tokenizer.json") && message.contains("6 tokens"),
+        "{message}"
+    );
+    let message = open(&b).unwrap_err().to_string();
+    assert!(message.contains("contradicts itself"), "{message}");
+}

@@ -70,18 +70,18 @@ impl CaptionerConfig {
             queries,
             ..
         } = self.options;
-        for (field, value) in [
-            ("width", width),
-            ("layers", layers),
-            ("heads", heads),
-            ("queries", queries),
-            ("image_width", self.image_width),
-            ("text_width", self.text_width),
-            ("vocab_size", self.vocab_size),
+        for (field, value, most) in [
+            ("width", width, 1 << 16),
+            ("layers", layers, 1 << 10),
+            ("heads", heads, 1 << 16),
+            ("queries", queries, 1 << 14),
+            ("image_width", self.image_width, 1 << 16),
+            ("text_width", self.text_width, 1 << 16),
+            ("vocab_size", self.vocab_size, 1 << 24),
         ] {
-            if !(1..=1 << 24).contains(&value) {
+            if !(1..=most).contains(&value) {
                 return Err(format!(
-                    "captioner: {field} = {value} should be between 1 and 2^24"
+                    "captioner: {field} = {value} should be between 1 and {most}"
                 ));
             }
         }

@@ -77,7 +77,8 @@ impl Columns {
     /// The number of columns a row must have.
     fn needed(&self) -> usize {
         let captions = self.captions.iter().map(|column| column.index);
-        captions.chain(self.label).fold(self.image, usize::max) + 1
+        let last = captions.chain(self.label).fold(self.image, usize::max);
+        last.saturating_add(1)
     }
 }
 

@@ -374,6 +374,10 @@ impl<B> Drop for Loader<B> {
     }
 }
 
+/// More threads or batches than this are a slip of the pen, and would take all memory.
+const MOST_WORKERS: usize = 4096;
+const MOST_AHEAD: usize = 65_536;
+
 fn check<S>(
     source: &dyn Source<S>,
     sampler: &Sampler,
@@ -388,6 +392,12 @@ fn check<S>(
     if batch_size == 0 || workers == 0 || ahead == 0 {
         let what = format!(
             "batch_size {batch_size}, workers {workers}, ahead {ahead}: all must be 1 or more"
+        );
+        return Err(DataError::Config(what));
+    }
+    if workers > MOST_WORKERS || ahead > MOST_AHEAD {
+        let what = format!(
+            "workers {workers}, ahead {ahead}: at most {MOST_WORKERS} threads and {MOST_AHEAD} batches ahead are possible"
         );
         return Err(DataError::Config(what));
     }

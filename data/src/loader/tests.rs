@@ -430,3 +430,18 @@ fn settings_that_cannot_work_are_refused() {
     assert!(open(8, eight(), LoaderOptions::new(9, 1)).contains("does not fill a batch of 9"));
     assert!(open(9, eight(), LoaderOptions::new(4, 1)).contains("was the data changed"));
 }
+
+#[test]
+fn absurd_numbers_of_threads_and_of_batches_ahead_are_refused() {
+    for (workers, ahead) in [(1 << 40, 1), (1, 1 << 40)] {
+        let options = LoaderOptions {
+            ahead,
+            ..LoaderOptions::new(2, workers)
+        };
+        let loader = Loader::new(numbers(8), Sampler::sequential(8), options, |samples, _| {
+            Ok(samples.len())
+        });
+        let message = loader.err().unwrap().to_string();
+        assert!(message.contains("1099511627776"), "{message}");
+    }
+}

@@ -19,6 +19,9 @@ use super::ParquetConfig;
 use crate::error::{DataError, Place};
 use crate::problem::{Problem, Problems};
 
+/// Rows of a row group, all of whose texts are in memory. Run lengths let a page of some bytes stand for billions.
+const MAX_ROWS: usize = 1 << 22;
+
 /// img2dataset's column that tells which images could be downloaded.
 const STATUS: &str = "status";
 /// What it says of those.
@@ -209,6 +212,11 @@ impl Columns {
         captions_of: &mut [usize],
     ) -> ParquetResult<(RowGroup, Vec<(u32, String)>)> {
         let rows = usize::try_from(group.num_rows())?;
+        if rows > MAX_ROWS {
+            return Err(ParquetError::General(format!(
+                "it says that it has {rows} rows; with images in them, at most {MAX_ROWS} are read"
+            )));
+        }
         let chunk = |column: usize| place_of(group.column(column));
         let image = chunk(self.image)?;
         let captions = self.captions.iter().map(|c| chunk(*c));

@@ -89,6 +89,12 @@ impl ScenesConfig {
         whole("max_objects", self.max_objects, 1, 4)?;
         whole("max_distractors", self.max_distractors, 0, 8)?;
         whole("train_size", self.train_size, 1, u32::MAX as usize)?;
+        for (field, size) in [
+            ("validation_size", self.validation_size),
+            ("test_size", self.test_size),
+        ] {
+            whole(field, size, 0, u32::MAX as usize)?;
+        }
 
         let rates = [
             ("wrong_caption", self.wrong_caption),

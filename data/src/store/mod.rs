@@ -112,8 +112,9 @@ impl Store {
         let text = std::fs::read_to_string(&index).map_err(|e| DataError::io(&index, e))?;
         let info: StoreInfo = serde_json::from_str(&text)
             .map_err(|e| DataError::malformed(&index, Place::Whole, e.to_string()))?;
-        if info.part == 0 || info.width == 0 || info.fields.is_empty() {
-            let what = "a store without width, fields or samples in a file";
+        let fields = 1..=usize::from(u16::MAX);
+        if info.part == 0 || info.width == 0 || !fields.contains(&info.fields.len()) {
+            let what = "a store without width, fields or samples in a file, or with more fields than a store can have";
             return Err(DataError::malformed(&index, Place::Whole, what));
         }
         let parts = (0..info.parts()).map(|part| Part::open(folder, &info, part));

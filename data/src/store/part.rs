@@ -70,11 +70,11 @@ impl Part {
         }
         let rows = info.part.min(info.samples - part * info.part);
         let fields = info.fields.len();
-        let start = |name: &str, shape: &[usize]| {
+        let start = |name: &str, dtype: Dtype, shape: &[usize]| {
             let tensor = metadata.info(name);
-            let tensor = tensor.filter(|tensor| tensor.shape == shape);
+            let tensor = tensor.filter(|tensor| tensor.shape == shape && tensor.dtype == dtype);
             let tensor = tensor.ok_or_else(|| {
-                wrong(format!("`{name}` is not of shape {shape:?}; remove the file and run embed_captions again"))
+                wrong(format!("`{name}` is not {dtype:?} of shape {shape:?}; remove the file and run embed_captions again"))
             })?;
             let end = header + 8 + tensor.data_offsets.1;
             if file.len() < end {
@@ -84,9 +84,9 @@ impl Part {
             Ok(header + 8 + tensor.data_offsets.0)
         };
         Ok(Self {
-            embeddings: start("embeddings", &[rows, fields, info.width])?,
-            captions: start("captions", &[rows, fields])?,
-            keys: start("keys", &[rows])?,
+            embeddings: start("embeddings", numbers(info), &[rows, fields, info.width])?,
+            captions: start("captions", Dtype::U64, &[rows, fields])?,
+            keys: start("keys", Dtype::U64, &[rows])?,
             file,
         })
     }
@@ -178,10 +178,7 @@ pub(super) fn encode(
         .iter()
         .flat_map(|row| hash(&row.key).to_le_bytes())
         .collect();
-    let dtype = match info.dtype {
-        StoreType::F32 => Dtype::F32,
-        StoreType::Bf16 => Dtype::BF16,
-    };
+    let dtype = numbers(info);
     let (n, fields) = (rows.len(), info.fields.len());
     let view = |dtype, shape: &[usize], bytes| TensorView::new(dtype, shape.to_vec(), bytes);
     let views = [
@@ -199,6 +196,14 @@ pub(super) fn encode(
     let metadata = [(DESCRIPTION.to_string(), description(info, part))].into();
     let views = views.map_err(|e: safetensors::SafeTensorError| e.to_string())?;
     safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
+}
+
+/// The type of the vectors in a file.
+fn numbers(info: &StoreInfo) -> Dtype {
+    match info.dtype {
+        StoreType::F32 => Dtype::F32,
+        StoreType::Bf16 => Dtype::BF16,
+    }
 }
 
 /// Writes a file whole or not at all.

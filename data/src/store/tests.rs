@@ -299,3 +299,38 @@ fn shares_of_a_store_that_do_not_go_together_are_refused_by_name() {
     extract_share(folder.path(), share(1), &mine);
     assert!(!note(1).exists());
 }
+
+#[test]
+fn vectors_of_another_type_than_the_store_says_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    extract_share(
+        folder.path(),
+        files::Shard::WHOLE,
+        &work(info(4, StoreType::F32)),
+    );
+    merge(folder.path()).unwrap();
+    let part = folder.path().join("00000.safetensors");
+    let bytes = std::fs::read(&part).unwrap();
+    let text = String::from_utf8_lossy(&bytes[8..]).into_owned();
+    // Of the same shape with half the bytes: rows would lie where there are none.
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_str(&text[..length]).unwrap();
+    let mut start = 0;
+    for name in ["captions", "embeddings", "keys"] {
+        let shape = header[name]["shape"].as_array().unwrap().iter();
+        let len: u64 = shape.map(|side| side.as_u64().unwrap()).product();
+        header[name]["dtype"] = "U8".into();
+        header[name]["data_offsets"] = serde_json::json!([start, start + len]);
+        start += len;
+    }
+    let header = header.to_string();
+    let mut changed = (header.len() as u64).to_le_bytes().to_vec();
+    changed.extend(header.bytes());
+    changed.extend(vec![0; start as usize]);
+    std::fs::write(&part, changed).unwrap();
+    let message = Store::open(folder.path()).unwrap_err().to_string();
+    assert!(
+        message.contains("00000.safetensors") && message.contains("F32"),
+        "{message}"
+    );
+}

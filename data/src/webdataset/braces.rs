@@ -9,6 +9,9 @@ use crate::error::DataError;
 /// More names than this are taken for a mistake.
 const MAX_NAMES: usize = 10_000_000;
 
+/// So are names that have more bytes than this together.
+const MAX_BYTES: usize = 1 << 28;
+
 /// Expands a pattern to the names it stands for, in order.
 ///
 /// `{1..3}` counts (down as well, with a step as in `{0..10..5}`, with letters as in `{a..c}`; as many digits as the
@@ -55,8 +58,17 @@ pub(crate) fn local_files(pattern: &str, root: Option<&Path>) -> Result<Vec<Path
     Ok(names.into_iter().map(|name| start.join(name)).collect())
 }
 
+fn check(names: usize, bytes: usize) -> Result<(), String> {
+    match names > MAX_NAMES || bytes > MAX_BYTES {
+        true => Err(too_many()),
+        false => Ok(()),
+    }
+}
+
 fn too_many() -> String {
-    format!("stands for more than {MAX_NAMES} names; check the range")
+    format!(
+        "stands for more than {MAX_NAMES} names, or for names that are too long; check the range"
+    )
 }
 
 struct Parser<'a> {
@@ -75,7 +87,10 @@ impl Parser<'_> {
     /// alternative.
     fn sequence(&mut self, depth: usize) -> Result<Vec<String>, String> {
         let mut names = vec![String::new()];
+        let mut pushed = 0usize;
         loop {
+            pushed = pushed.saturating_add(names.len());
+            check(0, pushed)?;
             match self.rest.chars().next() {
                 None => return Ok(names),
                 Some(',' | '}') if depth > 0 => return Ok(names),
@@ -115,6 +130,7 @@ impl Parser<'_> {
         let mut alternatives = 0;
         loop {
             names.append(&mut self.sequence(depth)?);
+            check(names.len(), 0)?;
             alternatives += 1;
             match self.next() {
                 Some(',') => continue,
@@ -127,9 +143,14 @@ impl Parser<'_> {
 }
 
 fn product(heads: Vec<String>, tails: &[String]) -> Result<Vec<String>, String> {
-    if heads.len().saturating_mul(tails.len()) > MAX_NAMES {
-        return Err(too_many());
-    }
+    let bytes = |names: &[String]| names.iter().map(String::len).sum::<usize>();
+    let (in_heads, in_tails) = (bytes(&heads), bytes(tails));
+    check(
+        heads.len().saturating_mul(tails.len()),
+        in_heads
+            .saturating_mul(tails.len())
+            .saturating_add(in_tails.saturating_mul(heads.len())),
+    )?;
     Ok(heads
         .iter()
         .flat_map(|head| tails.iter().map(move |tail| format!("{head}{tail}")))
@@ -158,11 +179,9 @@ fn range(text: &str) -> Result<Option<Vec<String>>, String> {
         } else {
             0
         };
-        return Ok(Some(
-            count(first, last, step)?
-                .map(|n| format!("{n:0width$}"))
-                .collect(),
-        ));
+        let numbers = count(first, last, step)?;
+        check(0, numbers.len().saturating_mul(width))?;
+        return Ok(Some(numbers.map(|n| format!("{n:0width$}")).collect()));
     }
     let letter = |bound: &str| {
         (bound.len() == 1)
@@ -184,13 +203,17 @@ fn range(text: &str) -> Result<Option<Vec<String>>, String> {
     }
 }
 
-fn count(first: i64, last: i64, step: u64) -> Result<impl Iterator<Item = i64>, String> {
+fn count(first: i64, last: i64, step: u64) -> Result<impl ExactSizeIterator<Item = i64>, String> {
     let steps = first.abs_diff(last) / step;
     if steps >= MAX_NAMES as u64 {
         return Err(too_many());
     }
-    let sign = if last < first { -1 } else { 1 };
-    Ok((0..=steps as i64).map(move |n| first + sign * n * step as i64))
+    // From one end of all numbers to the other a step is not a number of its kind, but every place is.
+    let place = move |n: u32| match last < first {
+        true => first.wrapping_sub_unsigned(u64::from(n) * step),
+        false => first.wrapping_add_unsigned(u64::from(n) * step),
+    };
+    Ok((0..steps as u32 + 1).map(place))
 }
 
 #[cfg(test)]
@@ -214,6 +237,31 @@ mod tests {
         assert_eq!(names("{a..c}"), ["a", "b", "c"]);
         assert_eq!(names("{-1..1}"), ["-1", "0", "1"]);
         assert_eq!(names("{0..2}"), ["0", "1", "2"]);
+    }
+
+    #[test]
+    fn a_range_may_lead_from_one_end_of_all_numbers_to_the_other() {
+        let (low, high) = (i64::MIN, i64::MAX);
+        assert_eq!(
+            names(&format!("{{{low}..{high}..{high}}}")),
+            [low, -1, high - 1].map(|n| n.to_string())
+        );
+        assert_eq!(
+            names(&format!("{{{high}..{low}..{low}}}")),
+            [high, -1].map(|n| n.to_string())
+        );
+    }
+
+    #[test]
+    fn names_that_would_fill_the_memory_are_refused() {
+        for pattern in [
+            format!("{{{}}}", vec!["{0..9999999}"; 3].join(",")),
+            format!("{{{:02000}..9999999}}", 1),
+            format!("{{0..9999999}}{}", "x".repeat(100)),
+        ] {
+            let message = expand(&pattern).unwrap_err().to_string();
+            assert!(message.contains("more than"), "{message:.300}");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct BenchmarkLayout {
 
 impl BenchmarkLayout {
     /// Reads the layout of `root` for a split, usually `train` or `test`. The shards are not
-    /// opened.
+    /// opened, but the last one must be there.
     pub fn read(root: &Path, split: &str) -> Result<Self, DataError> {
         let folder = root.join(split);
         let count_file = folder.join("nshards.txt");
@@ -63,6 +63,16 @@ impl BenchmarkLayout {
                 );
                 DataError::malformed(&count_file, Place::Whole, what)
             })?;
+
+        // The number alone would make millions of names, each of a shard that is missing.
+        let last = folder.join(format!("{}.tar", shards - 1));
+        if !last.is_file() {
+            let what = format!(
+                "says that there are {shards} shards, but {} is not there; fetch it, or mend the number",
+                last.display()
+            );
+            return Err(DataError::malformed(&count_file, Place::Whole, what));
+        }
 
         let type_file = root.join("dataset_type.txt");
         let dataset_type = match optional(&type_file)?.as_deref().map(str::trim) {

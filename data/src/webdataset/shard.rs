@@ -84,10 +84,12 @@ impl Shard {
             let Some(extension) = extensions.iter().position(|e| *e == extension) else {
                 continue;
             };
-            let (Ok(size), Ok(_)) = (u32::try_from(member.size), u16::try_from(key.len())) else {
+            let sizes = (u32::try_from(member.size), u16::try_from(key.len()));
+            let fits = u32::try_from(shard.keys.len()).is_ok();
+            let (Ok(size), Ok(_), true) = (sizes.0, sizes.1, fits) else {
                 damage.push((
                     Place::Member(member.name),
-                    "data above 4 GiB or a name above 64 KiB".into(),
+                    "data above 4 GiB, a name above 64 KiB or all names above 4 GiB".into(),
                 ));
                 continue;
             };

@@ -382,6 +382,14 @@ fn an_evaluation_folder_is_read_by_its_layout() {
             .to_string()
             .contains("nshards.txt")
     );
+    fs::write(test.join("nshards.txt"), "9000000\n").unwrap();
+    let missing = BenchmarkLayout::read(root.path(), "test")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        missing.contains("nshards.txt") && missing.contains("8999999.tar is not there"),
+        "{missing}"
+    );
     fs::write(test.join("nshards.txt"), "1\n").unwrap();
     fs::write(root.path().join("classnames.txt"), "cat\ndog\n").unwrap();
     let two = [

@@ -149,7 +149,7 @@ fn read_struct(mut bytes: &[u8]) -> Option<Vec<(u32, String)>> {
     let entries: usize = dims
         .chunks_exact(4)
         .map(|d| u32::from_le_bytes([d[0], d[1], d[2], d[3]]) as usize)
-        .product();
+        .fold(1, usize::saturating_mul); // the data end before so many do
     next(&mut bytes)?; // name of the variable
     let name_len = number(&next(&mut bytes)?)? as usize;
     let names = next(&mut bytes)?.data;

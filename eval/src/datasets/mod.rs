@@ -102,7 +102,7 @@ impl Labels {
     /// One more than the highest label in use, or the number of columns.
     pub fn classes(&self) -> usize {
         match self {
-            Self::Single(labels) => labels.iter().max().map_or(0, |max| max + 1),
+            Self::Single(labels) => labels.iter().max().map_or(0, |max| max.saturating_add(1)),
             Self::Multi { classes, .. } => *classes,
         }
     }

@@ -205,6 +205,11 @@ impl ShareFile {
         let note: ShareNote = serde_json::from_str(json(SHARE)?)
             .map_err(|error| wrong(format!("`{SHARE}` of its metadata: {error}")))?;
         let share: Shard = note.share.parse().map_err(wrong)?;
+        if note.of.batch_size == 0 {
+            return Err(wrong(format!(
+                "`{SHARE}` of its metadata: a batch_size of 0"
+            )));
+        }
         let list = |name: &str| -> Result<Vec<String>> {
             serde_json::from_str(json(name)?)
                 .map_err(|error| wrong(format!("`{name}` of its metadata: {error}")))
@@ -225,7 +230,9 @@ impl ShareFile {
         let ((images, kind), (text_rows, text_kind)) =
             (table(IMAGE_FEATURES)?, table(TEXT_FEATURES)?);
         let (embed_dim, float) = kind;
-        if tensors.tensor(LOGIT_SCALE).is_err() || kind != text_kind {
+        let scale = tensors.tensor(LOGIT_SCALE).ok();
+        let scale = scale.filter(|scale| scale.dtype() == Dtype::F32 && scale.shape() == [1]);
+        if scale.is_none() || kind != text_kind {
             return Err(wrong("not a share that `embed` wrote".into()));
         }
         let expected = [
@@ -239,6 +246,15 @@ impl ShareFile {
                 "rows of images and texts: {rows:?}, expected {expected:?}; make this share again"
             );
             return Err(wrong(what));
+        }
+        for (name, names, rows) in [
+            (IMAGE_PATHS, &image_paths, images),
+            (TEXTS, &texts, text_rows),
+        ] {
+            if !names.is_empty() && names.len() != rows {
+                let what = format!("`{name}` has {} names for {rows} rows", names.len());
+                return Err(wrong(what + "; make this share again"));
+            }
         }
         let file = Self {
             note,

@@ -157,6 +157,34 @@ fn a_share_that_is_there_is_found_unless_it_is_cut() {
 }
 
 #[test]
+fn a_share_whose_note_or_names_do_not_fit_its_rows_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("e.safetensors");
+    let refused = |said: &str| {
+        let message = merge(&whole).unwrap_err().to_string();
+        assert!(
+            message.contains("e.shard-0-of-1") && message.contains(said),
+            "{message}"
+        );
+        assert!(!whole.exists());
+    };
+    let (mut made, left_out) = embedded(Shard::WHOLE);
+    let note = ShareNote::new(Shard::WHOLE, &work(), left_out);
+    let path = Shard::WHOLE.path(&whole);
+    made.texts.pop();
+    made.save(&path, Some(&note)).unwrap();
+    refused("6 names for 7 rows");
+    made.texts.push("t6".into());
+    made.save(&path, Some(&note)).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let at = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let head = String::from_utf8(bytes[8..at].to_vec()).unwrap();
+    let head = head.replace("batch_size\\\":3", "batch_size\\\":0");
+    std::fs::write(&path, [&bytes[..8], head.as_bytes(), &bytes[at..]].concat()).unwrap();
+    refused("batch_size");
+}
+
+#[test]
 fn gaps_doubles_and_foreign_shares_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("e.safetensors");

@@ -69,3 +69,22 @@ fn half_floats_are_decoded_alike_one_by_one_and_many_at_a_time() {
         assert_eq!(out, one_by_one, "{dim}");
     }
 }
+
+#[test]
+fn rows_of_any_length_are_refused_where_there_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.safetensors");
+    let header = format!(
+        r#"{{"{IMAGE_FEATURES}":{{"dtype":"F32","shape":[0,{}],"data_offsets":[0,0]}}}}"#,
+        usize::MAX
+    );
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+    std::fs::write(&path, bytes).unwrap();
+    let message = Features::open(&path, IMAGE_FEATURES)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("f.safetensors") && message.contains("rows of 1 to"),
+        "{message}"
+    );
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clip::preprocess::RgbImage;
+use clip::preprocess::{MAX_PIXELS, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use super::stretch;
@@ -44,7 +44,13 @@ impl RawLayout {
         [self.width, self.height, self.channels]
             .into_iter()
             .map(|size| size as usize)
-            .product()
+            .fold(1, usize::saturating_mul)
+    }
+
+    /// Whether there can be such an image: a layout may be read from a file of results.
+    fn is_sound(&self) -> bool {
+        [1, 3].contains(&self.channels)
+            && (1..=MAX_PIXELS).contains(&(u64::from(self.width) * u64::from(self.height)))
     }
 }
 
@@ -72,6 +78,10 @@ impl RawPixels {
     }
 
     pub(super) fn decode(&self) -> Result<RgbImage> {
+        if !self.layout.is_sound() {
+            let reason = format!("{:?} is the layout of no image", self.layout);
+            return Err(EvalError::format(&self.file, reason));
+        }
         let (bytes, layout) = (self.read()?, &self.layout);
         if bytes.len() != layout.bytes() {
             let reason = format!("image {} is cut off; get the file again", self.index);

@@ -9,6 +9,7 @@ pub use train::SPECIAL;
 
 use crate::error::{Error, Result};
 use serde_json::Value;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -24,6 +25,12 @@ pub struct Tokenizer {
     config: Value,
     bos: Option<u32>,
     eos: Vec<u32>,
+}
+
+/// What a call of the `tokenizers` crate gives. It relies on some of what a file says, and panics where that is untrue.
+fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err("the file contradicts itself".into()))
 }
 
 impl Tokenizer {
@@ -56,8 +63,11 @@ impl Tokenizer {
     ///
     /// Names the file and what is wrong with it.
     pub fn from_json(path: &Path, bos: Option<u32>) -> Result<Self> {
-        let inner = tokenizers::Tokenizer::from_file(path)
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_file(path))
             .map_err(|error| Error::format(path, format!("not a tokenizer: {error}")))?;
+        // Before a text is encoded: a file may fill rows to any length.
+        inner.with_padding(None);
+        let _ = inner.with_truncation(None); // fails only for a stride
         let config = path.with_file_name("tokenizer_config.json");
         let named = match config.is_file() {
             true => crate::json::read_json(&config)?,
@@ -70,7 +80,7 @@ impl Tokenizer {
         };
         let (mut bos, eos) = (id("bos_token").or(bos), id("eos_token"));
         // The flag counts only where the tokenizer itself does not add the token.
-        let added = inner.encode_fast("", true);
+        let added = guarded(|| inner.encode_fast("", true));
         let added = added.is_ok_and(|ids| ids.get_ids().first().copied() == bos);
         if named["add_bos_token"] == Value::Bool(false) && !added {
             bos = None;
@@ -99,9 +109,6 @@ impl Tokenizer {
     fn new(mut inner: tokenizers::Tokenizer, path: &Path, bos: Option<u32>, eos: Vec<u32>) -> Self {
         // `</s>` in somebody's text is text.
         inner.set_encode_special_tokens(true);
-        inner.with_padding(None);
-        // Fails only for a stride, and there is none.
-        let _ = inner.with_truncation(None);
         Self {
             inner,
             parsing: Arc::default(),
@@ -147,7 +154,7 @@ impl Tokenizer {
     }
 
     fn run(&self, tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
-        let encoding = tokenizer.encode_fast(text, false).map_err(|error| {
+        let encoding = guarded(|| tokenizer.encode_fast(text, false)).map_err(|error| {
             let text = text.chars().take(60).collect();
             let problem = format!("{}: {error}", self.path.display());
             Error::Encode { text, problem }
@@ -173,7 +180,7 @@ impl Tokenizer {
 
     /// Text of ids, without special tokens. Bytes that are no UTF-8 become replacement characters.
     pub fn decode(&self, ids: &[u32]) -> String {
-        self.inner.decode(ids, true).unwrap_or_default()
+        guarded(|| self.inner.decode(ids, true)).unwrap_or_default()
     }
 
     /// Id that begins a text.

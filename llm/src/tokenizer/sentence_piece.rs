@@ -16,6 +16,9 @@ use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper};
 /// Stands for a space inside pieces.
 const SPACE: &str = "\u{2581}";
 
+/// Longest piece in bytes. Merges are sought at every place of a piece, which takes the square of its length.
+const MAX_PIECE: usize = 1024;
+
 /// Kinds of pieces.
 const UNKNOWN: u64 = 2;
 const CONTROL: u64 = 3;
@@ -186,6 +189,12 @@ impl Piece {
         };
         for field in Fields(bytes) {
             match field? {
+                (1, Value::Bytes(text)) if text.len() > MAX_PIECE => {
+                    return Err(format!(
+                        "a piece of {} bytes; those of a vocabulary have at most {MAX_PIECE}",
+                        text.len()
+                    ));
+                }
                 (1, Value::Bytes(text)) => {
                     piece.text = String::from_utf8(text.to_vec())
                         .map_err(|_| "a piece is not UTF-8".to_string())?;

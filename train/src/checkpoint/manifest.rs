@@ -39,7 +39,10 @@ pub fn verify(dir: &Path) -> Result<(), String> {
     let wanted: BTreeMap<String, Entry> =
         serde_json::from_str(&text).map_err(|e| format!("{MANIFEST} is damaged: {e}"))?;
     for (name, entry) in wanted {
-        let found = digest(&dir.join(&name)).map_err(|e| format!("{name}: {e}"))?;
+        let path = dir.join(&name);
+        // A manifest may name a device, which never ends.
+        let found = files::regular(&path).and_then(|_| digest(&path));
+        let found = found.map_err(|e| format!("{name}: {e}"))?;
         if found.bytes != entry.bytes {
             return Err(format!(
                 "{name} has {} bytes instead of {}",

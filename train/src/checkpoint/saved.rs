@@ -144,7 +144,8 @@ fn read_exported(
         let found = files
             .get_mut(&stored.file)
             .and_then(|f| f.remove(&stored.tensor));
-        let elements: usize = stored.shape.iter().product();
+        let sides = stored.shape.iter().copied();
+        let elements = sides.fold(1, usize::saturating_mul);
         let data = found.filter(|data| data.num_elements() == elements);
         let mut data = data.ok_or_else(|| {
             let what = format!("`{}` is not in it as `{path}` needs it", stored.tensor);
@@ -159,9 +160,34 @@ fn read_exported(
 pub(super) fn read_state(dir: &Path) -> Result<State> {
     let path = dir.join(names::STATE);
     let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
-    serde_json::from_str(&text)
-        .map_err(|e| TrainError::checkpoint(dir, format!("{}: {e}", names::STATE)))
+    let state: State = serde_json::from_str(&text)
+        .map_err(|e| TrainError::checkpoint(dir, format!("{}: {e}", names::STATE)))?;
+    let Progress {
+        step,
+        samples,
+        skipped,
+        place,
+        ..
+    } = &state.progress;
+    for (name, count) in [
+        ("step", *step),
+        ("samples", *samples),
+        ("skipped", *skipped),
+        ("place.epoch", place.epoch),
+        ("place.sample", place.sample),
+        ("replicas", state.replicas as u64),
+        ("per_step", state.per_step),
+    ] {
+        if count > MOST {
+            let what = format!("{}: `{name}` is {count}, beyond any run", names::STATE);
+            return Err(TrainError::checkpoint(dir, what));
+        }
+    }
+    Ok(state)
 }
+
+/// Counters are added to and multiplied by one another.
+const MOST: u64 = 1 << 53;
 
 /// Compares the parameters of a checkpoint with those of a model.
 ///

@@ -210,3 +210,25 @@ fn what_the_exported_model_holds_lies_on_the_disk_once() {
     );
     assert_eq!(checkpoints.all(), [dir]);
 }
+
+#[test]
+fn counters_beyond_any_run_and_devices_in_the_manifest_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let checkpoints = new(root.path());
+    let dir = save(&checkpoints, 7, 0.5);
+    let path = dir.join(names::STATE);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace("\"samples\": 0", &format!("\"samples\": {}", u64::MAX));
+    std::fs::write(&path, text).unwrap();
+    let message = Saved::read(&dir).unwrap_err().to_string();
+    assert!(
+        message.contains("`samples` is 18446744073709551615"),
+        "{message}"
+    );
+    if cfg!(unix) {
+        let text = r#"{"/dev/zero": {"bytes": 1, "sha256": ""}}"#;
+        std::fs::write(dir.join("manifest.json"), text).unwrap();
+        let message = checkpoints.latest().unwrap_err().to_string();
+        assert!(message.contains("/dev/zero: this is no file"), "{message}");
+    }
+}

@@ -38,7 +38,7 @@ impl<T: Send + 'static> Loaded<T> {
         Self {
             open: Box::new(open),
             sampler: sampler.keep_tail(false),
-            group: group * options.batch_size,
+            group: group.saturating_mul(options.batch_size),
             untold,
             options: LoaderOptions {
                 epochs: Some(u64::MAX),

@@ -58,9 +58,10 @@ impl Place {
 
     /// Steps of `samples` from here to the end of epoch number `epochs`.
     pub fn steps_until(self, epochs: u64, samples: u64, per_epoch: u64) -> u64 {
-        let left = epochs.saturating_sub(self.epoch + 1) * (per_epoch / samples);
+        let left = epochs.saturating_sub(self.epoch.saturating_add(1));
+        let left = left.saturating_mul(per_epoch / samples);
         match self.epoch < epochs {
-            true => left + per_epoch.saturating_sub(self.sample) / samples,
+            true => left.saturating_add(per_epoch.saturating_sub(self.sample) / samples),
             false => 0,
         }
     }
@@ -109,5 +110,10 @@ mod tests {
             .steps_until(2, 3, 7),
             0
         );
+    }
+
+    #[test]
+    fn an_absurd_number_of_epochs_is_the_largest_number_of_steps() {
+        assert_eq!(Place::default().steps_until(u64::MAX, 1, 7), u64::MAX);
     }
 }

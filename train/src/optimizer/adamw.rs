@@ -62,7 +62,7 @@ impl AdamWConfig {
             (
                 "weight_decay",
                 self.weight_decay,
-                self.weight_decay >= 0.0,
+                self.weight_decay.is_finite() && self.weight_decay >= 0.0,
                 "at least 0",
             ),
             (

@@ -87,6 +87,12 @@ impl Schedule {
                 "a learning rate of {bad} is not usable: give a finite number that is not negative"
             )));
         }
+        if !(config.power.is_finite() && config.power >= 0.0) {
+            return Err(TrainError::Config(format!(
+                "schedule.power = {} must be a finite number of at least 0",
+                config.power
+            )));
+        }
         if config.warmup_from_zero && warmup_start.is_some() {
             return Err(TrainError::Config(
                 "schedule.warmup_from_zero and schedule.warmup_start both say where the warm-up starts: give one".into(),
@@ -98,7 +104,9 @@ impl Schedule {
                  rate would never be reached: lower schedule.warmup or train longer"
             )));
         }
-        if config.curve == Curve::ConstCooldown && (cooldown == 0 || warmup + cooldown > total) {
+        if config.curve == Curve::ConstCooldown
+            && (cooldown == 0 || warmup.saturating_add(cooldown) > total)
+        {
             return Err(TrainError::Config(format!(
                 "schedule.cooldown = {cooldown} must be at least 1 and, with schedule.warmup = {warmup}, \
                  at most the {total} steps of the run"

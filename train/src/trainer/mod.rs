@@ -642,7 +642,9 @@ const CHECK_EVERY_STEP: Remedy = Remedy {
 
 /// Samples of a replica in a step.
 fn per_step<T>(recipe: &Recipe, batches: &dyn Batches<T>) -> u64 {
-    batches.batch_size() * recipe.run.accumulate as u64
+    batches
+        .batch_size()
+        .saturating_mul(recipe.run.accumulate as u64)
 }
 
 /// Steps of the whole run, those that are done included.
@@ -656,7 +658,10 @@ fn total_steps<T>(recipe: &Recipe, batches: &dyn Batches<T>, done: &Progress) ->
             recipe.run.accumulate
         )));
     }
-    let by_epochs = |epochs| done.step + done.place.steps_until(epochs, step, epoch);
+    let by_epochs = |epochs| {
+        done.step
+            .saturating_add(done.place.steps_until(epochs, step, epoch))
+    };
     Ok(recipe
         .run
         .steps

@@ -1,8 +1,8 @@
 //! The stack machine of Python's pickle format, protocols 0 to 5, without imports or calls.
 
-use super::TensorRef;
 use super::heap::Heap;
 use super::value::Value;
+use super::{MAX_NAMES, TensorRef};
 use crate::checkpoint::state_dict::StoredType;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,7 +19,9 @@ pub(super) struct Machine<'a> {
     stack: Vec<Value>,
     memo: HashMap<usize, Value>,
     /// Element types of the storages that the pickle names.
-    storages: HashMap<String, StoredType>,
+    storages: HashMap<Rc<str>, StoredType>,
+    /// Bytes of names that were put together of others.
+    joined: usize,
     heap: Heap, // last, to be dropped last
 }
 
@@ -27,7 +29,7 @@ pub(super) struct Machine<'a> {
 pub(super) struct Pickled {
     pub object: Value,
     /// Element types of the storages that the pickle names.
-    pub storages: HashMap<String, StoredType>,
+    pub storages: HashMap<Rc<str>, StoredType>,
     /// Bytes that the pickle took.
     pub len: usize,
     _heap: Heap, // last, to be dropped last
@@ -41,6 +43,7 @@ impl<'a> Machine<'a> {
             stack: Vec::new(),
             memo: HashMap::new(),
             storages: HashMap::new(),
+            joined: 0,
             heap: Heap::default(),
         }
     }
@@ -199,11 +202,15 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let full = match (module.as_str(), name.as_str()) {
-                    (Some(module), Some(name)) => format!("{module}.{name}"),
-                    _ => return Err("a pickle with a class that has no name".into()),
+                let (Some(module), Some(name)) = (module.as_str(), name.as_str()) else {
+                    return Err("a pickle with a class that has no name".into());
                 };
-                self.push(Value::Global(full.into()));
+                // Both may be texts of the memo, named by two bytes again and again.
+                self.joined += module.len() + name.len();
+                if self.joined > MAX_NAMES {
+                    return Err("a pickle with names of classes beyond any checkpoint".into());
+                }
+                self.push(Value::Global(format!("{module}.{name}").into()));
             }
             b'R' | 0x81 => {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
@@ -362,7 +369,7 @@ fn set_items(target: &Value, items: Vec<Value>) {
 /// The few calls whose result we know; any other gives an opaque object.
 fn call(callable: &Value, arguments: &Value) -> Result<Value> {
     let Value::Global(name) = callable else {
-        return Ok(Value::object(&callable.describe(), None));
+        return Ok(Value::object("unknown".into(), None));
     };
     let arguments = match arguments {
         Value::Tuple(items) => items.clone(),
@@ -377,7 +384,7 @@ fn call(callable: &Value, arguments: &Value) -> Result<Value> {
             .first()
             .cloned()
             .ok_or_else(|| "a parameter without a tensor".to_string()),
-        other => Ok(Value::object(other, None)),
+        _ => Ok(Value::object(name.clone(), None)),
     }
 }
 
@@ -407,7 +414,7 @@ fn storage(id: &Value) -> Result<Value> {
         return Err("a storage without a description".into());
     };
     let (Some(Value::Global(class)), Some(key)) =
-        (parts.get(1), parts.get(2).and_then(Value::as_str))
+        (parts.get(1), parts.get(2).and_then(Value::as_shared))
     else {
         return Err("a storage without a description".into());
     };
@@ -424,5 +431,5 @@ fn storage(id: &Value) -> Result<Value> {
         "BoolStorage" => StoredType::Bool,
         other => return Err(format!("storage of type {other}, which is not supported")),
     };
-    Ok(Value::Storage(Rc::new((key.to_string(), dtype))))
+    Ok(Value::Storage(Rc::new((key.clone(), dtype))))
 }

@@ -22,10 +22,13 @@ pub(super) enum Value {
     /// A class or function by its full name.
     Global(Rc<str>),
     Object(Rc<Object>),
-    Storage(Rc<(String, StoredType)>),
+    Storage(Rc<(Rc<str>, StoredType)>),
     Tensor(Rc<TensorRef>),
     Mark,
 }
+
+/// The most axes that a tensor of PyTorch has.
+const MAX_SIDES: usize = 64;
 
 /// An instance of a class that we do not know.
 #[derive(Debug)]
@@ -36,6 +39,11 @@ pub(super) struct Object {
 
 impl Value {
     pub fn as_str(&self) -> Option<&str> {
+        self.as_shared().map(|text| &**text)
+    }
+
+    /// The text with its owners, to be one of them without a copy.
+    pub fn as_shared(&self) -> Option<&Rc<str>> {
         match self {
             Self::Str(text) => Some(text),
             _ => None,
@@ -60,9 +68,9 @@ impl Value {
         }
     }
 
-    pub fn object(class: &str, state: Option<Value>) -> Self {
+    pub fn object(class: Rc<str>, state: Option<Value>) -> Self {
         Self::Object(Rc::new(Object {
-            class: class.into(),
+            class,
             state: RefCell::new(state),
         }))
     }
@@ -71,8 +79,13 @@ impl Value {
         Self::Dict(Rc::default())
     }
 
+    /// The sides of a tensor, or its strides. More than [`MAX_SIDES`] are none: a pickle may name one list of millions in
+    /// every tensor.
     pub fn usizes(&self) -> Option<Vec<usize>> {
         let convert = |items: &[Value]| {
+            if items.len() > MAX_SIDES {
+                return None;
+            }
             items
                 .iter()
                 .map(|item| match item {

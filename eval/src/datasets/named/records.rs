@@ -124,7 +124,7 @@ fn idx(root: &Path, name: &str) -> Result<(PathBuf, Vec<u8>)> {
 }
 
 /// Longest content of a compressed file of pixels; MNIST's have 47 MB.
-const MAX_UNPACKED: u64 = 1 << 30;
+const MAX_UNPACKED: u64 = 256 << 20;
 
 /// The content of a gzip file.
 pub(crate) fn unpack(path: &Path) -> Result<Vec<u8>> {

@@ -1,0 +1,158 @@
+//! Tables, lists of lines, rewrites and folders of class names.
+
+use crate::{Dice, Said, json, pictures};
+use clip_burn::data::csv::{CaptionColumn, Column, CsvConfig, CsvSource};
+use clip_burn::data::folder::{FolderConfig, FolderSource};
+use clip_burn::data::jsonl::{JsonlConfig, JsonlSource};
+use clip_burn::data::text::{LinesConfig, LinesSource};
+use clip_burn::data::{CaptionKind, Source};
+use clip_burn::laclip::rewrite::Pool;
+use serde_json::json;
+
+pub fn attack(dice: &mut Dice, said: &mut Said) {
+    said.write("a.png", pictures::small());
+    match dice.below(4) {
+        0 => csv(dice, said),
+        1 => jsonl(dice, said),
+        2 => folder(dice, said),
+        _ => {
+            let texts = |dice: &mut Dice| json!({"source": dice.or_text("a cat"), "target": dice.or_text("a small cat")});
+            let pairs: Vec<_> = (0..4).map(|_| texts(dice)).collect();
+            let pool = json::bytes(dice, json!({"name": "x", "pairs": pairs}));
+            let path = said.write("pool.json", pool);
+            if let Some(pool) = said.hear(Pool::open(&path.display().to_string())) {
+                pool.longest();
+                pool.fingerprint();
+            }
+            let mut lines = Vec::new();
+            for _ in 0..dice.below(20) {
+                let line = dice.or_text("a cat");
+                lines.extend(line.bytes());
+                lines.extend(*dice.pick(&[&b"\n"[..], b"\r\n", b"\r", b"\xff\n", b""]));
+            }
+            let path = said.write("lines.txt", &lines);
+            if let Some(source) = said.hear(LinesSource::open(LinesConfig::new(
+                path.display().to_string(),
+            ))) {
+                for index in 0..source.len().min(5) {
+                    said.hear(source.get(index));
+                }
+            }
+        }
+    }
+}
+
+fn csv(dice: &mut Dice, said: &mut Said) {
+    let separator = *dice.pick(&['\t', ',']);
+    let mut file = Vec::new();
+    if dice.bad() {
+        file.extend([0xef, 0xbb, 0xbf]);
+    }
+    let row = |file: &mut Vec<u8>, cells: &[String], end: &str| {
+        file.extend(cells.join(&separator.to_string()).bytes());
+        file.extend(end.bytes());
+    };
+    let name = dice.or_text("title");
+    row(&mut file, &["filepath".into(), name, "label".into()], "\n");
+    let rows = 1 + dice.below(8);
+    for _ in 0..rows {
+        let mut cells = vec![
+            dice.or_text("a.png"),
+            dice.or_text("a cat"),
+            dice.or_number(1).to_string(),
+        ];
+        if dice.bad() {
+            match dice.below(4) {
+                0 => cells.truncate(1),
+                1 => cells.extend(vec![String::new(); 100_000]),
+                2 => cells[1] = "\"a quote\nthat is not closed".into(),
+                _ => cells[1] = format!("\"{}\"", "\"\"".repeat(1000)),
+            }
+        }
+        let end = if dice.bad() { "\r" } else { "\n" };
+        row(&mut file, &cells, end);
+        if dice.bad() {
+            file.extend(dice.noise(20));
+        }
+    }
+    let file = dice.mangled(file);
+    let path = said.write("table.csv", file);
+    let mut config = CsvConfig {
+        root: Some(said.path("")),
+        separator: if dice.bad() {
+            *dice.pick(&['"', '\n', 'ä', '\0', ';'])
+        } else {
+            separator
+        },
+        header: !dice.bad(),
+        label: Some(Column::Name("label".into())),
+        max_bad: 1.0,
+        ..CsvConfig::new(path)
+    };
+    if !config.header || dice.bad() {
+        config.image = Column::Index(dice.or_number(0) as usize);
+        let caption = Column::Index(dice.or_number(1) as usize);
+        config.captions = vec![CaptionColumn::new(caption, CaptionKind::Web)];
+        config.label = None;
+    }
+    if dice.bad() {
+        let lines = format!("{}\n", dice.or_text("rewritten")).repeat(rows);
+        let rewrites = dice.mangled(lines.into_bytes());
+        config.rewrites = vec![said.write("rewrites.txt", rewrites)];
+    }
+    let words = ["cannot be used; take one ASCII character"];
+    if let Some(source) = said.hear_in(CsvSource::open(config), &words) {
+        for index in 0..source.len().min(5) {
+            said.hear_in(source.get(index), &["/dev/", "/etc/"]);
+        }
+    }
+}
+
+fn jsonl(dice: &mut Dice, said: &mut Said) {
+    let mut file = Vec::new();
+    for _ in 0..1 + dice.below(6) {
+        let object = json!({"image": "a.png", "caption": ["a cat", "a dog"], "label": 3});
+        file.extend(json::bytes(dice, object));
+        file.extend(*dice.pick(&[&b"\n"[..], b"\r\n", b"\n\n"]));
+    }
+    let path = said.write("list.jsonl", file);
+    let config = JsonlConfig {
+        root: Some(said.path("")),
+        label: Some("label".into()),
+        max_bad: 1.0,
+        ..JsonlConfig::new(path)
+    };
+    if let Some(source) = said.hear(JsonlSource::open(config)) {
+        for index in 0..source.len().min(5) {
+            said.hear_in(source.get(index), &["/dev/", "/etc/"]);
+        }
+    }
+}
+
+fn folder(dice: &mut Dice, said: &mut Said) {
+    for class in ["cat", "dog"] {
+        said.write(&format!("images/{class}/a.png"), pictures::small());
+        if dice.bad() {
+            said.write(&format!("images/{class}/a.txt"), dice.text());
+        }
+    }
+    let root = said.path("images");
+    if dice.bad() {
+        let target = *dice.pick(&["..", "/dev/zero", "cat", "/absent", "loop"]);
+        let _ = std::os::unix::fs::symlink(
+            target,
+            root.join(*dice.pick(&["loop", "cat/b.png", "dog/loop"])),
+        );
+    }
+    let names = dice.or_text("cat\ndog");
+    let names = said.write("names.txt", names);
+    let config = FolderConfig {
+        classnames: dice.bad().then_some(names),
+        ..FolderConfig::new(root)
+    };
+    if let Some(source) = said.hear(FolderSource::open(config)) {
+        for index in 0..source.len().min(5) {
+            said.hear(source.get(index));
+        }
+    }
+}

@@ -102,6 +102,13 @@ fn decode_as(
     reader.limits(at_most(OVERHEAD));
     let mut decoder = reader.into_decoder().map_err(explain)?;
     let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(ImageError::NoPixels {
+            format: name,
+            width,
+            height,
+        });
+    }
     if u64::from(width) * u64::from(height) > max_pixels || width.max(height) > MAX_SIDE {
         return Err(ImageError::TooLarge {
             width,
@@ -332,6 +339,21 @@ mod tests {
             matches!(error, ImageError::TooLarge { width: 60_000, .. }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_image_without_a_column_is_refused() {
+        let mut empty = bytes("rgb.bmp");
+        empty[18..22].copy_from_slice(&0u32.to_le_bytes());
+        let error = decode(&empty).unwrap_err();
+        let refused = matches!(error, ImageError::NoPixels { width: 0, .. });
+        assert!(
+            refused || matches!(error, ImageError::Undecodable { .. }),
+            "{error}"
+        );
+        let gif =
+            b"GIF89a\0\0\x04\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\0\0\x04\0\0\x02\x02\x4c\x01\0;";
+        assert!(decode(gif).is_err());
     }
 
     #[test]

@@ -225,7 +225,7 @@ impl ShareFile {
         };
         let ((images, embed_dim), (text_rows, text_dim)) =
             (shape(IMAGE_FEATURES)?, shape(TEXT_FEATURES)?);
-        if table(LOGIT_SCALE) != Some(vec![1]) || embed_dim != text_dim {
+        if table(LOGIT_SCALE) != Some(vec![1]) || embed_dim != text_dim || embed_dim == 0 {
             return Err(wrong("not a share that `embed` wrote".into()));
         }
         let expected = [

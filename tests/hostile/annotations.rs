@@ -122,6 +122,6 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
         }
     };
     for image in images.iter().flatten().take(3) {
-        said.hear_in(image.decode(), &["/dev/", "/etc/"]);
+        said.hear_in(image.decode(), crate::said::OTHER);
     }
 }

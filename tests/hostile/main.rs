@@ -5,7 +5,7 @@
 //! may read the file or refuse it; it fails by a panic, by an end of the process, by taking too much memory or time, by an
 //! error that does not name the file, and by leaving something half-written.
 //!
-//! `cargo test` spends a second on each target, always on the same files. For longer:
+//! `cargo test` makes a hundred files for each target, always the same. For longer:
 //!
 //! ```sh
 //! HOSTILE_SECONDS=900 HOSTILE_SEED=1000000 cargo test --workspace --test hostile -- --nocapture

@@ -10,7 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Time for one case, the start of a process included.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Cases of a run that is told nothing.
+const USUAL: u64 = 100;
 
 /// Failures after which a target is given up.
 const ENOUGH: usize = 25;
@@ -100,8 +103,13 @@ pub fn attack(target: &str) {
     // One process at a time: their time is measured.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let time = Duration::from_secs(setting("HOSTILE_SECONDS").unwrap_or(1));
-    let most = setting("HOSTILE_CASES").unwrap_or(u64::MAX);
+    let time = setting("HOSTILE_SECONDS").map_or(Duration::MAX, Duration::from_secs);
+    // The same cases everywhere, however fast a machine is, unless a time is given.
+    let most = match time == Duration::MAX {
+        true => USUAL,
+        false => u64::MAX,
+    };
+    let most = setting("HOSTILE_CASES").unwrap_or(most);
     let first = setting("HOSTILE_SEED").unwrap_or(0);
     let home = tempfile::tempdir().expect("a temporary folder");
     let folder = home.path().join("case");

@@ -146,7 +146,7 @@ fn matlab(dice: &mut Dice, name: &str, values: &[f64]) -> Vec<u8> {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(&content).expect("memory");
         if dice.bad() {
-            encoder.write_all(&vec![0; 200 << 20]).expect("memory");
+            encoder.write_all(&vec![0; 70 << 20]).expect("memory");
         }
         let packed = encoder.finish().expect("memory");
         content = element(dice, 15, &packed);

@@ -115,7 +115,7 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
     };
     said.hear(Recipe::parse(&recipe.to_toml()));
     let mut tables = recipe.clone();
-    said.hear(methods::check(&mut tables));
+    said.hear_in(methods::check(&mut tables), &["method"]);
     said.hear(tables.section::<ModelTable>());
     if let Some(data) = said.hear(tables.section::<DataTable>())
         // The engine's errors of settings name the field; whoever started the run knows the recipe.

@@ -56,7 +56,7 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
     }
     said.hear(checkpoints.find(&Start::Latest));
     said.hear(checkpoints.find(&Start::Checkpoint(dir.clone())));
-    said.hear(Saved::read(&dir));
+    said.hear_in(Saved::read(&dir), crate::said::OTHER);
     checkpoints.clean();
     checkpoints.all();
 }

@@ -12,6 +12,16 @@ pub struct Said {
     pub nameless: Vec<String>,
 }
 
+/// What is said of a file that another file names: there the path begins the message, wherever it leads.
+pub const OTHER: &[&str] = &[
+    "(os error",
+    "this is no file",
+    "NUL byte",
+    "/dev/",
+    "/etc/",
+    "/proc/",
+];
+
 impl Said {
     pub fn new(folder: &Path) -> Self {
         Self {

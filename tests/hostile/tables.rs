@@ -103,7 +103,7 @@ fn csv(dice: &mut Dice, said: &mut Said) {
     let words = ["cannot be used; take one ASCII character"];
     if let Some(source) = said.hear_in(CsvSource::open(config), &words) {
         for index in 0..source.len().min(5) {
-            said.hear_in(source.get(index), &["/dev/", "/etc/"]);
+            said.hear_in(source.get(index), crate::said::OTHER);
         }
     }
 }
@@ -124,7 +124,7 @@ fn jsonl(dice: &mut Dice, said: &mut Said) {
     };
     if let Some(source) = said.hear(JsonlSource::open(config)) {
         for index in 0..source.len().min(5) {
-            said.hear_in(source.get(index), &["/dev/", "/etc/"]);
+            said.hear_in(source.get(index), crate::said::OTHER);
         }
     }
 }

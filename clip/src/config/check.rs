@@ -52,6 +52,13 @@ impl ModelConfig {
                 text.context_length, text.width
             )));
         }
+        for (field, id) in [("pad_id", Some(text.pad_id)), ("eos_id", text.eos_id)] {
+            if let Some(id) = id.filter(|id| i32::try_from(*id).is_err()) {
+                return Err(Error::Config(format!(
+                    "`text_cfg.{field}` {id} is the id of no token"
+                )));
+            }
+        }
         for (section, norm) in [
             ("vision_cfg", &vision.norm_kwargs),
             ("text_cfg", &text.norm_kwargs),

@@ -470,12 +470,12 @@ mod tests {
             ),
             (
                 "vision_cfg",
-                json!({"image_size": 4096, "patch_size": 16, "width": 65_536, "head_width": 64}),
+                json!({"image_size": 4096, "patch_size": 16, "width": 16_384, "head_width": 64}),
                 "patches",
             ),
             (
                 "text_cfg",
-                json!({"context_length": 16_384, "width": 65_536}),
+                json!({"context_length": 16_384, "width": 16_384}),
                 "context_length",
             ),
             (
@@ -483,6 +483,7 @@ mod tests {
                 json!({"context_length": 1 << 20}),
                 "context_length",
             ),
+            ("text_cfg", json!({"pad_id": 1u64 << 40}), "pad_id"),
             ("text_cfg", json!({"norm_kwargs": {"eps": -1.0}}), "eps"),
         ] {
             let mut value = tiny.clone();

@@ -102,6 +102,13 @@ fn decode_as(
     reader.limits(at_most(OVERHEAD));
     let mut decoder = reader.into_decoder().map_err(explain)?;
     let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(ImageError::NoPixels {
+            format: name,
+            width,
+            height,
+        });
+    }
     if u64::from(width) * u64::from(height) > max_pixels || width.max(height) > MAX_SIDE {
         return Err(ImageError::TooLarge {
             width,
@@ -330,6 +337,20 @@ mod tests {
         let error = decode(&bomb).unwrap_err();
         assert!(
             matches!(error, ImageError::TooLarge { width: 60_000, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_image_without_a_row_is_refused() {
+        let mut flat = bytes("rgb.bmp");
+        flat[22..26].copy_from_slice(&0u32.to_le_bytes());
+        assert!(decode(&flat).is_err());
+        let mut flat = bytes("palette.gif");
+        flat[8..10].copy_from_slice(&0u16.to_le_bytes());
+        let error = decode(&flat).unwrap_err();
+        assert!(
+            matches!(error, ImageError::NoPixels { height: 0, .. }),
             "{error}"
         );
     }

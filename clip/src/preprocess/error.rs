@@ -71,6 +71,18 @@ pub enum ImageError {
         /// Length of the file.
         bytes: u64,
     },
+    /// An image without a row or a column.
+    #[error(
+        "the {format} image is {width}x{height}, which holds nothing; fetch the file again or drop it from the list"
+    )]
+    NoPixels {
+        /// Name of the image format.
+        format: &'static str,
+        /// Its width in pixels.
+        width: u32,
+        /// Its height in pixels.
+        height: u32,
+    },
     /// The image claims more pixels than allowed; nothing was allocated for it.
     #[error(
         "the image is {width}x{height}, over the limit of {max_pixels} pixels and {max_side} a \

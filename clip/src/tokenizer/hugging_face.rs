@@ -15,6 +15,7 @@ use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{AddedToken, PostProcessor, PostProcessorWrapper, TruncationParams};
 
 use super::error::{read_text, write_text};
+use super::lengths::{check_charsmap, check_ids};
 use super::special_tokens::SpecialTokens;
 use super::{Frame, TokenizerConfig, TokenizerError, TokenizerMode};
 
@@ -67,6 +68,7 @@ impl HuggingFace {
             let merges = read_text(&path.with_file_name("merges.txt"))?;
             guarded(|| clip_of_files(&text, &merges)).map_err(malformed)?
         } else {
+            check_charsmap(&text).map_err(|e| TokenizerError::malformed(&path, e))?;
             guarded(|| tokenizers::Tokenizer::from_bytes(&text)).map_err(malformed)?
         };
         let padding = inner.get_padding().map(|padding| padding.pad_id as i32);
@@ -279,6 +281,7 @@ impl HuggingFace {
     /// Writes `tokenizer.json` and the names of the special tokens.
     pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
         let path = dir.join("tokenizer.json");
+        check_ids(&self.inner).map_err(|e| TokenizerError::malformed(&self.path, e))?;
         let mut inner = self.inner.clone();
         // The length belongs to the model, not to the file.
         let _ = inner.with_truncation(None);

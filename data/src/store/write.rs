@@ -24,7 +24,8 @@ impl StoreWriter {
     pub fn open(folder: &Path, info: StoreInfo) -> Result<Self, DataError> {
         if info.fields.is_empty() || info.samples == 0 || info.width == 0 || info.part == 0 {
             let what = format!(
-                "nothing to store: {} samples, {} fields, vectors of {}, {} samples in a file",
+                "{}: nothing to store: {} samples, {} fields, vectors of {}, {} samples in a file",
+                folder.display(),
                 info.samples,
                 info.fields.len(),
                 info.width,

@@ -65,6 +65,17 @@ pub fn merge(whole: &Path) -> Result<Merged> {
         texts: files().map(|share| share.rows[1]).sum(),
         left_out: files().flat_map(|s| s.note.left_out().to_vec()).collect(),
     };
+    for (what, names, rows) in [
+        ("images", image_paths.len(), merged.images),
+        ("texts", texts.len(), merged.texts),
+    ] {
+        if names != 0 && names != rows {
+            let reason = format!(
+                "cannot be put together: {names} names for {rows} rows of {what}; make all shares with names, or none"
+            );
+            return Err(EvalError::format(whole, reason));
+        }
+    }
     let header = Header {
         embed_dim: first.embed_dim,
         images: merged.images,

@@ -232,7 +232,7 @@ impl ShareFile {
         let (embed_dim, float) = kind;
         let scale = tensors.tensor(LOGIT_SCALE).ok();
         let scale = scale.filter(|scale| scale.dtype() == Dtype::F32 && scale.shape() == [1]);
-        if scale.is_none() || kind != text_kind {
+        if scale.is_none() || kind != text_kind || embed_dim == 0 {
             return Err(wrong("not a share that `embed` wrote".into()));
         }
         let expected = [

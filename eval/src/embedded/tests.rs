@@ -185,6 +185,24 @@ fn a_share_whose_note_or_names_do_not_fit_its_rows_is_refused() {
 }
 
 #[test]
+fn shares_of_which_some_name_their_rows_are_not_put_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("e.safetensors");
+    shares(2).for_each(|share| save(folder.path(), share, &work()));
+    let share = Shard::new(0, 2).unwrap();
+    let (mut made, left_out) = embedded(share);
+    made.image_paths.clear();
+    let note = ShareNote::new(share, &work(), left_out);
+    made.save(&share.path(&whole), Some(&note)).unwrap();
+    let message = merge(&whole).unwrap_err().to_string();
+    assert!(
+        message.contains("e.safetensors") && message.contains("for 19 rows of images"),
+        "{message}"
+    );
+    assert!(!whole.exists());
+}
+
+#[test]
 fn gaps_doubles_and_foreign_shares_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("e.safetensors");

@@ -111,6 +111,11 @@ pub(super) fn metrics(runs: &[&RunResult]) -> Markup {
     }
 }
 
+/// Whole percent, at most a hundred: both numbers are what a file says.
+fn percent(part: usize, of: usize) -> usize {
+    (part.saturating_mul(100) / of.max(1)).min(100)
+}
+
 /// The most frequent mistakes of every classifier.
 pub(super) fn confusions(runs: &[&RunResult]) -> Markup {
     html! {
@@ -125,7 +130,7 @@ pub(super) fn confusions(runs: &[&RunResult]) -> Markup {
                             td { (c.class) }
                             td { (c.predicted) }
                             td.number { (c.images) " of " (c.of) }
-                            td { div.meter { i style={ "width:" (100 * c.images / c.of.max(1)) "%" } {} } }
+                            td { div.meter { i style={ "width:" (percent(c.images, c.of)) "%" } {} } }
                         } } }
                     } }
                 }

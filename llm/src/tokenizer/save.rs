@@ -4,6 +4,7 @@ use super::Tokenizer;
 use crate::error::{Error, Result};
 use crate::save::write_json;
 use clip::checkpoint::write_whole;
+use clip::tokenizer::check_ids;
 use serde_json::{Value, json};
 use std::path::Path;
 use tokenizers::processors::template::TemplateProcessing;
@@ -18,6 +19,7 @@ impl Tokenizer {
     pub fn save(&self, directory: &Path) -> Result<()> {
         let path = directory.join("tokenizer.json");
         let wrong = |error: tokenizers::Error| Error::format(&path, error.to_string());
+        check_ids(&self.inner).map_err(|problem| Error::format(&self.path, problem))?;
         let mut inner = self.inner.clone();
         inner.set_encode_special_tokens(false);
         if inner.get_post_processor().is_none()

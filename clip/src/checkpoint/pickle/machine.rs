@@ -408,6 +408,9 @@ fn tensor(arguments: &[Value]) -> Option<Value> {
     })))
 }
 
+/// Longest name of a storage; PyTorch's are numbers.
+const MAX_KEY: usize = 256;
+
 /// `("storage", class, key, location, length)`, with a sixth entry for a view in the old format.
 fn storage(id: &Value) -> Result<Value> {
     let Value::Tuple(parts) = id else {
@@ -418,6 +421,10 @@ fn storage(id: &Value) -> Result<Value> {
     else {
         return Err("a storage without a description".into());
     };
+    // It is looked up for every tensor, and one of megabytes would take its time.
+    if key.len() > MAX_KEY {
+        return Err(format!("a storage whose name has {} bytes", key.len()));
+    }
     let dtype = match class.rsplit('.').next().unwrap_or_default() {
         "DoubleStorage" => StoredType::F64,
         "FloatStorage" => StoredType::F32,

@@ -468,7 +468,7 @@ fn configurations_that_cannot_work_are_refused() {
     let remote = ShardSource::open(ShardConfig::new("https://example.org/0.tar"))
         .unwrap_err()
         .to_string();
-    assert!(remote.contains("download"), "{remote}");
+    assert!(remote.contains("fetch = { directory"), "{remote}");
     let image = ShardConfig {
         image_keys: vec![],
         ..ShardConfig::new("0.tar")

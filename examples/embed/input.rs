@@ -27,50 +27,35 @@ pub struct InputArgs {
     /// A table of image files and captions with a header, as open_clip trains on
     #[arg(long, conflicts_with_all = ["images", "pixels", "texts"])]
     pub csv: Option<PathBuf>,
-    /// With --csv: the column of image files
-    #[arg(
-        long,
-        default_value = "filepath",
-        requires = "csv",
-        value_name = "COLUMN"
-    )]
-    csv_img_key: String,
-    /// With --csv: the column of captions
-    #[arg(long, default_value = "title", requires = "csv", value_name = "COLUMN")]
-    csv_caption_key: String,
-    /// With --csv: what stands between columns
-    #[arg(long, default_value = "\\t", requires = "csv", value_name = "CHAR")]
-    csv_separator: String,
+    /// With --csv: the column of image files [default: filepath]
+    #[arg(long, value_name = "COLUMN")]
+    csv_img_key: Option<String>,
+    /// With --csv: the column of captions [default: title]
+    #[arg(long, value_name = "COLUMN")]
+    csv_caption_key: Option<String>,
+    /// With --csv: what stands between columns [default: \\t]
+    #[arg(long, value_name = "CHAR")]
+    csv_separator: Option<String>,
     /// Parquet files with images and captions inside, such as 'cc3m/{00000..00331}.parquet'
     #[arg(long, conflicts_with_all = ["images", "pixels", "texts", "csv"], value_name = "PATTERN")]
     pub parquet: Option<String>,
-    /// With --parquet: the column of encoded images
-    #[arg(
-        long,
-        default_value = "jpg",
-        requires = "parquet",
-        value_name = "COLUMN"
-    )]
-    image_column: String,
-    /// With --parquet: the column of captions
-    #[arg(
-        long,
-        default_value = "caption",
-        requires = "parquet",
-        value_name = "COLUMN"
-    )]
-    caption_column: String,
+    /// With --parquet: the column of encoded images [default: jpg]
+    #[arg(long, value_name = "COLUMN")]
+    image_column: Option<String>,
+    /// With --parquet: the column of captions [default: caption]
+    #[arg(long, value_name = "COLUMN")]
+    caption_column: Option<String>,
     /// Webdataset shards of images and captions, such as 'cc3m/{00000..00331}.tar', 'https://host/{000..099}.tar'
     /// or 'pipe:aws s3 cp s3://bucket/{000..099}.tar -'
     #[arg(long, conflicts_with_all = ["images", "pixels", "texts", "csv", "parquet"], value_name = "PATTERN")]
     pub webdataset: Option<String>,
     /// With --webdataset: the folder that keeps shards which are no tar files here (https://.., pipe:COMMAND, .tar.gz)
-    #[arg(long, requires = "webdataset", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
 }
 
 impl InputArgs {
-    /// Refuses a command line that names no input.
+    /// Refuses a command line that names no input, or a part of one that it does not name.
     ///
     /// # Errors
     ///
@@ -78,14 +63,59 @@ impl InputArgs {
     pub fn check(&self) -> Result<()> {
         let files = [&self.pixels, &self.texts, &self.csv];
         let patterns = [&self.parquet, &self.webdataset];
-        match self.images.is_empty()
+        if self.images.is_empty()
             && files.iter().all(|file| file.is_none())
             && patterns.iter().all(|pattern| pattern.is_none())
         {
-            true => bail!(
+            bail!(
                 "nothing to embed: give --images, --pixels or --texts, or --csv, --parquet or --webdataset"
+            );
+        }
+        // Not by `requires`: clap asks for nothing that another argument excludes.
+        let parts = [
+            (
+                "--csv-img-key",
+                self.csv_img_key.is_some(),
+                "--csv",
+                self.csv.is_some(),
             ),
-            false => Ok(()),
+            (
+                "--csv-caption-key",
+                self.csv_caption_key.is_some(),
+                "--csv",
+                self.csv.is_some(),
+            ),
+            (
+                "--csv-separator",
+                self.csv_separator.is_some(),
+                "--csv",
+                self.csv.is_some(),
+            ),
+            (
+                "--image-column",
+                self.image_column.is_some(),
+                "--parquet",
+                self.parquet.is_some(),
+            ),
+            (
+                "--caption-column",
+                self.caption_column.is_some(),
+                "--parquet",
+                self.parquet.is_some(),
+            ),
+            (
+                "--cache-dir",
+                self.cache_dir.is_some(),
+                "--webdataset",
+                self.webdataset.is_some(),
+            ),
+        ];
+        match parts
+            .into_iter()
+            .find(|(_, given, _, whole)| *given && !whole)
+        {
+            Some((part, _, whole, _)) => bail!("{part} says more of {whole}, which is not given"),
+            None => Ok(()),
         }
     }
 
@@ -100,8 +130,11 @@ impl InputArgs {
         }
         if let Some(files) = &self.parquet {
             let config = ParquetConfig {
-                image_column: self.image_column.clone(),
-                caption_fields: vec![CaptionField::new(&self.caption_column, CaptionKind::Web)],
+                image_column: or(&self.image_column, "jpg"),
+                caption_fields: vec![CaptionField::new(
+                    or(&self.caption_column, "caption"),
+                    CaptionKind::Web,
+                )],
                 url_column: Some("url".into()),
                 max_bad: 1.0,
                 ..ParquetConfig::new(files)
@@ -148,10 +181,10 @@ impl InputArgs {
         let Some(path) = &self.csv else {
             return Ok(None);
         };
-        let caption = Column::Name(self.csv_caption_key.clone());
+        let caption = Column::Name(or(&self.csv_caption_key, "title"));
         let config = CsvConfig {
-            separator: separator(&self.csv_separator)?,
-            image: Column::Name(self.csv_img_key.clone()),
+            separator: separator(&or(&self.csv_separator, "\\t"))?,
+            image: Column::Name(or(&self.csv_img_key, "filepath")),
             captions: vec![CaptionColumn::new(caption, CaptionKind::Web)],
             max_bad: 1.0,
             ..CsvConfig::new(path)
@@ -160,6 +193,10 @@ impl InputArgs {
         tell_dropped(&table);
         Ok(Some(table))
     }
+}
+
+fn or(given: &Option<String>, default: &str) -> String {
+    given.clone().unwrap_or_else(|| default.into())
 }
 
 /// A character, or its name in two characters, which a shell passes on more easily.

@@ -131,7 +131,7 @@ fn gaps_doubles_and_foreign_shares_of_embeddings_are_refused_by_name() {
     assert!(whole == std::fs::read(folder.path("e.safetensors")).unwrap());
     embed("--texts texts.txt --shard 3/3").refused(&["3/3", "the last of 3 is 2/3"]);
     embed("--texts texts.txt --shard two").refused(&["two", "i/n"]);
-    embed("--texts texts.txt --overwrite").refused(&["--shard"]);
+    embed("--texts texts.txt --overwrite").refused(&["--overwrite", "shares"]);
     folder.run("embed", &["merge"]).refused(&["WHOLE"]);
 }
 

@@ -85,7 +85,7 @@ fn an_error_of_the_loader_of_one_process_ends_all_with_its_text() {
 #[test]
 fn sigterm_to_mpirun_leaves_a_checkpoint_that_any_number_of_processes_resumes() {
     let folder = folder();
-    let length = "run.steps=60 run.accumulate=4 checkpoint.every=1000";
+    let length = "run.steps=120 run.accumulate=4 checkpoint.every=1000";
     train(&folder, 1, &format!("{length} run.out=whole")).succeeded();
     let want = weights(&folder, "whole/model/open_clip_model.safetensors");
     let line = format!("{length} run.out=run data.loader.batch_size=4");

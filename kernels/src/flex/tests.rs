@@ -230,8 +230,11 @@ proptest! {
         let without = kernels::grouped_attention([&q, &k, &v], heads, shared, mask.as_ref()).unwrap();
         assert_close(without, got.clone().inner(), 0.0, "without gradients");
         let (got, want) = (gradients!(got, lq, lk, lv), gradients!(want, lq, lk, lv));
-        assert_close(got.0, want.0, 1e-5, "q");
-        assert_close(got.1, want.1, 1e-5, "k");
+        // A single key has all the weight, whatever query and key are: their gradients are rounding.
+        if keys > 1 {
+            assert_close(got.0, want.0, 1e-5, "q");
+            assert_close(got.1, want.1, 1e-5, "k");
+        }
         assert_close(got.2, want.2, 1e-5, "v");
     }
 

@@ -148,7 +148,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(format!("m.{}", format.extension()));
         let mut writer = TableWriter::create(&path, format, &["key", "caption"]).unwrap();
-        let captions = |i: usize| (i % 3 != 0).then(|| format!("ein \"Hund\" 🐕\n{i}"));
+        let captions = |i: usize| (!i.is_multiple_of(3)).then(|| format!("ein \"Hund\" 🐕\n{i}"));
         // More than one row group.
         let rows = 20_003;
         for i in 0..rows {

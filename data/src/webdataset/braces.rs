@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn names_that_would_fill_the_memory_are_refused() {
         for pattern in [
-            format!("{{{}}}", vec!["{0..9999999}"; 3].join(",")),
+            format!("{{{}}}", ["{0..9999999}"; 3].join(",")),
             format!("{{{:02000}..9999999}}", 1),
             format!("{{0..9999999}}{}", "x".repeat(100)),
         ] {

@@ -4,6 +4,9 @@
 //! `None` elsewhere; then it goes on with burn's own operations, which remain the reference of the tests. So models keep
 //! `B: Backend` and know no backend by name.
 //!
+//! The kernels of flex are here. Those of another backend are a crate of their own, which implements [`Kernels`] and is
+//! [registered](register) where that backend is chosen: so the crates of the models are built once for all backends.
+//!
 //! | kernel | flex, f32 | others |
 //! |---|---|---|
 //! | [`layer_norm`] | forward, backward | – |
@@ -17,8 +20,15 @@
 
 #[cfg(feature = "flex")]
 mod flex;
+mod function;
+mod registry;
+
+pub use function::{Function, constant, run, same};
+pub use registry::{Kernels, register};
 
 use burn::prelude::*;
+use burn::tensor::TensorPrimitive;
+use registry::of;
 
 /// Nonlinearities that have a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +53,8 @@ pub fn layer_norm<B: Backend, const D: usize>(
     bias: &Tensor<B, 1>,
     eps: f64,
 ) -> Option<Tensor<B, D>> {
-    let inputs = [raw(x), raw(weight), raw(bias)];
-    #[cfg(feature = "flex")]
-    return flex::run::<B, _, 3>(flex::LayerNorm { eps: eps as f32 }, inputs).map(tensor);
-    #[cfg(not(feature = "flex"))]
-    return none(inputs, eps);
+    let made = of::<B>()?.layer_norm([raw(x), raw(weight), raw(bias)], eps);
+    made.map(tensor)
 }
 
 /// An activation, element by element.
@@ -55,10 +62,7 @@ pub fn activation<B: Backend, const D: usize>(
     kind: Activation,
     x: &Tensor<B, D>,
 ) -> Option<Tensor<B, D>> {
-    #[cfg(feature = "flex")]
-    return flex::run::<B, _, 1>(flex::Activate(kind), [raw(x)]).map(tensor);
-    #[cfg(not(feature = "flex"))]
-    return none([raw(x)], kind);
+    of::<B>()?.activation(kind, raw(x)).map(tensor)
 }
 
 /// Self-attention of all heads: `softmax(q kᵀ / sqrt(head_dim) + mask) v`, from queries, keys and values side by side.
@@ -73,16 +77,8 @@ pub fn attention<B: Backend>(
     heads: usize,
     mask: Option<&Tensor<B, 4>>,
 ) -> Option<Tensor<B, 3>> {
-    #[cfg(feature = "flex")]
-    {
-        let mask = match mask {
-            Some(mask) => Some(flex::constant::<B>(raw(mask))?),
-            None => None,
-        };
-        flex::run::<B, _, 1>(flex::Packed { heads, mask }, [raw(qkv)]).map(tensor)
-    }
-    #[cfg(not(feature = "flex"))]
-    return none([raw(qkv)], (heads, mask));
+    let made = of::<B>()?.attention(raw(qkv), heads, mask.map(raw));
+    made.map(tensor)
 }
 
 /// Attention where queries, keys and values are apart, and several heads of queries may share one of keys and values:
@@ -101,21 +97,8 @@ pub fn grouped_attention<B: Backend>(
     shared: usize,
     mask: Option<&Tensor<B, 4>>,
 ) -> Option<Tensor<B, 3>> {
-    #[cfg(feature = "flex")]
-    {
-        let mask = match mask {
-            Some(mask) => Some(flex::constant::<B>(raw(mask))?),
-            None => None,
-        };
-        let kernel = flex::Grouped {
-            heads,
-            shared,
-            mask,
-        };
-        flex::run::<B, _, 3>(kernel, [raw(q), raw(k), raw(v)]).map(tensor)
-    }
-    #[cfg(not(feature = "flex"))]
-    return none([q, k, v], (heads, shared, mask));
+    let made = of::<B>()?.grouped_attention([q, k, v].map(raw), heads, shared, mask.map(raw));
+    made.map(tensor)
 }
 
 /// RMS norm over the last axis: `x / sqrt(mean(x²) + eps) · weight`.
@@ -129,11 +112,7 @@ pub fn rms_norm<B: Backend, const D: usize>(
     weight: &Tensor<B, 1>,
     eps: f64,
 ) -> Option<Tensor<B, D>> {
-    let inputs = [raw(x), raw(weight)];
-    #[cfg(feature = "flex")]
-    return flex::run::<B, _, 2>(flex::RmsNorm { eps: eps as f32 }, inputs).map(tensor);
-    #[cfg(not(feature = "flex"))]
-    return none(inputs, eps);
+    of::<B>()?.rms_norm([raw(x), raw(weight)], eps).map(tensor)
 }
 
 /// Rotary positions in the half-rotation form: entry `i` of a head turns with entry `i + head_dim / 2`.
@@ -147,16 +126,7 @@ pub fn rotary<B: Backend>(
     cos: &Tensor<B, 4>,
     sin: &Tensor<B, 4>,
 ) -> Option<Tensor<B, 3>> {
-    #[cfg(feature = "flex")]
-    {
-        let (cos, sin) = (
-            flex::constant::<B>(raw(cos))?,
-            flex::constant::<B>(raw(sin))?,
-        );
-        flex::run::<B, _, 1>(flex::Rotary { cos, sin }, [raw(x)]).map(tensor)
-    }
-    #[cfg(not(feature = "flex"))]
-    return none([raw(x)], (cos, sin));
+    of::<B>()?.rotary(raw(x), [cos, sin].map(raw)).map(tensor)
 }
 
 /// The gate of a SwiGLU layer, `gate · sigmoid(gate) · up`.
@@ -168,11 +138,7 @@ pub fn swiglu<B: Backend, const D: usize>(
     gate: &Tensor<B, D>,
     up: &Tensor<B, D>,
 ) -> Option<Tensor<B, D>> {
-    let inputs = [raw(gate), raw(up)];
-    #[cfg(feature = "flex")]
-    return flex::run::<B, _, 2>(flex::SwiGlu, inputs).map(tensor);
-    #[cfg(not(feature = "flex"))]
-    return none(inputs, ());
+    of::<B>()?.swiglu([raw(gate), raw(up)]).map(tensor)
 }
 
 /// `x weightᵀ + bias`.
@@ -188,11 +154,8 @@ pub fn linear<B: Backend>(
     weight: &Tensor<B, 2>,
     bias: &Tensor<B, 1>,
 ) -> Option<Tensor<B, 2>> {
-    let inputs = [raw(x), raw(weight), raw(bias)];
-    #[cfg(feature = "flex")]
-    return flex::run::<B, _, 3>(flex::Linear, inputs).map(tensor);
-    #[cfg(not(feature = "flex"))]
-    return none(inputs, ());
+    let made = of::<B>()?.linear([raw(x), raw(weight), raw(bias)]);
+    made.map(tensor)
 }
 
 /// Numbers of one AdamW update.
@@ -218,24 +181,17 @@ pub struct AdamW {
 ///
 /// - each: `[n]`
 pub fn adamw<B: Backend>(numbers: AdamW, tensors: [&Tensor<B, 1>; 4]) -> Option<[Tensor<B, 1>; 3]> {
-    #[cfg(feature = "flex")]
-    return flex::adamw::<B>(numbers, tensors.map(raw)).map(|made| made.map(tensor));
-    #[cfg(not(feature = "flex"))]
-    return none(tensors, numbers);
+    let made = of::<B>()?.adamw(numbers, tensors.map(raw));
+    made.map(|made| made.map(tensor))
 }
 
-type Raw<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
+/// A float tensor of a backend, of any rank.
+pub type Raw<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
 
 fn raw<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Raw<B> {
     tensor.clone().into_primitive().tensor()
 }
 
-#[cfg(feature = "flex")]
 fn tensor<B: Backend, const D: usize>(raw: Raw<B>) -> Tensor<B, D> {
-    Tensor::from_primitive(burn::tensor::TensorPrimitive::Float(raw))
-}
-
-#[cfg(not(feature = "flex"))]
-fn none<I, O, T>(_: I, _: O) -> Option<T> {
-    None
+    Tensor::from_primitive(TensorPrimitive::Float(raw))
 }

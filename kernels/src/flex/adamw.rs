@@ -1,7 +1,8 @@
 //! One AdamW update in one pass, in the order of operations of the plain form: equal to it to the last bit.
 
 use super::parallel::{TASK, vectorized};
-use super::{floats, made, same, shape};
+use super::{floats, made, shape};
+use crate::function::same;
 use crate::{AdamW, Raw};
 use burn::prelude::*;
 use burn::tensor::DType;

@@ -12,28 +12,99 @@ mod rms_norm;
 mod rotary;
 mod swiglu;
 
-pub(crate) use activate::Activate;
-pub(crate) use adamw::adamw;
-pub(crate) use attention::{Grouped, Packed};
-pub(crate) use layer_norm::LayerNorm;
-pub(crate) use linear::Linear;
-pub(crate) use rms_norm::RmsNorm;
-pub(crate) use rotary::Rotary;
-pub(crate) use swiglu::SwiGlu;
-
-use crate::Raw;
+use crate::{Activation, AdamW, Function, Kernels, Raw, run};
+use activate::Activate;
+use attention::{Grouped, Packed};
 use burn::backend::Autodiff;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::prelude::*;
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexTensor};
-use std::any::Any;
+use layer_norm::LayerNorm;
+use linear::Linear;
+use rms_norm::RmsNorm;
+use rotary::Rotary;
+use std::any::TypeId;
 use std::fmt::Debug;
+use swiglu::SwiGlu;
 
-/// A function of `N` tensors, and its gradient. Tensors are f32 and contiguous.
+/// Kernels of flex in f32.
+pub(crate) struct FlexKernels;
+
+pub(crate) fn is_flex<B: Backend>() -> bool {
+    let id = TypeId::of::<B>();
+    id == TypeId::of::<Flex>() || id == TypeId::of::<Autodiff<Flex>>()
+}
+
+impl<B: Backend> Kernels<B> for FlexKernels {
+    fn layer_norm(&self, inputs: [Raw<B>; 3], eps: f64) -> Option<Raw<B>> {
+        flat::<B, _, 3>(LayerNorm { eps: eps as f32 }, inputs)
+    }
+
+    fn activation(&self, kind: Activation, x: Raw<B>) -> Option<Raw<B>> {
+        flat::<B, _, 1>(Activate(kind), [x])
+    }
+
+    fn attention(&self, qkv: Raw<B>, heads: usize, mask: Option<Raw<B>>) -> Option<Raw<B>> {
+        let mask = constants::<B>(mask)?;
+        flat::<B, _, 1>(Packed { heads, mask }, [qkv])
+    }
+
+    fn grouped_attention(
+        &self,
+        qkv: [Raw<B>; 3],
+        heads: usize,
+        shared: usize,
+        mask: Option<Raw<B>>,
+    ) -> Option<Raw<B>> {
+        let mask = constants::<B>(mask)?;
+        let function = Grouped {
+            heads,
+            shared,
+            mask,
+        };
+        flat::<B, _, 3>(function, qkv)
+    }
+
+    fn rms_norm(&self, inputs: [Raw<B>; 2], eps: f64) -> Option<Raw<B>> {
+        flat::<B, _, 2>(RmsNorm { eps: eps as f32 }, inputs)
+    }
+
+    fn rotary(&self, x: Raw<B>, [cos, sin]: [Raw<B>; 2]) -> Option<Raw<B>> {
+        let (cos, sin) = (constant::<B>(cos)?, constant::<B>(sin)?);
+        flat::<B, _, 1>(Rotary { cos, sin }, [x])
+    }
+
+    fn swiglu(&self, inputs: [Raw<B>; 2]) -> Option<Raw<B>> {
+        flat::<B, _, 2>(SwiGlu, inputs)
+    }
+
+    fn linear(&self, inputs: [Raw<B>; 3]) -> Option<Raw<B>> {
+        flat::<B, _, 3>(Linear, inputs)
+    }
+
+    fn adamw(&self, numbers: AdamW, tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {
+        adamw::adamw::<B>(numbers, tensors)
+    }
+}
+
+fn flat<B: Backend, K: Kernel<N>, const N: usize>(
+    kernel: K,
+    inputs: [Raw<B>; N],
+) -> Option<Raw<B>> {
+    run::<Flex, B, _, N>(Flat(kernel), inputs)
+}
+
+fn constant<B: Backend>(tensor: Raw<B>) -> Option<FlexTensor> {
+    let tensor = crate::constant::<Flex, B>(tensor)?;
+    (tensor.dtype() == DType::F32).then(|| tensor.to_contiguous())
+}
+
+/// `None` if there is a tensor and it is no constant.
+fn constants<B: Backend>(tensor: Option<Raw<B>>) -> Option<Option<FlexTensor>> {
+    tensor.map_or(Some(None), |tensor| constant::<B>(tensor).map(Some))
+}
+
+/// A function of contiguous tensors in f32.
 pub(crate) trait Kernel<const N: usize>: Debug + Send + 'static {
     /// What the gradient needs.
     type State: Clone + Debug + Send + 'static;
@@ -52,78 +123,29 @@ pub(crate) trait Kernel<const N: usize>: Debug + Send + 'static {
     ) -> [Option<FlexTensor>; N];
 }
 
-type Tracked = <Autodiff<Flex> as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
-
-/// The kernel's output, where the inputs belong to flex and can be worked on.
-pub(crate) fn run<B: Backend, K: Kernel<N>, const N: usize>(
-    kernel: K,
-    inputs: [Raw<B>; N],
-) -> Option<Raw<B>> {
-    let inputs: Box<dyn Any> = Box::new(inputs);
-    let inputs = match inputs.downcast::<[FlexTensor; N]>() {
-        Ok(inputs) => {
-            let inputs = ready(&kernel, *inputs)?;
-            return same(kernel.forward(inputs).0);
-        }
-        Err(inputs) => inputs,
-    };
-    let tracked = *inputs.downcast::<[Tracked; N]>().ok()?;
-    let nodes = tracked.each_ref().map(|input| input.node.clone());
-    let inputs = ready(&kernel, tracked.map(|input| input.primitive))?;
-    let (output, state) = kernel.forward(inputs);
-    let prepared = Step(kernel).prepare::<NoCheckpointing>(nodes);
-    same(match prepared.compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(state, output),
-        OpsKind::UnTracked(prepared) => prepared.finish(output),
-    })
-}
-
-/// A tensor that takes no gradient: `None` if it takes one, or is not flex's.
-pub(crate) fn constant<B: Backend>(tensor: Raw<B>) -> Option<FlexTensor> {
-    let tensor: Box<dyn Any> = Box::new(tensor);
-    let tensor = match tensor.downcast::<FlexTensor>() {
-        Ok(tensor) => *tensor,
-        Err(tensor) => {
-            let tracked = *tensor.downcast::<Tracked>().ok()?;
-            if tracked.is_tracked() {
-                return None;
-            }
-            tracked.primitive
-        }
-    };
-    (tensor.dtype() == DType::F32).then(|| tensor.to_contiguous())
-}
-
-fn ready<K: Kernel<N>, const N: usize>(
-    kernel: &K,
-    inputs: [FlexTensor; N],
-) -> Option<[FlexTensor; N]> {
-    let f32s = inputs.iter().all(|input| input.dtype() == DType::F32);
-    let takes = f32s && kernel.takes(&inputs);
-    takes.then(|| inputs.map(|input| input.to_contiguous()))
-}
-
-/// The same value under the type that it has.
-fn same<A: 'static, T: 'static>(value: A) -> Option<T> {
-    let value: Box<dyn Any> = Box::new(value);
-    value.downcast().ok().map(|value| *value)
-}
-
 #[derive(Debug)]
-struct Step<K>(K);
+pub(crate) struct Flat<K>(K);
 
-impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for Step<K> {
+impl<K: Kernel<N>, const N: usize> Function<Flex, N> for Flat<K> {
     type State = K::State;
 
-    fn backward(self, ops: Ops<K::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let output = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let wanted = ops.parents.each_ref().map(Option::is_some);
-        let found = self.0.backward(ops.state, output, wanted);
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                grads.register::<Flex>(parent.id, gradient);
-            }
-        }
+    fn prepare(&self, inputs: [FlexTensor; N]) -> Option<[FlexTensor; N]> {
+        let f32s = inputs.iter().all(|input| input.dtype() == DType::F32);
+        let takes = f32s && self.0.takes(&inputs);
+        takes.then(|| inputs.map(|input| input.to_contiguous()))
+    }
+
+    fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, K::State) {
+        self.0.forward(inputs)
+    }
+
+    fn backward(
+        self,
+        state: K::State,
+        output: FlexTensor,
+        wanted: [bool; N],
+    ) -> [Option<FlexTensor>; N] {
+        self.0.backward(state, output.to_contiguous(), wanted)
     }
 }
 

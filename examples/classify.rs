@@ -7,7 +7,7 @@ use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
 use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{ComputeArgs, ModelArgs, exit_code, image_paths, lines, parse, read_images};
-use clip_burn::eval::DualEncoder;
+use clip_burn::eval::{DualEncoder, TextEncoder};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;

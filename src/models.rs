@@ -6,7 +6,7 @@ use burn::tensor::activation::softmax;
 use clip::preprocess::Preprocess;
 use clip::{LoadOptions, Pretrained};
 use clips::Clips;
-use eval::{DualEncoder, EvalError};
+use eval::{DualEncoder, EvalError, TextEncoder};
 use llm2clip::{Llm2Clip, Llm2ClipOptions, is_llm2clip};
 use std::path::Path;
 
@@ -103,25 +103,13 @@ impl<B: Backend> Model<B> {
     }
 }
 
-impl<B: Backend> DualEncoder<B> for Model<B> {
+impl<B: Backend> TextEncoder<B> for Model<B> {
     fn embed_dim(&self) -> usize {
         self.encoder().embed_dim()
     }
 
-    fn preprocess(&self) -> &Preprocess {
-        self.encoder().preprocess()
-    }
-
-    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        self.encoder().image_embeddings(images)
-    }
-
     fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<B, 2>, EvalError> {
         self.encoder().text_embeddings(texts)
-    }
-
-    fn scale(&self) -> Option<f32> {
-        self.encoder().scale()
     }
 
     fn identity(&self) -> Result<Option<String>, EvalError> {
@@ -130,5 +118,19 @@ impl<B: Backend> DualEncoder<B> for Model<B> {
 
     fn truncated(&self, texts: &[String]) -> Option<usize> {
         self.encoder().truncated(texts)
+    }
+}
+
+impl<B: Backend> DualEncoder<B> for Model<B> {
+    fn preprocess(&self) -> &Preprocess {
+        self.encoder().preprocess()
+    }
+
+    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        self.encoder().image_embeddings(images)
+    }
+
+    fn scale(&self) -> Option<f32> {
+        self.encoder().scale()
     }
 }

@@ -12,7 +12,7 @@ use clip::text::TextTower;
 use clip::vision::VisionTower;
 use clip::{Clip, LoadOptions, ModelConfig, Pretrained};
 use eval::tasks::caption::ImageCaptioner;
-use eval::{DualEncoder, EvalError};
+use eval::{DualEncoder, EvalError, TextEncoder};
 use llm::Sampling;
 use std::path::Path;
 use train::{BoxError, Stored, Trained};
@@ -365,25 +365,13 @@ impl<B: Backend> ImageCaptioner<B> for Clips<B> {
     }
 }
 
-impl<B: Backend> DualEncoder<B> for Clips<B> {
+impl<B: Backend> TextEncoder<B> for Clips<B> {
     fn embed_dim(&self) -> usize {
-        DualEncoder::<B>::embed_dim(&self.encoders)
-    }
-
-    fn preprocess(&self) -> &Preprocess {
-        &self.encoders.preprocess
-    }
-
-    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        self.encoders.image_embeddings(images)
+        TextEncoder::<B>::embed_dim(&self.encoders)
     }
 
     fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<B, 2>, EvalError> {
         self.encoders.text_embeddings(texts)
-    }
-
-    fn scale(&self) -> Option<f32> {
-        DualEncoder::<B>::scale(&self.encoders)
     }
 
     fn identity(&self) -> Result<Option<String>, EvalError> {
@@ -392,5 +380,19 @@ impl<B: Backend> DualEncoder<B> for Clips<B> {
 
     fn truncated(&self, texts: &[String]) -> Option<usize> {
         self.encoders.truncated(texts)
+    }
+}
+
+impl<B: Backend> DualEncoder<B> for Clips<B> {
+    fn preprocess(&self) -> &Preprocess {
+        &self.encoders.preprocess
+    }
+
+    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        self.encoders.image_embeddings(images)
+    }
+
+    fn scale(&self) -> Option<f32> {
+        DualEncoder::<B>::scale(&self.encoders)
     }
 }

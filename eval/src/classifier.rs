@@ -2,7 +2,7 @@
 
 use burn::tensor::backend::Backend;
 
-use crate::encoder::DualEncoder;
+use crate::encoder::TextEncoder;
 use crate::error::Result;
 use crate::extract::{Extraction, text_features};
 use crate::features::{Features, normalize};
@@ -10,7 +10,7 @@ use crate::prompts::Prompts;
 
 /// Embeds all prompts of all classes; per class: normalize each, average, normalize again
 /// (Radford et al., 2021, section 3.1.4). In f32, whatever the encoder runs in.
-pub fn zero_shot_classifier<B: Backend, E: DualEncoder<B>>(
+pub fn zero_shot_classifier<B: Backend, E: TextEncoder<B>>(
     encoder: &E,
     prompts: &Prompts,
     options: &Extraction,

@@ -9,21 +9,10 @@ use clip::tokenizer::Tokenizer;
 use crate::error::{EvalError, Result};
 use crate::identity::identity;
 
-/// A model that puts images and texts into one space.
-pub trait DualEncoder<B: Backend> {
-    /// Dimension of the shared space.
+/// A model that embeds texts.
+pub trait TextEncoder<B: Backend> {
+    /// Length of an embedding.
     fn embed_dim(&self) -> usize;
-
-    /// How images are brought to the model's size and range.
-    fn preprocess(&self) -> &Preprocess;
-
-    /// Embeds preprocessed images. Rows are as the tower gives them, of any length.
-    ///
-    /// # Shapes
-    ///
-    /// - images: `[batch, 3, height, width]`
-    /// - output: `[batch, embed_dim]`
-    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2>;
 
     /// Embeds texts. Rows are as the tower gives them, of any length.
     ///
@@ -32,20 +21,9 @@ pub trait DualEncoder<B: Backend> {
     /// - output: `[texts, embed_dim]`
     fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<B, 2>>;
 
-    /// [`image_embeddings`](Self::image_embeddings) in rows of unit length.
-    fn encode_images(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        l2_normalize(self.image_embeddings(images))
-    }
-
     /// [`text_embeddings`](Self::text_embeddings) in rows of unit length.
     fn encode_texts(&self, texts: &[String]) -> Result<Tensor<B, 2>> {
         Ok(l2_normalize(self.text_embeddings(texts)?))
-    }
-
-    /// The factor by which cosines become logits, `exp(logit_scale)`, if the model has learned one. It changes
-    /// probabilities, and neither ranks nor accuracies.
-    fn scale(&self) -> Option<f32> {
-        None
     }
 
     /// What the model is: two encoders of the same identity give the same embeddings, up to the rounding of their
@@ -60,17 +38,34 @@ pub trait DualEncoder<B: Backend> {
     }
 }
 
-impl<B: Backend> DualEncoder<B> for Pretrained<B> {
+/// A model that puts images and texts into one space, of [`embed_dim`](TextEncoder::embed_dim) dimensions.
+pub trait DualEncoder<B: Backend>: TextEncoder<B> {
+    /// How images are brought to the model's size and range.
+    fn preprocess(&self) -> &Preprocess;
+
+    /// Embeds preprocessed images. Rows are as the tower gives them, of any length.
+    ///
+    /// # Shapes
+    ///
+    /// - images: `[batch, 3, height, width]`
+    /// - output: `[batch, embed_dim]`
+    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2>;
+
+    /// [`image_embeddings`](Self::image_embeddings) in rows of unit length.
+    fn encode_images(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        l2_normalize(self.image_embeddings(images))
+    }
+
+    /// The factor by which cosines become logits, `exp(logit_scale)`, if the model has learned one. It changes
+    /// probabilities, and neither ranks nor accuracies.
+    fn scale(&self) -> Option<f32> {
+        None
+    }
+}
+
+impl<B: Backend> TextEncoder<B> for Pretrained<B> {
     fn embed_dim(&self) -> usize {
         self.config.embed_dim
-    }
-
-    fn preprocess(&self) -> &Preprocess {
-        &self.preprocess
-    }
-
-    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        self.model.encode_image(images)
     }
 
     fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<B, 2>> {
@@ -80,11 +75,6 @@ impl<B: Backend> DualEncoder<B> for Pretrained<B> {
             .map_err(|e| EvalError::Encoder(e.to_string()))?;
         let device = self.model.logit_scale.val().device();
         Ok(self.model.encode_text(ids.to_tensor(&device)))
-    }
-
-    fn scale(&self) -> Option<f32> {
-        let scale = self.model.scale().into_data().convert::<f32>();
-        scale.as_slice::<f32>().ok()?.first().copied()
     }
 
     fn identity(&self) -> Result<Option<String>> {
@@ -100,6 +90,21 @@ impl<B: Backend> DualEncoder<B> for Pretrained<B> {
             _ => false,
         };
         Some(texts.iter().filter(is_cut).count())
+    }
+}
+
+impl<B: Backend> DualEncoder<B> for Pretrained<B> {
+    fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        self.model.encode_image(images)
+    }
+
+    fn scale(&self) -> Option<f32> {
+        let scale = self.model.scale().into_data().convert::<f32>();
+        scale.as_slice::<f32>().ok()?.first().copied()
     }
 }
 

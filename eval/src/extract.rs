@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::encoder::DualEncoder;
+use crate::encoder::{DualEncoder, TextEncoder};
 use crate::error::{EvalError, Result};
 use crate::features::Features;
 use crate::images::ImageRef;
@@ -195,7 +195,7 @@ fn own_images<B: Backend, E: DualEncoder<B>>(
 }
 
 /// Embeds all texts in order, each process its part of them.
-pub fn text_features<B: Backend, E: DualEncoder<B>>(
+pub fn text_features<B: Backend, E: TextEncoder<B>>(
     encoder: &E,
     texts: &[String],
     options: &Extraction,
@@ -211,7 +211,7 @@ pub fn text_features<B: Backend, E: DualEncoder<B>>(
 }
 
 /// Embeds the texts of one process.
-fn own_texts<B: Backend, E: DualEncoder<B>>(
+fn own_texts<B: Backend, E: TextEncoder<B>>(
     encoder: &E,
     texts: &[String],
     options: &Extraction,

@@ -46,7 +46,7 @@ pub mod results;
 pub mod search;
 pub mod tasks;
 
-pub use encoder::DualEncoder;
+pub use encoder::{DualEncoder, TextEncoder};
 pub use error::{EvalError, Result};
 pub use extract::Extraction;
 pub use features::Features;

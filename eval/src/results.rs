@@ -25,8 +25,8 @@ pub struct RunResult {
     pub model: String,
     /// Where the weights are from.
     pub pretrained: String,
-    /// `zeroshot_classification`, `zeroshot_retrieval`, `linear_probe`, `knn_probe`, `image_caption_selection`
-    /// or `image_captioning`.
+    /// `zeroshot_classification`, `zeroshot_retrieval`, `linear_probe`, `knn_probe`, `image_caption_selection`,
+    /// `image_captioning` or `caption_retrieval`.
     pub task: String,
     /// Fractions, not percent.
     pub metrics: Metrics,

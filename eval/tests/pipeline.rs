@@ -10,7 +10,7 @@ use eval::datasets::{ClassificationData, classification};
 use eval::features::{IMAGE_FEATURES, TEXT_FEATURES, save};
 use eval::probe::{FeatureCache, ProbeOptions, linear_probe};
 use eval::prompts::{PromptSources, Prompts};
-use eval::{DualEncoder, EvalError, Extraction, Features, tasks};
+use eval::{DualEncoder, EvalError, Extraction, Features, TextEncoder, tasks};
 
 const COLOURS: [(&str, [u8; 3]); 3] = [
     ("red", [250, 5, 5]),
@@ -37,18 +37,9 @@ impl Colours {
     }
 }
 
-impl DualEncoder<Flex> for Colours {
+impl TextEncoder<Flex> for Colours {
     fn embed_dim(&self) -> usize {
         3
-    }
-
-    fn preprocess(&self) -> &Preprocess {
-        &self.preprocess
-    }
-
-    fn image_embeddings(&self, images: Tensor<Flex, 4>) -> Tensor<Flex, 2> {
-        let n = images.dims()[0];
-        images.mean_dim(3).mean_dim(2).reshape([n, 3])
     }
 
     fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<Flex, 2>, EvalError> {
@@ -58,6 +49,17 @@ impl DualEncoder<Flex> for Colours {
             TensorData::new(values, [texts.len(), 3]),
             &Default::default(),
         ))
+    }
+}
+
+impl DualEncoder<Flex> for Colours {
+    fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    fn image_embeddings(&self, images: Tensor<Flex, 4>) -> Tensor<Flex, 2> {
+        let n = images.dims()[0];
+        images.mean_dim(3).mean_dim(2).reshape([n, 3])
     }
 }
 

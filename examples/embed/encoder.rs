@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use clip_burn::clip::preprocess::Preprocess;
-use clip_burn::eval::{DualEncoder, EvalError};
+use clip_burn::eval::{DualEncoder, EvalError, TextEncoder};
 use clip_burn::models::Model;
 
 /// A model whose embeddings keep their length where that is asked for.
@@ -11,28 +11,13 @@ pub struct Encoder<'a, B: Backend> {
     pub normalize: bool,
 }
 
-impl<B: Backend> DualEncoder<B> for Encoder<'_, B> {
+impl<B: Backend> TextEncoder<B> for Encoder<'_, B> {
     fn embed_dim(&self) -> usize {
         self.model.embed_dim()
     }
 
-    fn preprocess(&self) -> &Preprocess {
-        self.model.preprocess()
-    }
-
-    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        self.model.image_embeddings(images)
-    }
-
     fn text_embeddings(&self, texts: &[String]) -> Result<Tensor<B, 2>, EvalError> {
         self.model.text_embeddings(texts)
-    }
-
-    fn encode_images(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        match self.normalize {
-            true => self.model.encode_images(images),
-            false => self.model.image_embeddings(images),
-        }
     }
 
     fn encode_texts(&self, texts: &[String]) -> Result<Tensor<B, 2>, EvalError> {
@@ -42,15 +27,32 @@ impl<B: Backend> DualEncoder<B> for Encoder<'_, B> {
         }
     }
 
-    fn scale(&self) -> Option<f32> {
-        self.model.scale()
-    }
-
     fn identity(&self) -> Result<Option<String>, EvalError> {
         self.model.identity()
     }
 
     fn truncated(&self, texts: &[String]) -> Option<usize> {
         self.model.truncated(texts)
+    }
+}
+
+impl<B: Backend> DualEncoder<B> for Encoder<'_, B> {
+    fn preprocess(&self) -> &Preprocess {
+        self.model.preprocess()
+    }
+
+    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        self.model.image_embeddings(images)
+    }
+
+    fn encode_images(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        match self.normalize {
+            true => self.model.encode_images(images),
+            false => self.model.image_embeddings(images),
+        }
+    }
+
+    fn scale(&self) -> Option<f32> {
+        self.model.scale()
     }
 }

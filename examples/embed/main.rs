@@ -19,7 +19,7 @@ use clip_burn::cli::{
 use clip_burn::data::npy::Float;
 use clip_burn::eval::embedded::{Embedded, ShareNote, Work, merge};
 use clip_burn::eval::extract::text_features;
-use clip_burn::eval::{DualEncoder, Extraction};
+use clip_burn::eval::{DualEncoder, Extraction, TextEncoder};
 use encoder::Encoder;
 use input::InputArgs;
 use list::List;

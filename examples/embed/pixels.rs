@@ -6,7 +6,7 @@ use burn::prelude::*;
 use burn::tensor::TensorData;
 use clip_burn::cli::progress;
 use clip_burn::clip::checkpoint::read_state_dict;
-use clip_burn::eval::DualEncoder;
+use clip_burn::eval::{DualEncoder, TextEncoder};
 use std::ops::Range;
 use std::path::Path;
 

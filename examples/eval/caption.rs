@@ -9,6 +9,7 @@ use clip_burn::eval::datasets::retrieval::{RetrievalOptions, retrieval};
 use clip_burn::eval::grid::Job;
 use clip_burn::eval::results::RunResult;
 use clip_burn::eval::tasks::caption::{Shown, caption};
+use clip_burn::models::Model;
 use std::path::{Path, PathBuf};
 
 use crate::grid::{Loaded, Run, Task, stem};
@@ -101,6 +102,8 @@ impl Caption {
 }
 
 impl Task for Caption {
+    type Model<B: Backend> = Model<B>;
+
     fn name(&self) -> &'static str {
         "image_captioning"
     }
@@ -109,8 +112,8 @@ impl Task for Caption {
         &self.run
     }
 
-    fn models(&self) -> &[String] {
-        &self.model
+    fn models(&self) -> Vec<String> {
+        self.model.clone()
     }
 
     fn datasets(&self) -> Result<Vec<String>, EvalError> {
@@ -119,12 +122,12 @@ impl Task for Caption {
 
     fn evaluate<B: Backend>(
         &self,
-        model: &Loaded<B>,
+        model: &Loaded<Model<B>>,
         job: &Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError> {
         let captioner = model
-            .clip
+            .model
             .captioner()
             .map_err(|error| EvalError::Encoder(format!("{}: {error}", job.model)))?;
         let shown = match self.shown {

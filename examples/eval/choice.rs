@@ -7,6 +7,7 @@ use clip_burn::eval::datasets::collection::{Collection, SUGAR_CREPE};
 use clip_burn::eval::grid::Job;
 use clip_burn::eval::results::RunResult;
 use clip_burn::eval::{EvalError, tasks};
+use clip_burn::models::Model;
 use std::path::{Path, PathBuf};
 
 use crate::data::none_there;
@@ -69,6 +70,8 @@ impl Choice {
 }
 
 impl Task for Choice {
+    type Model<B: Backend> = Model<B>;
+
     fn name(&self) -> &'static str {
         "image_caption_selection"
     }
@@ -77,8 +80,8 @@ impl Task for Choice {
         &self.run
     }
 
-    fn models(&self) -> &[String] {
-        &self.model
+    fn models(&self) -> Vec<String> {
+        self.model.clone()
     }
 
     fn datasets(&self) -> Result<Vec<String>, EvalError> {
@@ -100,12 +103,12 @@ impl Task for Choice {
 
     fn evaluate<B: Backend>(
         &self,
-        model: &Loaded<B>,
+        model: &Loaded<Model<B>>,
         job: &Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError> {
         let data = self.data(&job.dataset)?;
-        let outcome = tasks::choice::choice(&model.clip, &data, &self.run.extraction(), device)?;
+        let outcome = tasks::choice::choice(&model.model, &data, &self.run.extraction(), device)?;
         Ok(outcome.named(&data.name, "", "", &job.language))
     }
 }

@@ -13,7 +13,7 @@ use clip_burn::eval::grid::{
 };
 use clip_burn::eval::provenance::Provenance;
 use clip_burn::eval::results::{RunResult, metric_names};
-use clip_burn::eval::{DualEncoder, EvalError, Extraction};
+use clip_burn::eval::{EvalError, Extraction, TextEncoder};
 use clip_burn::models::Model;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -121,12 +121,15 @@ impl Run {
 
 /// A sub-command that runs models on data sets.
 pub trait Task {
+    /// What it scores.
+    type Model<B: Backend>: Loadable<B>;
+
     /// Its name in results.
     fn name(&self) -> &'static str;
 
     fn run(&self) -> &Run;
 
-    fn models(&self) -> &[String];
+    fn models(&self) -> Vec<String>;
 
     fn datasets(&self) -> Result<Vec<String>, EvalError>;
 
@@ -143,18 +146,18 @@ pub trait Task {
     /// One run. Names of model and weights, and where they are from, are filled in afterwards.
     fn evaluate<B: Backend>(
         &self,
-        model: &Loaded<B>,
+        model: &Loaded<Self::Model<B>>,
         job: &grid::Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError>;
 }
 
 /// A model in memory.
-pub struct Loaded<B: Backend> {
+pub struct Loaded<M> {
     /// What the command line calls it.
     argument: String,
     /// The model.
-    pub clip: Model<B>,
+    pub model: M,
     /// What it is, wherever it was loaded from.
     pub identity: String,
 }
@@ -188,7 +191,7 @@ impl<T: Task> Job for Grid<T> {
     {
         let Self { task, shard } = self;
         let run = task.run();
-        let (models, datasets) = (expand_list(task.models())?, task.datasets()?);
+        let (models, datasets) = (expand_list(&task.models())?, task.datasets()?);
         for set in task.absent() {
             eprintln!("not on disk: {set}");
         }
@@ -210,7 +213,7 @@ impl<T: Task> Job for Grid<T> {
             &run.output,
             name,
         )?;
-        let mut loaded: Option<Loaded<B>> = None;
+        let mut loaded: Option<Loaded<T::Model<B>>> = None;
         let evaluate = |job: &grid::Job| {
             if loaded
                 .as_ref()
@@ -259,23 +262,39 @@ fn bare(model: &str) -> bool {
     Path::new(model).is_file() && !is_random(model)
 }
 
-fn load<B: Backend>(argument: &str, run: &Run, device: &B::Device) -> Result<Loaded<B>, EvalError> {
-    let options = LoadOptions {
-        // One of several models may be a bare file, which alone needs it.
-        config: run.config.clone().filter(|_| bare(argument)),
-        tokenizer: run.tokenizer.clone(),
-        precision: run.compute.precision,
-        seed: run.seed,
-        image_size: run.image_size.map(|side| [side, side]),
-        ..LoadOptions::default()
-    };
-    warn_of_random(argument);
-    let clip = Model::load_with_llm(argument, &options, run.llm.as_deref(), device);
-    let clip = clip.map_err(|error| EvalError::Encoder(format!("{error:#}")))?;
+/// What a task can score.
+pub trait Loadable<B: Backend>: TextEncoder<B> + Sized {
+    /// Loads what a `--model` names.
+    fn load(argument: &str, run: &Run, device: &B::Device) -> Result<Self, EvalError>;
+}
+
+impl<B: Backend> Loadable<B> for Model<B> {
+    fn load(argument: &str, run: &Run, device: &B::Device) -> Result<Self, EvalError> {
+        let options = LoadOptions {
+            // One of several models may be a bare file, which alone needs it.
+            config: run.config.clone().filter(|_| bare(argument)),
+            tokenizer: run.tokenizer.clone(),
+            precision: run.compute.precision,
+            seed: run.seed,
+            image_size: run.image_size.map(|side| [side, side]),
+            ..LoadOptions::default()
+        };
+        warn_of_random(argument);
+        let model = Model::load_with_llm(argument, &options, run.llm.as_deref(), device);
+        model.map_err(|error| EvalError::Encoder(format!("{error:#}")))
+    }
+}
+
+fn load<B: Backend, M: Loadable<B>>(
+    argument: &str,
+    run: &Run,
+    device: &B::Device,
+) -> Result<Loaded<M>, EvalError> {
+    let model = M::load(argument, run, device)?;
     Ok(Loaded {
         argument: argument.into(),
-        identity: clip.identity()?.unwrap_or_default(),
-        clip,
+        identity: model.identity()?.unwrap_or_default(),
+        model,
     })
 }
 

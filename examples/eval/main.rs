@@ -1,6 +1,7 @@
 //! Zero-shot classification, retrieval, probes, choice among captions; tables and reports of their results.
 
 mod caption;
+mod caption_retrieval;
 mod choice;
 mod data;
 mod fetch;
@@ -49,6 +50,8 @@ enum Command {
     Choice(choice::Choice),
     /// Have images captioned: BLEU-4, CIDEr-D and token accuracy
     Caption(caption::Caption),
+    /// Find captions by other captions of the same image: how well texts are told apart
+    CaptionRetrieval(caption_retrieval::CaptionRetrieval),
     /// Print the commands that get a data set or a collection; nothing is downloaded
     Fetch(fetch::Fetch),
     /// Result files → one CSV
@@ -116,6 +119,7 @@ fn run() -> Result<ExitCode> {
         Command::LinearProbe(task) => grid::on_backend(task),
         Command::Choice(task) => grid::on_backend(task),
         Command::Caption(task) => grid::on_backend(task),
+        Command::CaptionRetrieval(task) => grid::on_backend(task),
     }
 }
 

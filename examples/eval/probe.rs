@@ -10,6 +10,7 @@ use clip_burn::eval::probe::{
     nearest_probe,
 };
 use clip_burn::eval::results::RunResult;
+use clip_burn::models::Model;
 use std::path::PathBuf;
 
 use crate::data::DataArgs;
@@ -65,6 +66,8 @@ enum Method {
 }
 
 impl Task for Probe {
+    type Model<B: Backend> = Model<B>;
+
     fn name(&self) -> &'static str {
         match self.method {
             Method::Linear => "linear_probe",
@@ -76,8 +79,8 @@ impl Task for Probe {
         &self.run
     }
 
-    fn models(&self) -> &[String] {
-        &self.model
+    fn models(&self) -> Vec<String> {
+        self.model.clone()
     }
 
     fn datasets(&self) -> Result<Vec<String>, EvalError> {
@@ -109,7 +112,7 @@ impl Task for Probe {
 
     fn evaluate<B: Backend>(
         &self,
-        model: &Loaded<B>,
+        model: &Loaded<Model<B>>,
         job: &Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError> {
@@ -130,7 +133,7 @@ impl Task for Probe {
         let mut bad = Vec::new();
         let mut embed = |data: &ClassificationData| {
             let options = self.run.extraction();
-            let (features, unreadable) = cache.features(&model.clip, data, &options, device)?;
+            let (features, unreadable) = cache.features(&model.model, data, &options, device)?;
             bad.extend(unreadable);
             Ok::<Labelled, EvalError>(features)
         };

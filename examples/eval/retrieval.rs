@@ -11,6 +11,7 @@ use clip_burn::eval::metrics::retrieval::Ties;
 use clip_burn::eval::results::RunResult;
 use clip_burn::eval::tasks::retrieval::{Scoring, retrieval_of_features};
 use clip_burn::eval::{EvalError, tasks};
+use clip_burn::models::Model;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -119,6 +120,8 @@ impl Retrieval {
 }
 
 impl Task for Retrieval {
+    type Model<B: Backend> = Model<B>;
+
     fn name(&self) -> &'static str {
         "zeroshot_retrieval"
     }
@@ -127,8 +130,8 @@ impl Task for Retrieval {
         &self.run
     }
 
-    fn models(&self) -> &[String] {
-        &self.model
+    fn models(&self) -> Vec<String> {
+        self.model.clone()
     }
 
     fn datasets(&self) -> Result<Vec<String>, EvalError> {
@@ -150,13 +153,13 @@ impl Task for Retrieval {
 
     fn evaluate<B: Backend>(
         &self,
-        model: &Loaded<B>,
+        model: &Loaded<Model<B>>,
         job: &Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError> {
         let data = self.data(&job.language)?;
         let (scoring, options) = (self.scoring(), self.run.extraction());
-        let clip = &model.clip;
+        let clip = &model.model;
         let outcome = tasks::retrieval::retrieval(clip, &data, scoring, &options, device)?;
         Ok(outcome.named(&job.dataset, "", "", &job.language))
     }

@@ -9,6 +9,7 @@ use clip_burn::eval::grid::Job;
 use clip_burn::eval::prompts::{PromptSources, Prompts};
 use clip_burn::eval::results::RunResult;
 use clip_burn::eval::tasks::{self, Outcome};
+use clip_burn::models::Model;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -84,6 +85,8 @@ impl ZeroShot {
 }
 
 impl Task for ZeroShot {
+    type Model<B: Backend> = Model<B>;
+
     fn name(&self) -> &'static str {
         "zeroshot_classification"
     }
@@ -92,8 +95,8 @@ impl Task for ZeroShot {
         &self.run
     }
 
-    fn models(&self) -> &[String] {
-        &self.model
+    fn models(&self) -> Vec<String> {
+        self.model.clone()
     }
 
     fn datasets(&self) -> Result<Vec<String>, EvalError> {
@@ -106,12 +109,12 @@ impl Task for ZeroShot {
 
     fn evaluate<B: Backend>(
         &self,
-        model: &Loaded<B>,
+        model: &Loaded<Model<B>>,
         job: &Job,
         device: &B::Device,
     ) -> Result<RunResult, EvalError> {
         let (data, prompts) = self.data(job)?;
-        let (clip, options) = (&model.clip, self.run.extraction());
+        let (clip, options) = (&model.model, self.run.extraction());
         let outcome = tasks::zero_shot::zero_shot(clip, &data, &prompts, &options, device)?;
         Ok(self.result(outcome, &data.name, job, prompts))
     }

@@ -9,7 +9,7 @@ use clip_burn::backend::{Job, with_backend};
 use clip_burn::cli::{ComputeArgs, LoadArgs, ModelArgs, check_writable};
 use clip_burn::eval::report::{Found, Pictures, Sought, save_found};
 use clip_burn::eval::search::Index;
-use clip_burn::eval::{DualEncoder, Features};
+use clip_burn::eval::{DualEncoder, Features, TextEncoder};
 use clip_burn::models::Model;
 use serde_json::json;
 use std::path::PathBuf;

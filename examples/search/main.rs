@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use clip_burn::cli::{ModelArgs, parse};
 use clip_burn::eval::search::IndexModel;
-use clip_burn::eval::{DualEncoder, EvalError};
+use clip_burn::eval::{EvalError, TextEncoder};
 use clip_burn::models::Model;
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@ use crate::teacher::{Teacher, TextSide};
 use burn::prelude::*;
 use clip::checkpoint::ParamPath;
 use clip::preprocess::Preprocess;
-use eval::{DualEncoder, EvalError};
+use eval::{DualEncoder, EvalError, TextEncoder};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use train::{BoxError, Stored, Trained};
@@ -55,17 +55,9 @@ impl<B: Backend> Llm2Clip<B> {
     }
 }
 
-impl<B: Backend> DualEncoder<B> for Llm2Clip<B> {
+impl<B: Backend> TextEncoder<B> for Llm2Clip<B> {
     fn embed_dim(&self) -> usize {
         self.config.adapter.embed_dim
-    }
-
-    fn preprocess(&self) -> &Preprocess {
-        &self.preprocess
-    }
-
-    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        self.network.visual.forward(images)
     }
 
     fn text_embeddings(&self, texts: &[String]) -> eval::Result<Tensor<B, 2>> {
@@ -73,11 +65,6 @@ impl<B: Backend> DualEncoder<B> for Llm2Clip<B> {
         let vectors = self.teacher.vectors(texts, &device);
         let vectors = vectors.map_err(|error| EvalError::Encoder(error.to_string()))?;
         Ok(self.network.text.forward(vectors))
-    }
-
-    fn scale(&self) -> Option<f32> {
-        let scale = self.network.scale().into_data().convert::<f32>();
-        scale.as_slice::<f32>().ok()?.first().copied()
     }
 
     /// Of the vision tower, the adapter and the language model, where that is known by its identity.
@@ -118,6 +105,21 @@ impl<B: Backend> DualEncoder<B> for Llm2Clip<B> {
 
     fn truncated(&self, texts: &[String]) -> Option<usize> {
         self.teacher.truncated(texts)
+    }
+}
+
+impl<B: Backend> DualEncoder<B> for Llm2Clip<B> {
+    fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    fn image_embeddings(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
+        self.network.visual.forward(images)
+    }
+
+    fn scale(&self) -> Option<f32> {
+        let scale = self.network.scale().into_data().convert::<f32>();
+        scale.as_slice::<f32>().ok()?.first().copied()
     }
 }
 

@@ -10,6 +10,7 @@
 //! "inferred" for what nobody saw.
 
 mod adapter;
+mod caption_encoder;
 mod checkpoint;
 mod encoder;
 mod error;
@@ -23,6 +24,7 @@ pub mod stage2;
 mod teacher;
 
 pub use adapter::{Adapter, AdapterBlock, AdapterConfig};
+pub use caption_encoder::CaptionEncoder;
 pub use checkpoint::{DESCRIPTION, Llm2ClipOptions, is_llm2clip};
 pub use encoder::Llm2Clip;
 pub use error::{Error, Result};

@@ -1,5 +1,6 @@
 //! Where the vectors of texts come from when a model is used.
 
+use crate::caption_encoder::{BATCH, truncated};
 use crate::error::{Error, Result};
 use crate::identity::identity;
 use burn::prelude::*;
@@ -51,9 +52,6 @@ pub enum Teacher<B: Backend> {
     /// Vectors that were stored before.
     Stores(Vec<Arc<Store>>),
 }
-
-/// Texts at a time.
-const BATCH: usize = 32;
 
 impl<B: Backend> Teacher<B> {
     /// Loads what a model directory names: the language model if it is there, else the stores.
@@ -152,8 +150,6 @@ impl<B: Backend> Teacher<B> {
         let Self::Llm { encoder, .. } = self else {
             return None;
         };
-        let texts = texts.iter().map(|text| ("", text.as_str()));
-        let rows = encoder.options.rows(&encoder.tokenizer, texts).ok()?;
-        Some(rows.truncated.iter().filter(|cut| **cut).count())
+        truncated(encoder, texts)
     }
 }

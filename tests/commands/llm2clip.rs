@@ -107,6 +107,24 @@ fn captions_become_vectors_a_trained_model_and_embeddings() {
     folder.run("eval", &words(line)).succeeded();
     assert_eq!(result("ja.json")["metrics"]["text_retrieval_recall@1"], 1.0);
     assert_eq!(result("de.json")["language"], "de");
+    // The texts of the model, and the language model by itself: the adapter is between them.
+    let line = "--format karpathy --split test --images 12 --image-size 24 --out r";
+    folder.run("scenes", &words(&line)).succeeded();
+    let task = "caption-retrieval --format karpathy --annotations r/dataset_scenes.json";
+    let line = format!("{task} --model run/model --output texts.json");
+    folder.run("eval", &words(&line)).succeeded();
+    let line = format!("{task} --llm {} --output llm.json", llm());
+    folder.run("eval", &words(&line)).succeeded();
+    for name in ["texts.json", "llm.json"] {
+        let found = result(name);
+        assert_eq!(found["task"], "caption_retrieval", "{name}");
+        assert_eq!(found["details"]["texts"], 24, "{name}");
+        assert_eq!(found["metrics"].as_object().unwrap().len(), 5, "{name}");
+    }
+    let [texts, alone] =
+        ["texts.json", "llm.json"].map(|name| result(name)["details"]["provenance"].clone());
+    assert_eq!(alone["model"], llm());
+    assert_ne!(texts["identity"], alone["identity"]);
     // A language model beside a CLIP, and one of another kind beside this model.
     let clip = folder.run(
         "classify",

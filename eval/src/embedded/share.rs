@@ -31,7 +31,7 @@ pub struct Work {
     pub batch_size: usize,
     /// [`list_digest`] of all of them.
     pub list: String,
-    /// [`identity`](crate::DualEncoder::identity) of the model.
+    /// [`identity`](crate::TextEncoder::identity) of the model.
     pub model: String,
     /// What else decides the numbers: backend, precision, whether rows are normalised.
     pub options: BTreeMap<String, String>,

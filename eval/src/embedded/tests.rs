@@ -1,7 +1,7 @@
 use super::*;
 use crate::extract::{image_features, text_features};
 use crate::images::ImageRef;
-use crate::{DualEncoder, Extraction};
+use crate::{DualEncoder, Extraction, TextEncoder};
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use clip::preprocess::{Preprocess, PreprocessConfig, RgbImage};
@@ -269,11 +269,18 @@ fn lists_that_differ_anywhere_have_other_digests() {
 /// An encoder whose rows are the sum of their batch and its size: the worst that a kernel can do.
 struct Neighbours(Preprocess);
 
-impl DualEncoder<Flex> for Neighbours {
+impl TextEncoder<Flex> for Neighbours {
     fn embed_dim(&self) -> usize {
         2
     }
 
+    fn text_embeddings(&self, texts: &[String]) -> crate::Result<Tensor<Flex, 2>> {
+        let bytes: usize = texts.iter().map(String::len).sum();
+        Ok(rows(bytes as f32, texts.len()))
+    }
+}
+
+impl DualEncoder<Flex> for Neighbours {
     fn preprocess(&self) -> &Preprocess {
         &self.0
     }
@@ -281,11 +288,6 @@ impl DualEncoder<Flex> for Neighbours {
     fn image_embeddings(&self, images: Tensor<Flex, 4>) -> Tensor<Flex, 2> {
         let n = images.dims()[0];
         rows(images.sum().into_scalar(), n)
-    }
-
-    fn text_embeddings(&self, texts: &[String]) -> crate::Result<Tensor<Flex, 2>> {
-        let bytes: usize = texts.iter().map(String::len).sum();
-        Ok(rows(bytes as f32, texts.len()))
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::images::ImageRef;
-use crate::{DualEncoder, EvalError, Extraction, Features};
+use crate::{DualEncoder, EvalError, Extraction, Features, TextEncoder};
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use clip::preprocess::{Preprocess, PreprocessConfig, RgbImage};
@@ -23,22 +23,9 @@ fn encoder() -> Plain {
     }))
 }
 
-impl DualEncoder<Flex> for Plain {
+impl TextEncoder<Flex> for Plain {
     fn embed_dim(&self) -> usize {
         2
-    }
-
-    fn preprocess(&self) -> &Preprocess {
-        &self.0
-    }
-
-    fn image_embeddings(&self, images: Tensor<Flex, 4>) -> Tensor<Flex, 2> {
-        let n = images.dims()[0];
-        let mean = images.reshape([n, 192]).mean_dim(1);
-        Tensor::cat(
-            vec![mean, Tensor::full([n, 1], n as f32, &Default::default())],
-            1,
-        )
     }
 
     fn text_embeddings(&self, texts: &[String]) -> crate::Result<Tensor<Flex, 2>> {
@@ -53,16 +40,31 @@ impl DualEncoder<Flex> for Plain {
         ))
     }
 
-    fn encode_images(&self, images: Tensor<Flex, 4>) -> Tensor<Flex, 2> {
-        self.image_embeddings(images)
-    }
-
     fn encode_texts(&self, texts: &[String]) -> crate::Result<Tensor<Flex, 2>> {
         self.text_embeddings(texts)
     }
 
     fn truncated(&self, texts: &[String]) -> Option<usize> {
         Some(texts.iter().filter(|text| text.len() > 12).count())
+    }
+}
+
+impl DualEncoder<Flex> for Plain {
+    fn preprocess(&self) -> &Preprocess {
+        &self.0
+    }
+
+    fn image_embeddings(&self, images: Tensor<Flex, 4>) -> Tensor<Flex, 2> {
+        let n = images.dims()[0];
+        let mean = images.reshape([n, 192]).mean_dim(1);
+        Tensor::cat(
+            vec![mean, Tensor::full([n, 1], n as f32, &Default::default())],
+            1,
+        )
+    }
+
+    fn encode_images(&self, images: Tensor<Flex, 4>) -> Tensor<Flex, 2> {
+        self.image_embeddings(images)
     }
 }
 

@@ -115,9 +115,10 @@ fn head(title: &str) -> Markup {
     }
 }
 
-const TASKS: [(&str, &str); 6] = [
+const TASKS: [(&str, &str); 7] = [
     ("zeroshot_classification", "Zero-shot classification"),
     ("zeroshot_retrieval", "Zero-shot retrieval"),
+    ("caption_retrieval", "Caption-to-caption retrieval"),
     ("linear_probe", "Linear probe"),
     ("knn_probe", "Nearest neighbours"),
     ("image_caption_selection", "Image–caption selection"),
@@ -126,13 +127,14 @@ const TASKS: [(&str, &str); 6] = [
 
 /// The metric that stands for a run where there is room for one only.
 fn main_metric(run: &RunResult) -> Option<&'static str> {
-    const BY_RANK: [&str; 9] = [
+    const BY_RANK: [&str; 10] = [
         "mean_average_precision",
         "acc1",
         "lp_acc1",
         "knn_acc1",
         "image_retrieval_recall@1",
         "image_retrieval_recall@5",
+        "caption_retrieval_recall@1",
         "text_acc",
         "acc",
         "cider_d",
@@ -153,6 +155,8 @@ fn label(metric: &str) -> String {
             .trim_start_matches("lp_")
             .trim_start_matches("knn_")
             .replace("per_class", "per-class")
+            .replace("caption_retrieval_recall@", "caption → caption R@")
+            .replace("caption_retrieval_", "caption → caption ")
             .replace("image_retrieval_recall@", "text → image R@")
             .replace("text_retrieval_recall@", "image → text R@")
             .replace("image_retrieval_", "text → image ")

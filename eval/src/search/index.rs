@@ -28,7 +28,7 @@ const MADE_IN: &str = "made_in";
 pub struct IndexModel {
     /// As whoever made the index called it.
     pub name: String,
-    /// What it is, see [`DualEncoder::identity`](crate::DualEncoder::identity).
+    /// What it is, see [`TextEncoder::identity`](crate::TextEncoder::identity).
     pub identity: Option<String>,
     /// How it was loaded, in the words of whoever loaded it.
     #[serde(default)]

@@ -1,6 +1,7 @@
 //! The evaluations: a model and a data set in, metrics and details out.
 
 pub mod caption;
+pub mod caption_retrieval;
 pub mod choice;
 pub mod retrieval;
 pub mod zero_shot;

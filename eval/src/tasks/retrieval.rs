@@ -45,7 +45,7 @@ impl<const N: usize> From<&[usize; N]> for Scoring {
 }
 
 impl Scoring {
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.recall_k.is_empty() || self.recall_k.contains(&0) {
             return Err(EvalError::Option {
                 option: "recall_k",

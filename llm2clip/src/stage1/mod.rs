@@ -26,7 +26,7 @@ pub use data::{TextSource, TextTable};
 pub use encoded::join_rows;
 pub use plan::Plan;
 pub use predict::{BlockBatch, LmOptions, MntpOptions, Objective, Predict, PredictionRows};
-pub use rate::{CaptionSet, caption_retrieval};
+pub use rate::CaptionSet;
 pub use run::{STAGES, Stage, Summary};
 pub use tables::{LlmTable, LmTable};
 pub use triplets::{JsonTriplets, Triplet};

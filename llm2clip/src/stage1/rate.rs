@@ -1,11 +1,9 @@
-//! How well an encoder tells captions apart: of two captions of an image, does one find the other? (CRA of the paper)
+//! Captions by which stage 1 is validated: of two captions of an image, does one find the other?
 
 use crate::error::{Error, Result};
-use burn::prelude::*;
-use clip::nn::l2_normalize;
 use data::scenes::{Scenes, ScenesConfig, Split};
 use eval::datasets::retrieval::{RetrievalOptions, retrieval};
-use llm::Encoder;
+use eval::tasks::caption_retrieval::caption_pairs;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use train::Section;
@@ -60,45 +58,8 @@ impl CaptionSet {
                 let data = retrieval(format, &self.annotations, Path::new(""), &options);
                 let data =
                     data.map_err(|error| Error::Options(format!("[validation]: {error}")))?;
-                let pair = |image| {
-                    let texts = data.matches.texts_of(image);
-                    let text = |place: usize| Some(data.texts[*texts.get(place)? as usize].clone());
-                    Some([text(0)?, text(1)?])
-                };
-                Ok(Some((0..data.images.len()).filter_map(pair).collect()))
+                Ok(Some(caption_pairs(&data)))
             }
         }
     }
-}
-
-/// Share of the first captions that are nearer to the second caption of their image than to that of any other.
-///
-/// # Errors
-///
-/// When a caption cannot be embedded, or there is none.
-pub fn caption_retrieval<B: Backend>(
-    encoder: &Encoder<B>,
-    pairs: &[[String; 2]],
-    batch: usize,
-    device: &Device<B>,
-) -> Result<f64> {
-    let side = |side: usize| {
-        let texts: Vec<&String> = pairs.iter().map(|pair| &pair[side]).collect();
-        encoder.encode(&texts, batch, device).map(l2_normalize)
-    };
-    let (queries, targets) = (side(0)?, side(1)?);
-    let hits: f64 = (0..pairs.len())
-        .step_by(batch)
-        .map(|start| {
-            let rows = queries
-                .clone()
-                .narrow(0, start, batch.min(pairs.len() - start));
-            let best = rows.matmul(targets.clone().transpose()).argmax(1);
-            let best = best.into_data().convert::<i64>();
-            let best = best.iter::<i64>().enumerate();
-            best.filter(|(row, best)| (start + row) as i64 == *best)
-                .count() as f64
-        })
-        .sum();
-    Ok(hits / pairs.len().max(1) as f64)
 }

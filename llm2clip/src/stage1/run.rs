@@ -4,11 +4,15 @@ use super::blocks::Blocks;
 use super::contrastive::{Contrast, ContrastiveOptions, TripletRows};
 use super::data::TextTable;
 use super::predict::{LmOptions, MntpOptions, Objective, Predict, PredictionRows};
-use super::rate::{CaptionSet, caption_retrieval};
+use super::rate::CaptionSet;
 use super::tables::{LlmTable, LmTable, precision};
 use super::tuned::{TunedEncoder, TunedLlama, WholeLlama};
+use crate::CaptionEncoder;
 use burn::prelude::*;
 use burn::tensor::backend::AutodiffBackend;
+use eval::Extraction;
+use eval::metrics::retrieval::{Ties, recall_at};
+use eval::tasks::caption_retrieval::caption_ranks;
 use llm::lm::Masking;
 use llm::{Encoder, LlamaConfig, Pretrained, SaveOptions, Tokenizer, Visibility};
 use std::collections::BTreeMap;
@@ -271,7 +275,13 @@ pub(super) fn contrastive<B: AutodiffBackend>(
     let mut rate =
         |tuned: &TunedEncoder<B::InnerBackend>| -> Result<BTreeMap<String, f64>, BoxError> {
             let pairs = pairs.as_deref().unwrap_or_default();
-            let top1 = caption_retrieval(&tuned.encoder, pairs, RATED, device)?;
+            let encoder = CaptionEncoder::new(tuned.encoder.clone(), RATED, device);
+            let all = Extraction {
+                batch_size: pairs.len(),
+                ..Extraction::default()
+            };
+            let ranks = caption_ranks(&encoder, pairs, &all)?;
+            let top1 = recall_at(&ranks, 1, Ties::Stable).unwrap_or_default();
             Ok([("captions_top1".to_string(), top1)].into())
         };
     let validated = pairs.as_ref().is_some_and(|pairs| !pairs.is_empty());

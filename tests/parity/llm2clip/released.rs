@@ -8,7 +8,7 @@ use burn_ndarray::NdArray;
 use clip_burn::clip::LoadOptions;
 use clip_burn::clip::checkpoint::{HostTensor, read_state_dict, write_safetensors};
 use clip_burn::clip::preprocess::PixelBatch;
-use clip_burn::eval::DualEncoder;
+use clip_burn::eval::{DualEncoder, TextEncoder};
 use clip_burn::llm2clip::{Llm2Clip, Llm2ClipOptions, is_llm2clip};
 use clip_burn::models::Model;
 

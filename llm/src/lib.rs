@@ -56,7 +56,7 @@ pub use config::{LlamaConfig, RopeScaling};
 pub use encoder::{Encoder, EncoderOptions, Framing, Pooling, SEPARATOR, Template, TextRows};
 pub use error::{Error, Result};
 pub use generate::{Completion, End, GenerateOptions, Generated, Prompt, generate};
-pub use load::{Limits, LoadOptions, Pretrained, Wrapped};
+pub use load::{Limits, LoadOptions, Pretrained, Wrapped, adapter_base};
 pub use lora::LoraConfig;
 pub use model::{Decoder, Llama, Visibility};
 pub use nn::{

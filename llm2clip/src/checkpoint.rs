@@ -42,7 +42,8 @@ pub struct Llm2ClipOptions {
     pub llm: Option<PathBuf>,
     /// Leaves the language model alone: images only, or a teacher that the caller has.
     pub without_teacher: bool,
-    /// Whether the adapter's input is brought to unit length, for releases that do not say (SigLIP 2's).
+    /// Whether the adapter's input is brought to unit length, in place of what the release's code does. For the SigLIP 2
+    /// release, which nobody could look into.
     pub normalize: Option<bool>,
 }
 
@@ -150,7 +151,7 @@ fn theirs<B: Backend>(
     let dict = read_state_dict(&file)?;
     let mut options = options.clone();
     if !path.is_dir() && options.clip.config.is_none() {
-        options.clip.config = released::eva_preset(&dict).map(Into::into);
+        options.clip.config = released::preset(&dict).map(Into::into);
     }
     let vision = vision(path, &options, device)?;
     let (adapter, weights) = released::adapter(dict, &file, options.normalize)?;

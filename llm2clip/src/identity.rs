@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 fn decides(name: &str) -> bool {
     let weights = [".safetensors", ".bin", ".pth"];
     let others = [
+        "adapter_config.json",
         "config.json",
         "params.json",
         "tokenizer.json",
@@ -19,13 +20,16 @@ fn decides(name: &str) -> bool {
 }
 
 /// The first sixteen hexadecimal digits of a SHA-256 over the weights, the architecture and the tokenizer of a directory,
-/// and over how a text becomes a vector. Reads all files once; where they lie makes no difference.
+/// and over how a text becomes a vector. Reads all files once; where they lie makes no difference. That of an adapter's directory
+/// counts the files of its base, too.
 ///
 /// # Errors
 ///
 /// Names the file that cannot be read.
 pub fn identity(directory: &Path, options: &EncoderOptions) -> Result<String> {
     let directory = &clip::local_directory(&directory.to_string_lossy())?;
+    let base = llm::adapter_base(directory)?;
+    let base = base.map(|base| identity(&base, options)).transpose()?;
     let mut files: Vec<PathBuf> = directory
         .read_dir()
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
@@ -40,6 +44,7 @@ pub fn identity(directory: &Path, options: &EncoderOptions) -> Result<String> {
     files.sort();
     let mut hash = Sha256::new();
     hash.update(serde_json::to_string(options).expect("plain fields"));
+    hash.update(base.unwrap_or_default());
     for path in files {
         let mut file = std::fs::File::open(&path).map_err(Error::io(&path))?;
         hash.update(format!("\n{} ", name(&path)));

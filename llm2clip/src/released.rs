@@ -5,18 +5,19 @@ use crate::error::{Error, Result};
 use clip::checkpoint::StateDict;
 use std::path::Path;
 
-/// What stands before the names of an adapter, and whether it is known to bring its input to unit length.
-const PREFIXES: [(&str, Option<bool>); 3] = [
+/// What stands before the names of an adapter, and whether it brings its input to unit length.
+const PREFIXES: [(&str, bool); 3] = [
     // Released code: the `.pt` files.
-    ("text.text_adaptor.", Some(true)),
+    ("text.text_adaptor.", true),
     // Seen by others in the files of Hugging Face's `LLM2CLIPModel`; the names behind it are inferred.
-    ("text_adapter.adaptor.", Some(true)),
-    // Released code: a live language model under `text.text.`; what its adapter was trained with is unknown.
-    ("text.text_proj.text_adaptor.", None),
+    ("text_adapter.adaptor.", true),
+    // Released code for a live language model, which lies under `text.text.`: the code switches it off. What the released
+    // file was trained with is unknown.
+    ("text.text_proj.text_adaptor.", false),
 ];
 
 /// What stands before the names of the adapter.
-pub(crate) fn prefix(dict: &StateDict) -> Option<(&'static str, Option<bool>)> {
+pub(crate) fn prefix(dict: &StateDict) -> Option<(&'static str, bool)> {
     PREFIXES.into_iter().find(|(prefix, _)| {
         dict.names().any(|name| {
             name.strip_prefix("module.")
@@ -26,8 +27,8 @@ pub(crate) fn prefix(dict: &StateDict) -> Option<(&'static str, Option<bool>)> {
     })
 }
 
-/// The preset of an EVA-02 tower, which bare files do not name.
-pub(crate) fn eva_preset(dict: &StateDict) -> Option<&'static str> {
+/// The preset of a vision tower, which bare files do not name.
+pub(crate) fn preset(dict: &StateDict) -> Option<&'static str> {
     let shape = |name: &str| {
         Some(
             dict.get(name)
@@ -36,6 +37,9 @@ pub(crate) fn eva_preset(dict: &StateDict) -> Option<&'static str> {
                 .to_vec(),
         )
     };
+    if let Some([1, 256, 1152]) = shape("visual.trunk.pos_embed").as_deref() {
+        return Some("ViT-SO400M-14-SigLIP2");
+    }
     match (
         shape("visual.pos_embed")?.as_slice(),
         shape("visual.patch_embed.proj.weight")?.as_slice(),
@@ -53,7 +57,7 @@ pub(crate) fn adapter(
     path: &Path,
     normalize: Option<bool>,
 ) -> Result<(AdapterConfig, StateDict)> {
-    let Some((prefix, known)) = prefix(&dict) else {
+    let Some((prefix, of_code)) = prefix(&dict) else {
         return Err(Error::format(
             path,
             "no text adapter among the tensors: LLM2CLIP's EVA-02 directories have none, take the .pt file of the release",
@@ -78,19 +82,12 @@ pub(crate) fn adapter(
         0 => 2,
         _ => shape("0.fn.0.weight".into())?[0] / width.max(1),
     };
-    let normalize = normalize.or(known).ok_or_else(|| {
-        Error::format(
-            path,
-            "nobody knows whether this adapter brings its input to unit length (the release's code for live language \
-             models does not): say which with `normalize`",
-        )
-    })?;
     let config = AdapterConfig {
         width,
         embed_dim,
         blocks,
         expansion,
-        normalize,
+        normalize: normalize.unwrap_or(of_code),
     };
     let weights = dict.rename(|name| Some(ours(name, blocks).unwrap_or_else(|| name.to_string())));
     Ok((config, weights))

@@ -321,4 +321,5 @@ def main():
     print(sum(file.stat().st_size for file in OUT.rglob("*") if file.is_file()), "bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()

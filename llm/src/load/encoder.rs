@@ -1,5 +1,6 @@
 //! Directories → an [`Encoder`].
 
+use super::peft::adapter_base;
 use super::{LoadOptions, hugging_face, layout, meta};
 use crate::encoder::{Encoder, EncoderOptions, Pooling, Template};
 use crate::error::{Error, Result};
@@ -40,9 +41,12 @@ impl<B: Backend> Encoder<B> {
     /// one of LLM2Vec's or LLM2CLIP's: pooling and length come from `llm2vec_config.json` if it is there, else mean and
     /// 512; the template is that of Llama 3 if the tokenizer has its tokens.
     ///
+    /// A directory of a PEFT adapter is loaded with the model that its `adapter_config.json` names as its base
+    /// ([`adapter_base`](crate::adapter_base)), and merged into it; options in it go before those of the base.
+    ///
     /// # Errors
     ///
-    /// As [`Pretrained::load`](crate::Pretrained::load); and if nothing says what the template is: its presence changes
+    /// As [`Pretrained::load`](crate::Pretrained::load) and [`Decoder::with_adapter`]; and if nothing says what the template is: its presence changes
     /// every vector.
     pub fn load(
         directory: &Path,
@@ -51,6 +55,16 @@ impl<B: Backend> Encoder<B> {
         device: &Device<B>,
     ) -> Result<Self> {
         let directory = &super::local(directory)?;
+        if let Some(base) = adapter_base(directory)? {
+            let options = match options {
+                None if own_options(directory) => Some(EncoderOptions::of_directory(directory)?),
+                given => given,
+            };
+            let encoder = Self::load(&base, options, load, device)?;
+            let (model, _) = encoder.model.with_adapter(directory, device)?;
+            let model = model.merge_lora();
+            return Ok(Self { model, ..encoder });
+        }
         let contents = match super::files(directory)? {
             super::Files::HuggingFace(config) => hugging_face::open_encoder(directory, &config)?,
             super::Files::Meta(params) => {
@@ -97,9 +111,23 @@ impl EncoderOptions {
     /// As there.
     pub fn of_directory(directory: &Path) -> Result<Self> {
         let directory = &super::local(directory)?;
-        super::files(directory)?;
-        find_options(directory, &Tokenizer::from_directory(directory, None)?)
+        let tokenizer = match adapter_base(directory)? {
+            Some(base) if !own_options(directory) => return Self::of_directory(&base),
+            Some(base) => super::local(&base)?,
+            None => {
+                super::files(directory)?;
+                directory.clone()
+            }
+        };
+        find_options(directory, &Tokenizer::from_directory(&tokenizer, None)?)
     }
+}
+
+/// Whether a directory says itself how texts become vectors.
+fn own_options(directory: &Path) -> bool {
+    [OPTIONS, LLM2VEC]
+        .iter()
+        .any(|name| directory.join(name).is_file())
 }
 
 fn find_options(directory: &Path, tokenizer: &Tokenizer) -> Result<EncoderOptions> {

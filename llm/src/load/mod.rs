@@ -8,7 +8,7 @@ mod peft;
 
 pub(crate) use encoder::OPTIONS;
 pub(crate) use hugging_face::WEIGHTS;
-pub use peft::Wrapped;
+pub use peft::{Wrapped, adapter_base};
 
 use crate::config::LlamaConfig;
 use crate::encoder::{Encoder, EncoderOptions};

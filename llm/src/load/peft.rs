@@ -11,7 +11,7 @@ use burn::tensor::TensorData;
 use clip::checkpoint::{HostTensor, StateDict, read_state_dict, write_safetensors, write_whole};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
@@ -38,6 +38,40 @@ struct Fields {
     use_rslora: bool,
     #[serde(flatten)]
     others: Map<String, Value>,
+}
+
+/// The directory of the model that an adapter changes; `None` if this is no directory of an adapter alone.
+///
+/// # Errors
+///
+/// When the adapter does not say where its base is, or it is not there.
+pub fn adapter_base(directory: &Path) -> Result<Option<PathBuf>> {
+    let path = directory.join(CONFIG);
+    let whole = ["config.json", "params.json"];
+    if !path.is_file() || whole.iter().any(|name| directory.join(name).is_file()) {
+        return Ok(None);
+    }
+    let config = read_json(&path)?;
+    let Some(base) = config["base_model_name_or_path"].as_str() else {
+        return Err(Error::format(
+            &path,
+            "`base_model_name_or_path` is missing: write the directory of the language model there",
+        ));
+    };
+    let beside = directory.join(base);
+    if beside.is_dir() {
+        return Ok(Some(beside));
+    }
+    if base.starts_with("hf-hub:") || Path::new(base).is_dir() {
+        return Ok(Some(base.into()));
+    }
+    Err(Error::format(
+        &path,
+        format!(
+            "`base_model_name_or_path` is `{base}`, which is no directory here: write the path of the language model \
+             there, or hf-hub:{base}"
+        ),
+    ))
 }
 
 /// Fields that must be absent, null, false or empty.

@@ -6,16 +6,16 @@ use burn::backend::Flex;
 use burn::prelude::*;
 use burn_ndarray::NdArray;
 use clip_burn::clip::LoadOptions;
-use clip_burn::clip::checkpoint::{HostTensor, read_state_dict, write_safetensors};
 use clip_burn::clip::preprocess::PixelBatch;
 use clip_burn::eval::{DualEncoder, TextEncoder};
-use clip_burn::llm2clip::{Llm2Clip, Llm2ClipOptions, is_llm2clip};
+use clip_burn::llm::Encoder;
+use clip_burn::llm2clip::{CaptionEncoder, Llm2Clip, Llm2ClipOptions, is_llm2clip};
 use clip_burn::models::Model;
 
-fn options() -> Llm2ClipOptions {
+fn options(config: &str) -> Llm2ClipOptions {
     Llm2ClipOptions {
         clip: LoadOptions {
-            config: Some(text("eva.json")),
+            config: Some(text(config)),
             ..LoadOptions::default()
         },
         llm: Some(tests::fixture("llm/encoder/cc")),
@@ -24,8 +24,8 @@ fn options() -> Llm2ClipOptions {
 }
 
 #[track_caller]
-fn check<B: Backend>(model: &impl DualEncoder<B>) {
-    let (fixture, device) = (Fixture::read("eva"), Default::default());
+fn check<B: Backend>(model: &impl DualEncoder<B>, name: &str, scale: f32) {
+    let (fixture, device) = (Fixture::read(name), Default::default());
     let pixels = PixelBatch {
         pixels: fixture.values("images").iter().map(|v| *v as u8).collect(),
         n: 8,
@@ -43,34 +43,40 @@ fn check<B: Backend>(model: &impl DualEncoder<B>) {
         &fixture.values("text"),
         LLAMA_TOLERANCE,
     );
-    assert!((model.scale().unwrap().ln() - 3.5).abs() < 1e-6);
+    assert!((model.scale().unwrap().ln() - scale).abs() < 1e-6);
     assert_eq!(model.truncated(&texts), Some(0));
 }
 
 fn release_matches<B: Backend>() {
-    let model = Llm2Clip::<B>::load(&text("eva.pt"), &options(), &Default::default()).unwrap();
-    check(&model);
+    for (name, scale) in [("eva", 3.5), ("siglip", 3.0)] {
+        let (file, options) = (
+            text(&format!("{name}.pt")),
+            options(&format!("{name}.json")),
+        );
+        let model = Llm2Clip::<B>::load(&file, &options, &Default::default()).unwrap();
+        check(&model, name, scale);
+    }
 }
 
 #[test]
-fn a_released_eva02_file_with_its_llama_gives_the_embeddings_of_the_reference_on_flex() {
+fn released_files_with_their_llama_give_the_embeddings_of_the_reference_on_flex() {
     release_matches::<Flex>();
 }
 
 #[test]
-fn a_released_eva02_file_with_its_llama_gives_the_embeddings_of_the_reference_on_ndarray() {
+fn released_files_with_their_llama_give_the_embeddings_of_the_reference_on_ndarray() {
     release_matches::<NdArray>();
 }
 
 #[test]
 fn a_written_directory_gives_the_same_embeddings_by_the_one_door() {
     let (device, folder) = (Default::default(), tempfile::tempdir().unwrap());
-    let model = Llm2Clip::<Flex>::load(&text("eva.pt"), &options(), &device).unwrap();
+    let model = Llm2Clip::<Flex>::load(&text("eva.pt"), &options("eva.json"), &device).unwrap();
     model.write_into(folder.path()).unwrap();
     let written = folder.path().to_str().unwrap();
     assert!(is_llm2clip(written));
     let again = Model::<Flex>::load(written, &LoadOptions::default(), &device).unwrap();
-    check(&again);
+    check(&again, "eva", 3.5);
     // With another language model than the named one.
     let message = Llm2Clip::<Flex>::load(
         written,
@@ -103,26 +109,63 @@ fn a_released_openai_directory_gives_the_embeddings_of_transformers() {
 }
 
 #[test]
-fn an_adapter_of_a_live_model_must_be_told_whether_it_normalises() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("live.safetensors");
-    let dict = read_state_dict(&path("eva.pt")).unwrap();
-    let mut dict =
-        dict.rename(|name| Some(name.replace("text.text_adaptor", "text.text_proj.text_adaptor")));
-    dict.insert(
-        "text.text.norm.weight",
-        HostTensor::from_values(vec![1.0], [1]),
-    );
-    write_safetensors(&file, &dict).unwrap();
+fn whether_an_adapter_normalises_can_be_said() {
     let load = |normalize| {
         let options = Llm2ClipOptions {
             normalize,
             without_teacher: true,
-            ..options()
+            ..options("siglip.json")
         };
-        Llm2Clip::<Flex>::load(file.to_str().unwrap(), &options, &Default::default())
+        let model = Llm2Clip::<Flex>::load(&text("siglip.pt"), &options, &Default::default());
+        model.unwrap().network.text.normalize
     };
-    let message = load(None).unwrap_err().to_string();
-    assert!(message.contains("normalize"), "{message}");
-    assert!(!load(Some(false)).unwrap().network.text.normalize);
+    assert_eq!(
+        [None, Some(false), Some(true)].map(load),
+        [false, false, true]
+    );
+}
+
+/// The release for SigLIP 2 brings its language model as changes of a base.
+#[test]
+fn a_directory_of_an_adapter_is_its_base_with_the_adapter_merged() {
+    let (device, folder) = (Default::default(), tempfile::tempdir().unwrap());
+    let lora = tests::fixture("llm/encoder/lora");
+    std::fs::copy(
+        lora.join("adapter_model.safetensors"),
+        folder.path().join("adapter_model.safetensors"),
+    )
+    .unwrap();
+    let config = std::fs::read_to_string(lora.join("adapter_config.json")).unwrap();
+    let named = |base: serde_json::Value| {
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        config["base_model_name_or_path"] = base;
+        std::fs::write(
+            folder.path().join("adapter_config.json"),
+            config.to_string(),
+        )
+        .unwrap();
+        CaptionEncoder::<Flex>::load(folder.path(), &Default::default(), &device)
+    };
+    let base = tests::fixture("llm/encoder/cc");
+    let alone = CaptionEncoder::<Flex>::load(&base, &Default::default(), &device).unwrap();
+    let texts = ["a red dog".to_string(), "two cats on a chair".to_string()];
+    let whole = named(base.to_str().into()).unwrap();
+    let encoder = alone.encoder.clone();
+    let (model, _) = encoder.model.with_adapter(&lora, &device).unwrap();
+    let expected = Encoder { model, ..encoder }
+        .encode(&texts, 2, &device)
+        .unwrap();
+    let found = whole.text_embeddings(&texts).unwrap();
+    assert_relative("merged", &host(found), &host(expected), LLAMA_TOLERANCE);
+    assert_ne!(whole.identity().unwrap(), alone.identity().unwrap());
+    for (base, said) in [
+        (
+            serde_json::Value::Null,
+            "`base_model_name_or_path` is missing",
+        ),
+        ("meta-llama/Llama".into(), "hf-hub:meta-llama/Llama"),
+    ] {
+        let message = named(base).err().unwrap().to_string();
+        assert!(message.contains(said), "{message}");
+    }
 }

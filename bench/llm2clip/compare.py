@@ -5,11 +5,11 @@
 
 For each seed: a small Llama from scratch on the world's captions; stage 1; stage 2 with the tuned Llama and with the one from
 before; and plain CLIP on the same captions, in a context of 85 tokens, which holds the longest of them. The three have the same
-vision tower, images, crops and steps. Test images are the same 480 for all; captions of three kinds. Prints tables over the seeds.
-The programs `scenes`, `tune_llm`, `embed_captions` and `train` must be built.
+vision tower, images, crops and steps. Test images are the same 480 for all; captions of three kinds. Beside it, how well each tells
+captions apart. Prints tables over the seeds. The programs `scenes`, `tune_llm`, `embed_captions`, `train` and `eval` must be built.
 """
 
-import re
+import json
 import sys
 from pathlib import Path
 
@@ -63,16 +63,38 @@ def language(lab, seed, lm_steps, stage1_steps):
         lab.train(name, seed, recipe, {"method.llm": llm, "method.stores": f'["{store}"]'}, KINDS)
 
 
+TEXTS = {
+    "lm": ("the language model before stage 1", "--llm", "llm_{}/lm/model"),
+    "clip": ("CLIP's text tower", "--model", "clip_{}/model"),
+    "tuned": ("the language model after stage 1", "--llm", "llm_{}/contrastive/llm"),
+    "llm2clip": ("LLM2CLIP: it and its adapter", "--model", "llm2clip_{}/model"),
+}
+RANKS = (1, 5, 10)
+
+
+def result_of(lab, name, seed):
+    return lab.out / f"captions/{name}_{seed}.json"
+
+
+def captions(lab, seed):
+    """Of two captions of a test image, does the first find the second?"""
+    for name, (_, flag, place) in TEXTS.items():
+        model = lab.out / place.format(seed)
+        if model.is_dir():
+            data = ["--format", "karpathy", "--annotations", lab.out / "retrieval/dataset_scenes.json"]
+            command = ["eval", "caption-retrieval", flag, model, *data, "--backend", lab.backend, "--overwrite"]
+            lab.call([*command, "--output", result_of(lab, name, seed)], lab.out / f"captions_{name}_{seed}.log", cores=1)
+
+
 def tables(lab, seeds):
-    rates = []
-    for seed in range(seeds):
-        log = lab.out / f"llm_{seed}.log"
-        found = re.search(r"caption to caption ([\d.]+) % → ([\d.]+) %", log.read_text()) if log.is_file() else None
+    rows = []
+    for name, (title, _, _) in TEXTS.items():
+        files = [result_of(lab, name, seed) for seed in range(seeds)]
+        found = [json.loads(file.read_text())["metrics"] for file in files if file.is_file()]
         if found:
-            rates.append(tuple(map(float, found.groups())))
-    if rates:
-        row = [spread([rate[i] for rate in rates]) for i in (0, 1)]
-        table("caption to caption, top 1", ["before stage 1", "after"], [(f"{len(rates)} seeds", row)])
+            rows.append((title, [spread([100 * one[f"caption_retrieval_recall@{k}"] for one in found]) for k in RANKS]))
+    if rows:
+        table("captions by captions, percent", [f"R@{k}" for k in RANKS], rows)
     results = {name: lab.results(name, seeds) for name in ARMS}
     rows = [
         (title, [spread([mean_of(result, metrics) for result in results[name].values()]) for metrics in COLUMNS.values()])
@@ -101,6 +123,7 @@ def main():
             tasks.append((f"llm_{seed}", lambda seed=seed: language(lab, seed, arguments.lm_steps, arguments.stage1_steps)))
             tasks.append((f"clip_{seed}", lambda seed=seed: clip(lab, seed)))
         failed = run_all(tasks, arguments.jobs)
+        failed += run_all([(f"captions_{seed}", lambda seed=seed: captions(lab, seed)) for seed in range(arguments.seeds)], arguments.jobs)
     tables(lab, arguments.seeds)
     sys.exit(bool(failed))
 

@@ -14,6 +14,8 @@
 //! | [`attention`], [`grouped_attention`] | forward, backward | – |
 //! | [`linear`] | forward, backward | – |
 //! | [`rms_norm`], [`rotary`], [`swiglu`] | forward, backward | – |
+//! | [`add_row`] | forward, backward | – |
+//! | [`product`] | forward; weights in f32 or bf16 | – |
 //! | [`adamw`] | one pass over weights and moments | – |
 //!
 //! Results do not depend on the number of threads: sums are taken in an order that the shapes alone decide.
@@ -156,6 +158,36 @@ pub fn linear<B: Backend>(
 ) -> Option<Tensor<B, 2>> {
     let made = of::<B>()?.linear([raw(x), raw(weight), raw(bias)]);
     made.map(tensor)
+}
+
+/// `x weightᵀ` where no gradient is asked for, in the dtype of `x`. The weight may be of another dtype: it is not cast as a whole.
+///
+/// # Shapes
+///
+/// - x: `[rows, inputs]`
+/// - weight: `[outputs, inputs]`, in whichever of the two orders it lies in memory
+/// - output: `[rows, outputs]`
+pub fn product<B: Backend>(x: &Tensor<B, 2>, weight: &Tensor<B, 2>) -> Option<Tensor<B, 2>> {
+    of::<B>()?.product([raw(x), raw(weight)]).map(tensor)
+}
+
+/// One row added to every row of `x`, such as positions to each image's patches.
+///
+/// # Shapes
+///
+/// - x, output: `[rows, ...]`
+/// - row: `[1, ...]`
+pub fn add_row<B: Backend, const D: usize>(
+    x: &Tensor<B, D>,
+    row: &Tensor<B, D>,
+) -> Option<Tensor<B, D>> {
+    of::<B>()?.add_row([raw(x), raw(row)]).map(tensor)
+}
+
+/// Whether tensors of the backend lie in the program's own memory, where a loop on the host costs no transfer. `false` where that
+/// is not known.
+pub fn in_host_memory<B: Backend>() -> bool {
+    of::<B>().is_some_and(|kernels| kernels.in_host_memory())
 }
 
 /// Numbers of one AdamW update.

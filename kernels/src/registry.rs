@@ -48,6 +48,18 @@ pub trait Kernels<B: Backend>: Send + Sync {
         None
     }
 
+    fn add_row(&self, _x_row: [Raw<B>; 2]) -> Option<Raw<B>> {
+        None
+    }
+
+    fn in_host_memory(&self) -> bool {
+        false
+    }
+
+    fn product(&self, _x_weight: [Raw<B>; 2]) -> Option<Raw<B>> {
+        None
+    }
+
     fn adamw(&self, _numbers: AdamW, _tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {
         None
     }

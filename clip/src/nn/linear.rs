@@ -83,6 +83,11 @@ pub fn linear<B: Backend, const D: usize>(
 
     // One two-dimensional product: a batched one would broadcast the weight.
     let x = x.reshape([rows, inputs]);
+    if bias.is_none()
+        && let Some(y) = kernels::product(&x, &weight)
+    {
+        return y.reshape(shape);
+    }
     let weight = weight.cast(dtype);
     let Some(bias) = bias else {
         return x.matmul(weight.transpose()).reshape(shape);

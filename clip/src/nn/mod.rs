@@ -8,6 +8,7 @@
 //! always taken in f32. A tower therefore chooses its precision once, where it makes the first activation.
 
 mod activation;
+mod add_row;
 mod attention;
 mod attention_pool;
 mod attention_pool_2d;
@@ -24,6 +25,7 @@ mod position;
 mod rope_2d;
 
 pub use activation::Activation;
+pub use add_row::add_row;
 pub use attention::{Attention, sdpa};
 pub use attention_pool::AttentionPool;
 pub use attention_pool_2d::AttentionPool2d;

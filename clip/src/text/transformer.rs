@@ -3,7 +3,9 @@
 //! Fields carry the names of open_clip's state dict.
 
 use crate::nn::init::{Init, TowerInit};
-use crate::nn::{BlockInit, LayerNorm, Linear, MASKED, Transformer, TransformerConfig, lookup};
+use crate::nn::{
+    BlockInit, LayerNorm, Linear, MASKED, Transformer, TransformerConfig, add_row, lookup,
+};
 use burn::module::Param;
 use burn::prelude::*;
 use burn::tensor::DType;
@@ -188,7 +190,7 @@ impl<B: Backend> TextTransformer<B> {
             "a text has {seq} tokens, the tower reads at most {}",
             positions.dims()[0]
         );
-        (x + positions.narrow(0, 0, seq).unsqueeze()).cast(self.compute)
+        add_row(x, positions.narrow(0, 0, seq).unsqueeze()).cast(self.compute)
     }
 
     /// What the blocks add to the attention scores.

@@ -5,7 +5,7 @@
 //! [`super::Vit`] where the part is the same.
 
 use crate::nn::init::Init;
-use crate::nn::{LayerNorm, Linear, PatchEmbed, Rope, RopeConfig, sdpa};
+use crate::nn::{LayerNorm, Linear, PatchEmbed, Rope, RopeConfig, add_row, sdpa};
 use burn::module::Param;
 use burn::prelude::*;
 use burn::tensor::DType;
@@ -207,7 +207,7 @@ impl<B: Backend> Eva02<B> {
         let class = self.class_embedding.val().cast(self.compute);
         let class = class.unsqueeze::<3>().expand([batch, 1, width]);
         let positions = self.positional_embedding.val().cast(self.compute);
-        Tensor::cat(vec![class, patches], 1) + positions.unsqueeze()
+        add_row(Tensor::cat(vec![class, patches], 1), positions.unsqueeze())
     }
 
     /// From the output of the last block to the embedding.

@@ -4,8 +4,8 @@
 
 use crate::nn::init::{Init, TowerInit};
 use crate::nn::{
-    AttentionPool, BlockInit, LayerNorm, PatchEmbed, Transformer, TransformerConfig, sin_cos_2d,
-    sin_cos_2d_moco,
+    AttentionPool, BlockInit, LayerNorm, PatchEmbed, Transformer, TransformerConfig, add_row,
+    sin_cos_2d, sin_cos_2d_moco,
 };
 use burn::module::Param;
 use burn::prelude::*;
@@ -229,7 +229,7 @@ impl<B: Backend> Vit<B> {
         );
         let positions = self.positional_embedding.val();
         let positions = positions.narrow(0, self.prefix(), count);
-        patches + positions.cast(self.compute).unsqueeze()
+        add_row(patches, positions.cast(self.compute).unsqueeze())
     }
 
     fn with_class_token(&self, patches: Tensor<B, 3>) -> Tensor<B, 3> {

@@ -115,7 +115,7 @@ impl<B: Backend> Captioner<B> {
         let previous = previous.expect("an autoregressive decoder reads previous tokens");
         let [_, width] = table.dims();
         let tokens = lookup(table, previous.reshape([batch * count]));
-        tokens.reshape([batch, count, width]) + positions.unsqueeze()
+        clip::nn::add_row(tokens.reshape([batch, count, width]), positions.unsqueeze())
     }
 
     /// What the blocks add to the attention scores: the prefix reads all of itself and no predicted position; a predicted

@@ -2,18 +2,21 @@
 
 mod activate;
 mod adamw;
+mod add_row;
 mod attention;
 mod layer_norm;
 mod linear;
 mod math;
 mod matmul;
 mod parallel;
+mod product;
 mod rms_norm;
 mod rotary;
 mod swiglu;
 
 use crate::{Activation, AdamW, Function, Kernels, Raw, run};
 use activate::Activate;
+use add_row::AddRow;
 use attention::{Grouped, Packed};
 use burn::backend::Autodiff;
 use burn::prelude::*;
@@ -80,6 +83,18 @@ impl<B: Backend> Kernels<B> for FlexKernels {
 
     fn linear(&self, inputs: [Raw<B>; 3]) -> Option<Raw<B>> {
         flat::<B, _, 3>(Linear, inputs)
+    }
+
+    fn add_row(&self, inputs: [Raw<B>; 2]) -> Option<Raw<B>> {
+        flat::<B, _, 2>(AddRow, inputs)
+    }
+
+    fn in_host_memory(&self) -> bool {
+        true
+    }
+
+    fn product(&self, [x, weight]: [Raw<B>; 2]) -> Option<Raw<B>> {
+        product::product::<B>(x, weight)
     }
 
     fn adamw(&self, numbers: AdamW, tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {

@@ -120,6 +120,43 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
+    fn products_of_few_rows_and_of_bf16_weights_are_the_plain_ones(
+        rows in 1usize..20, inputs in 1usize..300, outputs in 1usize..600, by_input: bool, narrow_x: bool, narrow_weight: bool,
+    ) {
+        let dtype = |narrow| if narrow { DType::BF16 } else { DType::F32 };
+        let x = random([rows, inputs], 1).cast(dtype(narrow_x));
+        let weight = match by_input {
+            true => random([inputs, outputs], 2).cast(dtype(narrow_weight)).swap_dims(0, 1),
+            false => random([outputs, inputs], 2).cast(dtype(narrow_weight)),
+        };
+        let got = kernels::product(&x, &weight);
+        prop_assert_eq!(got.is_some(), rows <= 8 || narrow_weight);
+        if let Some(got) = got {
+            prop_assert_eq!(got.dtype(), x.dtype());
+            let want = x.cast(DType::F32).matmul(weight.cast(DType::F32).transpose());
+            let most = if narrow_x { 1e-2 } else { 2e-5 };
+            assert_close(got.cast(DType::F32), want, most, "product");
+        }
+    }
+
+    #[test]
+    fn a_row_is_added_to_every_row(rows in 1usize..40, seq in 1usize..9, width in 1usize..90, swapped: bool) {
+        let x = match swapped {
+            true => random([seq, rows, width], 1).swap_dims(0, 1),
+            false => random([rows, seq, width], 1),
+        };
+        let row = random([1, seq, width], 2);
+        let (lx, lrow) = (leaf(&x), leaf(&row));
+        let got = kernels::add_row(&lx, &lrow).unwrap();
+        let want = lx.clone() + lrow.clone();
+        assert_close(got.clone().inner(), want.clone().inner(), 0.0, "output");
+        assert_close(kernels::add_row(&x, &row).unwrap(), want.clone().inner(), 0.0, "without gradients");
+        let (got, want) = (gradients!(got, lx, lrow), gradients!(want, lx, lrow));
+        assert_close(got.0, want.0, 0.0, "gradient of x");
+        assert_close(got.1, want.1, 1e-5, "gradient of the row");
+    }
+
+    #[test]
     fn layer_norm_is_the_plain_one(batch in 1usize..70, seq in 1usize..5, width in 1usize..70, swapped: bool) {
         let x = match swapped {
             true => random([seq, batch, width], 1).swap_dims(0, 1),

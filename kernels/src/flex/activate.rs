@@ -25,30 +25,54 @@ impl Kernel<1> for Activate {
 
     fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, FlexTensor) {
         let out = match self.0 {
-            Activation::Gelu => each(&x, |x| 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))),
-            Activation::GeluTanh => each(&x, |x| x * sigmoid(2.0 * inner(x))),
-            Activation::QuickGelu => each(&x, |x| x * sigmoid(QUICK * x)),
+            Activation::Gelu => each(&x, gelu),
+            Activation::GeluTanh => each(&x, gelu_tanh),
+            Activation::QuickGelu => each(&x, quick_gelu),
         };
         (out, x)
     }
 
     fn backward(self, x: FlexTensor, dy: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
         [Some(match self.0 {
-            Activation::Gelu => along(&x, &dy, |x| {
-                let below = 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2));
-                below + x * DENSITY * exp(-0.5 * x * x)
-            }),
-            Activation::GeluTanh => along(&x, &dy, |x| {
-                let (c, a) = TANH;
-                let s = sigmoid(2.0 * inner(x));
-                s + x * s * (1.0 - s) * 2.0 * c * (1.0 + 3.0 * a * x * x)
-            }),
-            Activation::QuickGelu => along(&x, &dy, |x| {
-                let s = sigmoid(QUICK * x);
-                s + QUICK * x * s * (1.0 - s)
-            }),
+            Activation::Gelu => along(&x, &dy, gelu_slope),
+            Activation::GeluTanh => along(&x, &dy, gelu_tanh_slope),
+            Activation::QuickGelu => along(&x, &dy, quick_gelu_slope),
         })]
     }
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
+}
+
+#[inline(always)]
+fn gelu_slope(x: f32) -> f32 {
+    let below = 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2));
+    below + x * DENSITY * exp(-0.5 * x * x)
+}
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    x * sigmoid(2.0 * inner(x))
+}
+
+#[inline(always)]
+fn gelu_tanh_slope(x: f32) -> f32 {
+    let (c, a) = TANH;
+    let s = sigmoid(2.0 * inner(x));
+    s + x * s * (1.0 - s) * 2.0 * c * (1.0 + 3.0 * a * x * x)
+}
+
+#[inline(always)]
+fn quick_gelu(x: f32) -> f32 {
+    x * sigmoid(QUICK * x)
+}
+
+#[inline(always)]
+fn quick_gelu_slope(x: f32) -> f32 {
+    let s = sigmoid(QUICK * x);
+    s + QUICK * x * s * (1.0 - s)
 }
 
 /// What the tanh is taken of.
@@ -64,7 +88,7 @@ fn each(x: &FlexTensor, f: impl Fn(f32) -> f32 + Sync) -> FlexTensor {
     let mut out = vec![0f32; xs.len()];
     fill(&mut out, 1, |out, first| {
         let xs = &xs[first..first + out.len()];
-        vectorized(|| {
+        vectorized!({
             for (out, x) in out.iter_mut().zip(xs) {
                 *out = f(*x);
             }
@@ -80,7 +104,7 @@ fn along(x: &FlexTensor, dy: &FlexTensor, slope: impl Fn(f32) -> f32 + Sync) -> 
     fill(&mut out, 1, |out, first| {
         let xs = &xs[first..first + out.len()];
         let dys = &dys[first..first + out.len()];
-        vectorized(|| {
+        vectorized!({
             for ((out, x), dy) in out.iter_mut().zip(xs).zip(dys) {
                 *out = dy * slope(*x);
             }

@@ -39,7 +39,7 @@ fn update(numbers: AdamW, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]
     let [beta1, rest1] = [beta1, 1.0 - beta1].map(|x| x as f32);
     let [beta2, rest2] = [beta2, 1.0 - beta2].map(|x| x as f32);
     let [eps, step_size, root, keep] = [eps, step_size, root, keep].map(|x| x as f32);
-    vectorized(|| {
+    vectorized!({
         let moments = m.iter_mut().zip(v);
         for ((w, (m, v)), g) in w.iter_mut().zip(moments).zip(g) {
             *m = *m * beta1 + g * rest1;

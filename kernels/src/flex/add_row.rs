@@ -25,7 +25,7 @@ impl Kernel<2> for AddRow {
         let len = added.len();
         let mut out = vec![0f32; xs.len()];
         fill(&mut out, len, |out, first| {
-            vectorized(|| {
+            vectorized!({
                 let xs = xs[first * len..].chunks_exact(len);
                 for (out, x) in out.chunks_exact_mut(len).zip(xs) {
                     for ((out, x), added) in out.iter_mut().zip(x).zip(added) {
@@ -46,7 +46,7 @@ impl Kernel<2> for AddRow {
         let to_row = || {
             let (dys, len) = (floats(&dy), row.iter().product());
             let total = sum_over(dys.len() / len, ROWS, len, |share, group| {
-                vectorized(|| {
+                vectorized!({
                     for dy in dys[group.start * len..group.end * len].chunks_exact(len) {
                         for (total, dy) in share.iter_mut().zip(dy) {
                             *total += dy;

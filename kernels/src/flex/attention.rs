@@ -93,7 +93,7 @@ impl Part {
         let k = k.transposed();
         matmul(scores, keys, 0.0, self.scale(), q, k, false);
         if let Some(mask) = mask {
-            vectorized(|| {
+            vectorized!({
                 for (query, row) in scores.chunks_exact_mut(keys).enumerate() {
                     let mask = mask.row(image, head % self.group * self.seq[0] + query);
                     row.iter_mut().zip(mask).for_each(|(a, b)| *a += b);
@@ -114,7 +114,7 @@ impl Part {
         let mut scores = vec![0f32; seq * keys];
         for (head, sums) in sums.chunks_exact_mut(2 * seq).enumerate() {
             self.scores(&mut scores, inputs, head, mask, image);
-            vectorized(|| {
+            vectorized!({
                 let rows = scores.chunks_exact_mut(keys);
                 for (row, sums) in rows.zip(sums.chunks_exact_mut(2)) {
                     sums.copy_from_slice(&softmax(row));
@@ -143,7 +143,7 @@ impl Part {
             let dys = Matrix::new(dy, seq, dim, width);
             let [q, k, v] = [Q, K, V].map(|which| self.of(which, inputs, head));
             matmul(&mut up, keys, 0.0, 1.0, dys, v.transposed(), false);
-            vectorized(|| {
+            vectorized!({
                 let rows = weights
                     .chunks_exact_mut(keys)
                     .zip(up.chunks_exact_mut(keys));

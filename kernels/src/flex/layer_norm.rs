@@ -36,7 +36,7 @@ impl Kernel<3> for LayerNorm {
         let mut rows = vec![0f32; xs.len() / width * 2];
         let mut out = vec![0f32; xs.len()];
         fill_beside((&mut out, width), (&mut rows, 2), |out, rows, first| {
-            vectorized(|| {
+            vectorized!({
                 let xs = xs[first * width..].chunks_exact(width);
                 let rows = rows.chunks_exact_mut(2);
                 for ((out, x), row) in out.chunks_exact_mut(width).zip(xs).zip(rows) {
@@ -62,7 +62,7 @@ impl Kernel<3> for LayerNorm {
         let dx = wanted[0].then(|| {
             let mut dx = vec![0f32; xs.len()];
             fill(&mut dx, width, |dx, first| {
-                vectorized(|| {
+                vectorized!({
                     let xs = xs[first * width..].chunks_exact(width);
                     let dys = dys[first * width..].chunks_exact(width);
                     let rows = rows[first * 2..].chunks_exact(2);
@@ -79,7 +79,7 @@ impl Kernel<3> for LayerNorm {
         }
         // The gradient of the weight, then that of the bias.
         let mut total = sum_over(rows.len() / 2, ROWS, 2 * width, |share, group| {
-            vectorized(|| {
+            vectorized!({
                 let (dw, db) = share.split_at_mut(width);
                 let floats = group.start * width..group.end * width;
                 let xs = xs[floats.clone()].chunks_exact(width);

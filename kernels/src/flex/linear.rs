@@ -60,7 +60,7 @@ fn sum_of_rows(rows: &FlexTensor) -> FlexTensor {
     let (count, width) = (shape(rows)[0], shape(rows)[1]);
     let values = floats(rows);
     let total = sum_over(count, ROWS, width, |share, group| {
-        vectorized(|| {
+        vectorized!({
             for row in group {
                 let row = &values[row * width..][..width];
                 share.iter_mut().zip(row).for_each(|(a, b)| *a += b);

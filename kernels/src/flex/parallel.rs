@@ -6,11 +6,17 @@ use std::ops::Range;
 /// Floats that are worth a task of their own.
 pub(super) const TASK: usize = 1 << 14;
 
-/// Runs a loop compiled for the widest vectors of this CPU. What it calls must be inlined into it.
-#[inline(always)]
-pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+/// Runs a block compiled for the widest vectors of this CPU. Functions and closures that it calls must be `#[inline(always)]`: what is
+/// not inlined is compiled for the oldest CPU, and so is a closure that is handed over without this macro's mark.
+macro_rules! vectorized {
+    ($block:expr) => {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || $block,
+        )
+    };
 }
+pub(super) use vectorized;
 
 /// Fills `out`, whose parts of `part` floats belong together: `fill` gets a stretch of whole parts and the number of the first.
 pub(super) fn fill(out: &mut [f32], part: usize, fill: impl Fn(&mut [f32], usize) + Sync) {

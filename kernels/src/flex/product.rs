@@ -127,7 +127,7 @@ fn along_inputs<E: Entry>(x: &[f32], rows: usize, weight: &View<E>) -> Vec<f32> 
         .map(|stretch| {
             let mut part = Vec::with_capacity(stretch.len() / inputs * rows);
             let mut wide = vec![0f32; inputs];
-            vectorized(|| {
+            vectorized!({
                 for weights in stretch.chunks_exact(inputs) {
                     for (wide, weight) in wide.iter_mut().zip(weights) {
                         *wide = weight.wide();
@@ -162,7 +162,7 @@ fn along_outputs<E: Entry>(x: &[f32], rows: usize, weight: &View<E>) -> Vec<f32>
         let (first, from) = (group * INPUTS, tile * OUTPUTS);
         let (last, to) = ((first + INPUTS).min(inputs), (from + OUTPUTS).min(outputs));
         let mut share = vec![0f32; rows * (to - from)];
-        vectorized(|| {
+        vectorized!({
             for input in first..last {
                 let weights = &weight.values[input * outputs..][from..to];
                 for (row, share) in share.chunks_exact_mut(to - from).enumerate() {
@@ -196,7 +196,7 @@ fn in_panels<E: Entry>(x: &[f32], rows: usize, weight: &View<E>) -> Vec<f32> {
     let panel = |from: usize| {
         let width = PANEL.min(outputs - from);
         let mut wide = vec![0f32; inputs * width];
-        vectorized(|| {
+        vectorized!({
             let lines = match weight.by_input {
                 true => wide.chunks_exact_mut(width),
                 false => wide.chunks_exact_mut(inputs),

@@ -36,7 +36,7 @@ impl Kernel<2> for RmsNorm {
         let mut rows = vec![0f32; xs.len() / width];
         let mut out = vec![0f32; xs.len()];
         fill_beside((&mut out, width), (&mut rows, 1), |out, rows, first| {
-            vectorized(|| {
+            vectorized!({
                 let xs = xs[first * width..].chunks_exact(width);
                 let outs = out.chunks_exact_mut(width);
                 for ((out, x), row) in outs.zip(xs).zip(rows) {
@@ -60,7 +60,7 @@ impl Kernel<2> for RmsNorm {
         let dx = wanted[0].then(|| {
             let mut dx = vec![0f32; xs.len()];
             fill(&mut dx, width, |dx, first| {
-                vectorized(|| {
+                vectorized!({
                     let xs = xs[first * width..].chunks_exact(width);
                     let dys = dys[first * width..].chunks_exact(width);
                     let dxs = dx.chunks_exact_mut(width);
@@ -73,7 +73,7 @@ impl Kernel<2> for RmsNorm {
         });
         let dw = wanted[1].then(|| {
             let total = sum_over(rows.len(), ROWS, width, |share, group| {
-                vectorized(|| {
+                vectorized!({
                     for row in group {
                         let (x, dy) = (&xs[row * width..][..width], &dys[row * width..][..width]);
                         let scale = rows[row];

@@ -23,7 +23,7 @@ impl Rotary {
         let positions = shape(&self.cos)[0] * seq;
         let mut out = vec![0f32; xs.len()];
         fill(&mut out, width, |out, first| {
-            vectorized(|| {
+            vectorized!({
                 let rows = out.chunks_exact_mut(width);
                 for (row, (out, x)) in rows.zip(xs[first * width..].chunks(width)).enumerate() {
                     let place = (first + row) % positions * dim;

@@ -21,7 +21,7 @@ impl Kernel<2> for SwiGlu {
         let mut out = vec![0f32; gates.len()];
         fill(&mut out, 1, |out, first| {
             let (gates, ups) = (&gates[first..], &ups[first..]);
-            vectorized(|| {
+            vectorized!({
                 for ((out, gate), up) in out.iter_mut().zip(gates).zip(ups) {
                     *out = gate * sigmoid(*gate) * up;
                 }
@@ -39,7 +39,7 @@ impl Kernel<2> for SwiGlu {
         let (gates, ups, dys) = (floats(&gate), floats(&up), floats(&dy));
         let to_gate = |out: &mut [f32], first: usize| {
             let (gates, ups, dys) = (&gates[first..], &ups[first..], &dys[first..]);
-            vectorized(|| {
+            vectorized!({
                 for (((out, gate), up), dy) in out.iter_mut().zip(gates).zip(ups).zip(dys) {
                     let s = sigmoid(*gate);
                     *out = dy * up * (s + gate * s * (1.0 - s));
@@ -48,7 +48,7 @@ impl Kernel<2> for SwiGlu {
         };
         let to_up = |out: &mut [f32], first: usize| {
             let (gates, dys) = (&gates[first..], &dys[first..]);
-            vectorized(|| {
+            vectorized!({
                 for ((out, gate), dy) in out.iter_mut().zip(gates).zip(dys) {
                     *out = dy * gate * sigmoid(*gate);
                 }

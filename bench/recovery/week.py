@@ -102,7 +102,7 @@ def main():
     out.mkdir(parents=True)
     for format, folder in (("imagenet", "classes"), ("karpathy", "pairs")):
         command = [bin / "scenes", "--format", format, "--split", "validation", "--images", "24", "--out", out / folder, *SMALL]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     every = {"STEPS": steps, "CHECKPOINT": max(steps // 80, 1), "VALIDATE": max(steps // 40, 1)}
     recipe = RECIPE
     for word, number in every.items():

@@ -36,7 +36,7 @@ pub struct InputArgs {
     /// With --csv: what stands between columns [default: \\t]
     #[arg(long, value_name = "CHAR")]
     csv_separator: Option<String>,
-    /// Parquet files with images and captions inside, such as 'cc3m/{00000..00331}.parquet'
+    /// Parquet files with images and captions inside, such as 'cc3m/{00000..00331}.parquet' or 'https://host/{000..099}.parquet'
     #[arg(long, conflicts_with_all = ["images", "pixels", "texts", "csv"], value_name = "PATTERN")]
     pub parquet: Option<String>,
     /// With --parquet: the column of encoded images [default: jpg]
@@ -49,7 +49,7 @@ pub struct InputArgs {
     /// or 'pipe:aws s3 cp s3://bucket/{000..099}.tar -'
     #[arg(long, conflicts_with_all = ["images", "pixels", "texts", "csv", "parquet"], value_name = "PATTERN")]
     pub webdataset: Option<String>,
-    /// With --webdataset: the folder that keeps shards which are no tar files here (https://.., pipe:COMMAND, .tar.gz)
+    /// With --webdataset or --parquet: the folder that keeps what is no such file here (https://.., pipe:COMMAND, .tar.gz)
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
 }
@@ -106,8 +106,8 @@ impl InputArgs {
             (
                 "--cache-dir",
                 self.cache_dir.is_some(),
-                "--webdataset",
-                self.webdataset.is_some(),
+                "--webdataset or --parquet",
+                self.webdataset.is_some() || self.parquet.is_some(),
             ),
         ];
         match parts
@@ -128,6 +128,10 @@ impl InputArgs {
         if let Some(table) = self.table()? {
             return Ok(Rows::Table(Box::new(table)));
         }
+        let fetch = Fetch {
+            directory: self.cache_dir.clone(),
+            ..Fetch::default()
+        };
         if let Some(files) = &self.parquet {
             let config = ParquetConfig {
                 image_column: or(&self.image_column, "jpg"),
@@ -136,6 +140,7 @@ impl InputArgs {
                     CaptionKind::Web,
                 )],
                 url_column: Some("url".into()),
+                fetch,
                 max_bad: 1.0,
                 ..ParquetConfig::new(files)
             };
@@ -146,10 +151,7 @@ impl InputArgs {
         }
         if let Some(shards) = &self.webdataset {
             let config = ShardConfig {
-                fetch: Fetch {
-                    directory: self.cache_dir.clone(),
-                    ..Fetch::default()
-                },
+                fetch,
                 extra: vec!["json".into()],
                 max_bad: 1.0,
                 ..ShardConfig::new(shards)

@@ -11,10 +11,11 @@ use clip_burn::eval::parts::{self, Outcome, Settings};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Refuses a folder that could not be written, before any work is done for it.
+/// Refuses a folder that could not be written, before any work is done for it. It is not made yet: what is to go in may be refused.
 pub fn check_folder(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder)
-        .and_then(|()| tempfile::NamedTempFile::new_in(folder).map(drop))
+    let there = folder.ancestors().find(|folder| folder.exists());
+    tempfile::NamedTempFile::new_in(there.unwrap_or(Path::new(".")))
+        .map(drop)
         .with_context(|| {
             format!(
                 "{}: --format npy writes a folder, which cannot be written here",

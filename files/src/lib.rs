@@ -3,10 +3,12 @@
 //!
 //! Errors are the system's; whoever calls names the path.
 
+mod new_folders;
 mod replace;
 mod shard;
 mod unfinished;
 
+pub use new_folders::NewFolders;
 pub use replace::{of_aside, recover, replace};
 pub use shard::Shard;
 pub use unfinished::Unfinished;

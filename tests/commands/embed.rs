@@ -271,11 +271,12 @@ fn inputs_and_outputs_that_do_not_fit_are_refused_with_what_does() {
     let folder = Folder::new();
     table(&folder, '\t', ["filepath", "title"]);
     folder.write("texts.txt", "a\n");
+    folder.write("empty.tsv", "filepath\ttitle\n");
     let refused = |line: &str, said: &[&str]| {
         let out = if line.contains("npy") { "parts" } else { "out" };
         let line = format!("--model tiny --out {out} {line}");
         folder.run("embed", &words(&line)).refused(said);
-        assert!(!folder.path("out").exists());
+        assert!(!folder.path(out).exists(), "{line}");
     };
     let npy = "--format npy --metadata jsonl";
     refused("", &["nothing to embed", "--csv"]);
@@ -299,6 +300,15 @@ fn inputs_and_outputs_that_do_not_fit_are_refused_with_what_does() {
         &format!("--webdataset https://h/0.tar {npy}"),
         &["https://h/0.tar", "--cache-dir"],
     );
+    refused(&format!("--texts gone.txt {npy}"), &["gone.txt"]);
+    refused(&format!("--csv empty.tsv {npy}"), &["empty.tsv"]);
+    let line = format!("--model gone --texts texts.txt {npy} --out new/parts");
+    folder.run("embed", &words(&line)).refused(&["gone"]);
+    let line = format!("--model tiny --texts texts.txt {npy} --out texts.txt/parts");
+    folder
+        .run("embed", &words(&line))
+        .refused(&["texts.txt/parts", "cannot be written"]);
+    assert!(!folder.path("new").exists());
     if cfg!(not(feature = "parquet")) {
         refused(
             "--images a.png --format npy",

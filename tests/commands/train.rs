@@ -529,6 +529,35 @@ fn a_second_signal_ends_a_run_at_once() {
 }
 
 #[test]
+fn a_second_process_is_refused_while_the_first_trains_and_not_once_that_was_killed() {
+    let folder = with_recipe();
+    let long = "run.steps=100000";
+    folder.kill_when("train", &arguments(long), || {
+        if checkpoints(&folder, "whole").is_empty() {
+            return false;
+        }
+        for start in ["", " --resume latest"] {
+            train(&folder, &format!("{long}{start}"))
+                .refused(&["whole: another process trains here", "another run.out"]);
+        }
+        true
+    });
+    let said = |what: &str| {
+        let log = String::from_utf8(read(&folder, "whole/log.txt")).unwrap();
+        log.contains(what)
+    };
+    assert!(!said("resumed from"));
+    // What it left keeps nobody out, not even with the number of a process that runs.
+    assert!(folder.path("whole/.lock").exists());
+    folder.write("whole/.lock", std::process::id().to_string());
+    let resume = arguments(&format!("{long} --resume latest"));
+    folder
+        .terminate_when("train", &resume, || said("resumed from"))
+        .succeeded()
+        .said(&["resumed from", "stopped after step"]);
+}
+
+#[test]
 fn an_error_is_one_message_without_a_backtrace() {
     let folder = with_recipe();
     let outcome = folder.run_with(

@@ -23,6 +23,14 @@ impl Dice {
         bad
     }
 
+    /// What is made while no choice is hostile.
+    pub fn honestly<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> T {
+        let left = std::mem::take(&mut self.left);
+        let made = make(self);
+        self.left = left;
+        made
+    }
+
     pub fn below(&mut self, end: usize) -> usize {
         self.rng.random_range(0..end)
     }

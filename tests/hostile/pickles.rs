@@ -1,319 +1,280 @@
-//! PyTorch's checkpoints: zip archives and the older streams.
+//! PyTorch's checkpoints: zip archives, TorchScript's among them, and the older streams.
+//!
+//! Half of the files are put together as `torch.save` does it, and what they hold is hostile: they get past the reader's first
+//! look. The others also lie in their opcodes, lengths and directories.
+
+mod archive;
+mod opcodes;
 
 use crate::tensors::read_all;
 use crate::{Dice, Said};
+use opcodes::{CLASSES, Pickle, STORAGE};
 
 pub fn attack(dice: &mut Dice, said: &mut Said) {
+    let lies = dice.below(2) == 0;
     let file = match dice.below(3) {
-        0 => stream(dice),
-        _ => {
-            let pickle = state_dict(dice);
-            let root = *dice.pick(&["archive/", "", "a/b/"]);
-            let data: Vec<u8> = vec![0; 24];
-            let mut entries = vec![
-                (format!("{root}data.pkl"), pickle),
-                (format!("{root}data/0"), data),
-            ];
-            if dice.bad() {
-                let (name, content) = (dice.text(), dice.noise(9));
-                entries.push((name, content));
-            }
-            if dice.bad() {
-                entries.push((
-                    format!("{root}byteorder"),
-                    dice.or_text("little").into_bytes(),
-                ));
-            }
-            if dice.bad() {
-                entries.swap(0, 1);
-                let again = entries[0].clone();
-                entries.push(again);
-            }
-            zip(dice, &entries)
-        }
+        0 => stream(dice, lies),
+        _ => zipped(dice, lies),
     };
-    let file = dice.mangled(file);
+    let file = match lies {
+        true => dice.mangled(file),
+        false => file,
+    };
     let path = said.write("model.pt", file);
     read_all(said, &path);
 }
 
-/// Opcodes of protocol 2, and those of later ones that are worth an attack.
-struct Pickle(Vec<u8>);
-
-impl Pickle {
-    fn new(dice: &mut Dice) -> Self {
-        Self(vec![0x80, dice.or_number(2) as u8])
+/// The entries of an archive; more of them where a choice is hostile.
+fn zipped(dice: &mut Dice, lies: bool) -> Vec<u8> {
+    let script = dice.below(4) == 0;
+    let pickle = match script {
+        true => module(dice, lies),
+        false => checkpoint(dice, lies),
+    };
+    let root = *dice.pick(&["archive/", "", "a/b/"]);
+    let mut entries = vec![
+        ("data.pkl".to_string(), pickle),
+        (".format_version".into(), b"1".to_vec()),
+        ("byteorder".into(), b"little".to_vec()),
+        ("version".into(), b"3\n".to_vec()),
+    ];
+    entries.extend((0..CLASSES.len()).map(|key| (format!("data/{key}"), vec![0; STORAGE])));
+    if script {
+        entries.push(("constants.pkl".into(), b"\x80\x02).".to_vec()));
     }
-
-    fn op(&mut self, opcode: u8) -> &mut Self {
-        self.0.push(opcode);
-        self
+    for (name, _) in &mut entries {
+        *name = format!("{root}{name}");
     }
-
-    fn text(&mut self, dice: &mut Dice, text: &str) -> &mut Self {
-        match dice.below(3) {
-            0 if text.len() < 256 => self.op(0x8c).0.push(text.len() as u8),
-            1 => {
-                let length = dice.or_number(text.len() as u64);
-                self.op(0x8d).0.extend(length.to_le_bytes());
-            }
-            _ => {
-                let length = dice.or_number(text.len() as u64) as u32;
-                self.op(b'X').0.extend(length.to_le_bytes());
-            }
-        }
-        self.0.extend(text.bytes());
-        self
+    if dice.bad() {
+        let (name, content) = (dice.text(), dice.noise(9));
+        entries.push((name, content));
     }
-
-    fn global(&mut self, dice: &mut Dice, module: &str, name: &str) -> &mut Self {
-        match dice.bad() {
-            false => self
-                .op(b'c')
-                .0
-                .extend(format!("{module}\n{name}\n").bytes()),
-            true => {
-                let (module, name) = (dice.or_text(module), dice.or_text(name));
-                self.text(dice, &module).text(dice, &name).op(0x93);
-            }
-        }
-        self
+    if dice.bad() {
+        entries[2].1 = dice.text().into_bytes();
     }
-
-    fn number(&mut self, dice: &mut Dice, usual: u64) -> &mut Self {
-        let number = dice.or_number(usual);
-        match dice.below(3) {
-            0 => self
-                .op(b'I')
-                .0
-                .extend(format!("{}\n", number as i64).bytes()),
-            1 => {
-                let bytes = number.to_le_bytes();
-                self.op(0x8a).0.push(8);
-                self.0.extend(bytes);
-            }
-            _ => self.op(b'J').0.extend((number as u32).to_le_bytes()),
-        }
-        self
+    if dice.bad() {
+        let (one, other) = (dice.below(entries.len()), dice.below(entries.len()));
+        entries.swap(one, other);
     }
-
-    /// `(2, 3)` and its strides, or others.
-    fn tensor(&mut self, dice: &mut Dice) -> &mut Self {
-        self.global(dice, "torch._utils", "_rebuild_tensor_v2")
-            .op(b'(');
-        self.op(b'(').text(dice, "storage");
-        let class = *dice.pick(&[
-            "FloatStorage",
-            "FloatStorage",
-            "HalfStorage",
-            "LongStorage",
-            "BoolStorage",
-            "X",
-        ]);
-        self.global(dice, "torch", class)
-            .text(dice, "0")
-            .text(dice, "cpu");
-        self.number(dice, 6).op(b't').op(b'Q');
-        self.number(dice, 0);
-        for usual in [[2, 3], [3, 1]] {
-            self.op(b'(');
-            for side in usual {
-                self.number(dice, side);
-            }
-            if dice.bad() {
-                for _ in 0..dice.below(100) {
-                    self.number(dice, 1);
-                }
-            }
-            self.op(b't');
-        }
-        self.op(0x89).op(b'}').op(b't').op(b'R')
+    if lies && dice.bad() {
+        let again = entries[dice.below(entries.len())].clone();
+        entries.push(again);
+    }
+    match lies {
+        true => archive::zip(dice, &entries),
+        false => dice.honestly(|dice| archive::zip(dice, &entries)),
     }
 }
 
-fn state_dict(dice: &mut Dice) -> Vec<u8> {
-    let mut pickle = Pickle::new(dice);
-    if dice.bad() {
-        special(dice, &mut pickle);
+/// Weights of a dictionary, alone or beside what trainers keep.
+fn checkpoint(dice: &mut Dice, lies: bool) -> Vec<u8> {
+    let mut pickle = Pickle::new(dice, lies);
+    if lies && dice.bad() {
+        broken(dice, &mut pickle);
     }
-    let nested = dice.below(3) == 0;
-    if nested {
-        pickle.op(b'}').text(dice, "state_dict");
-    }
-    pickle.op(b'}').op(b'(');
-    for name in [
-        "logit_scale",
-        "visual.proj",
-        "a.self_attn.q_proj.weight",
-        "a.self_attn.k_proj.weight",
-        "a.self_attn.v_proj.weight",
-    ] {
-        let name = dice.or_text(name);
-        pickle.text(dice, &name).tensor(dice);
-        if dice.bad() {
+    let beside = match dice.below(3) {
+        0 => 0,
+        _ => 1 + dice.below(3),
+    };
+    if beside > 0 {
+        pickle.op(b'}').op(b'(');
+        for number in 0..beside {
+            pickle.text(dice, &format!("part {number}"));
             special(dice, &mut pickle);
+        }
+        let key = *dice.pick(&["state_dict", "model", "module", "model_state_dict"]);
+        pickle.text(dice, key);
+    }
+    state_dict(dice, &mut pickle);
+    if beside > 0 {
+        pickle.op(b'u');
+    }
+    if lies && dice.bad() {
+        let noise = dice.noise(5);
+        pickle.bytes.extend(noise);
+    }
+    pickle.end()
+}
+
+fn state_dict(dice: &mut Dice, pickle: &mut Pickle) {
+    let ordered = dice.below(2) == 0;
+    match ordered {
+        true => pickle
+            .global(dice, "collections", "OrderedDict")
+            .op(b')')
+            .op(b'R'),
+        false => pickle.op(b'}'),
+    };
+    pickle.op(b'(');
+    let wrapper = *dice.pick(&["", "", "module."]);
+    for name in ["visual.conv1.weight", "visual.class_embedding"] {
+        pickle.text(dice, &format!("{wrapper}{name}")).tensor(dice);
+    }
+    for name in ["logit_scale", "visual.proj", "text_projection", "x"] {
+        let name = dice.or_text(&format!("{wrapper}{name}"));
+        pickle.text(dice, &name).tensor(dice);
+        if pickle.lies && dice.bad() {
+            broken(dice, pickle);
         }
     }
     pickle.op(b'u');
-    if nested {
-        pickle.op(b's');
+    if ordered {
+        // What PyTorch says of versions is an attribute.
+        pickle.op(b'}').text(dice, "_metadata").op(b'}');
+        pickle.op(b's').op(b'b');
     }
-    if dice.bad() {
-        let noise = dice.noise(5);
-        pickle.0.extend(noise);
-    }
-    pickle.op(b'.').0.clone()
 }
 
-/// What no checkpoint has: depth, circles, one thing many times over.
+/// Nested modules of a TorchScript archive.
+fn module(dice: &mut Dice, lies: bool) -> Vec<u8> {
+    let mut pickle = Pickle::new(dice, lies);
+    let open = |dice: &mut Dice, pickle: &mut Pickle| {
+        pickle.global(dice, "__torch__.open_clip", "Module");
+        pickle.op(b')').op(0x81).op(b'}').op(b'(');
+    };
+    open(dice, &mut pickle);
+    pickle.text(dice, "logit_scale").tensor(dice);
+    if dice.bad() {
+        let name = dice.text();
+        pickle.text(dice, &name);
+        special(dice, &mut pickle);
+    }
+    pickle.text(dice, "visual");
+    open(dice, &mut pickle);
+    pickle.text(dice, "class_embedding").tensor(dice);
+    pickle.text(dice, "conv1");
+    open(dice, &mut pickle);
+    pickle.text(dice, "weight").tensor(dice);
+    pickle.op(b'u').op(b'b');
+    if dice.bad() {
+        // One module under many names.
+        pickle.bytes.extend(b"q\xfe");
+        for number in 0..1 << dice.below(14) {
+            pickle.text(dice, &format!("n{number}")).op(b'h').op(0xfe);
+        }
+    }
+    pickle.op(b'u').op(b'b').op(b'u').op(b'b');
+    pickle.end()
+}
+
+/// One value that no checkpoint has: depth, circles, one thing many times over.
 fn special(dice: &mut Dice, pickle: &mut Pickle) {
+    if !dice.bad() {
+        pickle.number(dice, 3);
+        return;
+    }
     let times = 1 << (4 + dice.below(14));
+    let long = "x".repeat(times);
     let many =
-        |pickle: &mut Pickle, opcodes: &[u8]| (0..times).for_each(|_| pickle.0.extend(opcodes));
-    match dice.below(12) {
-        0 => many(pickle, b"("),
-        1 => many(pickle, b"]"),
-        2 => {
+        |pickle: &mut Pickle, opcodes: &[u8]| (0..times).for_each(|_| pickle.bytes.extend(opcodes));
+    match dice.below(9) {
+        0 => {
+            many(pickle, b"]");
+            pickle.bytes.extend(vec![b'a'; times - 1]);
+        }
+        1 => {
             pickle.op(b')');
             many(pickle, &[0x85]); // a tuple of the one before
         }
-        3 => {
+        2 => {
             pickle.op(b']');
             many(pickle, b"2a"); // a list in itself
         }
+        3 => {
+            pickle.bytes.extend(b"}q\xff");
+            many(pickle, b"h\xffh\xffh\xffs0"); // a dictionary in itself
+        }
         4 => {
-            pickle.op(b'}').op(0x94);
-            many(pickle, b"h\0h\0h\0s0"); // a dictionary in itself
+            // A long text in the memo, which is the name of a class again and again.
+            pickle.text(dice, &long).bytes.extend(b"q\xff");
+            many(pickle, b"h\xffh\xff\x930");
         }
         5 => {
-            // A long text in the memo, which is the name of a class again and again.
-            pickle.text(dice, &"x".repeat(times)).op(b'q').op(0);
-            many(pickle, b"h\0h\0\x93");
-        }
-        6 => {
-            pickle
-                .text(dice, &"x".repeat(times))
-                .op(b'q')
-                .op(0)
-                .op(b'}')
-                .op(b'(');
-            many(pickle, b"h\0K\x01");
+            pickle.text(dice, &long).bytes.extend(b"q\xff0}(");
+            many(pickle, b"h\xffK\x01");
             pickle.op(b'u');
         }
+        6 => {
+            pickle.bytes.extend(b"c__torch__\nM\n)\x81q\xff");
+            many(pickle, b"}X\x01\0\0\0ah\xffsb"); // a module that is its own attribute
+        }
         7 => {
+            pickle.bytes.extend(b"cos\nsystem\n(X\x04\0\0\0exittR");
+            many(pickle, b"N\x85R");
+        }
+        _ => {
+            // Tensors of one storage, which is there once.
+            pickle.op(b']');
+            for _ in 0..times.min(1 << 10) {
+                pickle.tensor(dice).op(b'a');
+            }
+        }
+    }
+}
+
+/// What leaves the stack in disorder, or is refused by itself.
+fn broken(dice: &mut Dice, pickle: &mut Pickle) {
+    let times = 1 << (4 + dice.below(14));
+    let many =
+        |pickle: &mut Pickle, opcodes: &[u8]| (0..times).for_each(|_| pickle.bytes.extend(opcodes));
+    match dice.below(5) {
+        0 => many(pickle, b"("),
+        1 => many(pickle, b"]"),
+        2 => {
             // One list of many sides for many tensors.
             pickle.op(b'(');
             many(pickle, b"K\x01");
-            pickle.op(b't').op(b'q').op(0);
-            pickle.0.extend(b"ctorch._utils\n_rebuild_tensor_v2\nq\x01");
+            let tensors = b"tq\xffctorch._utils\n_rebuild_tensor_v2\nq\xfe";
+            pickle.bytes.extend(tensors);
             pickle
-                .0
-                .extend(b"((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000NNtQq\x02");
-            many(pickle, b"h\x01(h\x02K\0h\0h\0tR");
+                .bytes
+                .extend(b"((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000NNtQq\xfd");
+            many(pickle, b"h\xfe(h\xfdK\0h\xffh\xfftR");
         }
-        8 => {
-            // The same for the name of a storage.
-            pickle.text(dice, &"x".repeat(times)).op(b'q').op(0);
-            pickle.0.extend(b"ctorch\nFloatStorage\nq\x01");
-            many(pickle, b"(Nh\x01h\0NNtQ");
-        }
-        9 => {
-            pickle.0.extend(b"c__torch__\nM\n)\x81q\x00");
-            many(pickle, b"}X\x01\0\0\0ah\0sb"); // a module that is its own attribute
-        }
-        10 => {
-            let noise = dice.noise(40);
-            pickle.0.extend(noise);
+        3 => {
+            // The name of a storage.
+            let long = "x".repeat(times);
+            pickle.text(dice, &long).bytes.extend(b"q\xff");
+            pickle.bytes.extend(b"ctorch\nFloatStorage\nq\xfe");
+            many(pickle, b"(Nh\xfeh\xffNNtQ");
         }
         _ => {
-            pickle.0.extend(b"cos\nsystem\n(X\x04\0\0\0exittR");
-            many(pickle, b"N\x85R");
+            let noise = dice.noise(40);
+            pickle.bytes.extend(noise);
         }
     }
 }
 
 /// Magic number, protocol, system, object, keys, then the storages.
-fn stream(dice: &mut Dice) -> Vec<u8> {
+fn stream(dice: &mut Dice, lies: bool) -> Vec<u8> {
     let magic = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
     let mut file = vec![0x80, 2, 0x8a, 10];
     file.extend(magic);
     file.push(b'.');
     file.extend(b"\x80\x02M\xe9\x03.\x80\x02}.");
-    file.extend(state_dict(dice));
-    let mut keys = Pickle::new(dice);
+    let (object, named) = {
+        let mut pickle = Pickle::new(dice, lies);
+        state_dict(dice, &mut pickle);
+        let named = pickle.classes.clone();
+        (pickle.end(), named)
+    };
+    file.extend(object);
+    let mut keys = Pickle::new(dice, lies);
     keys.op(b']');
-    for _ in 0..1 + if dice.bad() { dice.below(3000) } else { 0 } {
-        keys.text(dice, "0").op(b'a');
+    let more = if lies && dice.bad() {
+        dice.below(3000)
+    } else {
+        0
+    };
+    for key in named.iter().chain(std::iter::repeat_n(&named[0], more)) {
+        keys.text(dice, &key.to_string()).op(b'a');
     }
-    file.extend(keys.op(b'.').0.clone());
-    file.extend(dice.or_number(6).to_le_bytes());
-    file.extend([0; 24]);
-    file
-}
-
-/// Stored entries with a directory behind them, any field of which may lie.
-fn zip(dice: &mut Dice, entries: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let (mut file, mut directory) = (Vec::new(), Vec::new());
-    for (name, content) in entries {
-        let name = dice.or_text(name);
-        let name = &name.as_bytes()[..name.len().min(65_535)];
-        let start = file.len() as u64;
-        let mut crc = flate2::Crc::new();
-        crc.update(content);
-        let flags = if dice.bad() { dice.number() as u16 } else { 0 };
-        let method = if dice.bad() {
-            *dice.pick(&[8u16, 12, 93, 99])
-        } else {
-            0
-        };
-        let mut common = Vec::new();
-        common.extend(20u16.to_le_bytes());
-        common.extend(flags.to_le_bytes());
-        common.extend(method.to_le_bytes());
-        common.extend([0; 4]);
-        common.extend(crc.sum().to_le_bytes());
-        common.extend((dice.or_number(content.len() as u64) as u32).to_le_bytes());
-        common.extend((dice.or_number(content.len() as u64) as u32).to_le_bytes());
-        common.extend((dice.or_number(name.len() as u64) as u16).to_le_bytes());
-        file.extend(b"PK\x03\x04");
-        file.extend(&common);
-        file.extend((dice.or_number(0) as u16).to_le_bytes());
-        file.extend(name);
-        file.extend(content);
-        directory.extend(b"PK\x01\x02\x14\0");
-        directory.extend(&common);
-        let extra = if dice.bad() {
-            let sizes = [dice.number(), dice.number(), dice.number()];
-            let sizes = sizes.iter().flat_map(|size| size.to_le_bytes());
-            [vec![1, 0, 24, 0], sizes.collect()].concat()
-        } else {
-            Vec::new()
-        };
-        directory.extend((extra.len() as u16).to_le_bytes());
-        directory.extend([0; 10]);
-        directory.extend((dice.or_number(start) as u32).to_le_bytes());
-        directory.extend(name);
-        directory.extend(extra);
+    file.extend(keys.end());
+    for key in named {
+        let count = (STORAGE / CLASSES[key].1) as u64;
+        let count = if lies { dice.or_number(count) } else { count };
+        file.extend(count.to_le_bytes());
+        file.extend([0; STORAGE]);
     }
-    let start = dice.or_number(file.len() as u64);
-    let count = entries.len() as u64;
-    if dice.bad() {
-        let at = (file.len() + directory.len()) as u64;
-        directory.extend(b"PK\x06\x06");
-        for number in [44, 45, 0, count, count, 0, start] {
-            directory.extend(dice.or_number(number).to_le_bytes());
-        }
-        directory.extend(b"PK\x06\x07\0\0\0\0");
-        directory.extend(dice.or_number(at).to_le_bytes());
-        directory.extend(1u32.to_le_bytes());
-    }
-    let size = dice.or_number(directory.len() as u64) as u32;
-    file.extend(directory);
-    file.extend(b"PK\x05\x06\0\0\0\0");
-    file.extend((dice.or_number(count) as u16).to_le_bytes());
-    file.extend((dice.or_number(count) as u16).to_le_bytes());
-    file.extend(size.to_le_bytes());
-    file.extend((start as u32).to_le_bytes());
-    file.extend((dice.or_number(0) as u16).to_le_bytes());
     file
 }

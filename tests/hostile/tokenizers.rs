@@ -143,7 +143,11 @@ fn tokenizer(dice: &mut Dice) -> Value {
         }
         _ => json!({"type": "Lowercase"}),
     };
-    let normalizers: Vec<Value> = (0..dice.below(4)).map(|_| one(dice)).collect();
+    let mut normalizers: Vec<Value> = (0..dice.below(4)).map(|_| one(dice)).collect();
+    if dice.bad() {
+        let (what, times) = (one(dice), 1 << dice.below(9));
+        normalizers.extend(std::iter::repeat_n(what, times));
+    }
     let mut normalizer = json!({"type": "Sequence", "normalizers": normalizers});
     if dice.bad() {
         (0..40).for_each(|_| normalizer = json!({"type": "Sequence", "normalizers": [normalizer]}));
@@ -201,13 +205,16 @@ fn tokenizer(dice: &mut Dice) -> Value {
             json!({"direction": "Right", "max_length": dice.number(), "strategy": "LongestFirst", "stride": dice.or_number(0)})
         }
     };
-    let decoder = match dice.below(4) {
+    let decoder = match dice.below(5) {
         0 => {
+            json!({"type": "Sequence", "decoders": vec![json!({"type": "Replace", "pattern": pattern(dice), "content": "aa"}); 1 + dice.below(60)]})
+        }
+        1 => {
             json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true})
         }
-        1 => json!({"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"},
+        2 => json!({"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"},
                     {"type": "Strip", "content": " ", "start": dice.or_number(1), "stop": dice.or_number(0)}]}),
-        2 => json!({"type": "WordPiece", "prefix": dice.or_text("##"), "cleanup": true}),
+        3 => json!({"type": "WordPiece", "prefix": dice.or_text("##"), "cleanup": true}),
         _ => Value::Null,
     };
     json!({

@@ -6,13 +6,14 @@
 
 mod heap;
 mod machine;
+mod rations;
 mod value;
 
 use super::state_dict::{HostTensor, SharedBytes, StateDict, StoredType};
 use crate::error::{Error, Result};
 use machine::{Machine, Pickled};
+use rations::Rations;
 use std::collections::HashMap;
-use std::io::Cursor;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
@@ -101,13 +102,14 @@ fn read_zip(bytes: &SharedBytes) -> Parsed {
     let broken =
         |error: zip::result::ZipError| format!("broken PyTorch archive: {error}; copy it again");
     let content = (**bytes).as_ref();
-    let mut archive = zip::ZipArchive::new(Cursor::new(content)).map_err(broken)?;
+    let mut archive = zip::ZipArchive::new(Rations::new(content)).map_err(broken)?;
     let names: Vec<String> = archive.file_names().map(str::to_string).collect();
+    // One of them, by its place: names that are no text are many and look alike.
     let pickle = names
         .iter()
-        .find(|name| *name == "data.pkl" || name.ends_with("/data.pkl"))
+        .position(|name| *name == "data.pkl" || name.ends_with("/data.pkl"))
         .ok_or("a zip file without data.pkl is not a PyTorch checkpoint")?;
-    let root = pickle
+    let root = names[pickle]
         .strip_suffix("data.pkl")
         .unwrap_or_default()
         .to_string();
@@ -126,7 +128,7 @@ fn read_zip(bytes: &SharedBytes) -> Parsed {
             if content.get(start..start.saturating_add(size)) == Some(b"big") {
                 return Err("the checkpoint was written on a big-endian machine".into());
             }
-        } else if local == "data.pkl" {
+        } else if index == pickle {
             if !stored {
                 return Err(
                     "compressed archives are not PyTorch's own; save it again with torch.save"

@@ -15,7 +15,7 @@ use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{AddedToken, PostProcessor, PostProcessorWrapper, TruncationParams};
 
 use super::error::{read_text, write_text};
-use super::lengths::{check_charsmap, check_ids};
+use super::lengths::{check_ids, check_lengths};
 use super::special_tokens::SpecialTokens;
 use super::{Frame, TokenizerConfig, TokenizerError, TokenizerMode};
 
@@ -68,7 +68,7 @@ impl HuggingFace {
             let merges = read_text(&path.with_file_name("merges.txt"))?;
             guarded(|| clip_of_files(&text, &merges)).map_err(malformed)?
         } else {
-            check_charsmap(&text).map_err(|e| TokenizerError::malformed(&path, e))?;
+            check_lengths(&text).map_err(|e| TokenizerError::malformed(&path, e))?;
             guarded(|| tokenizers::Tokenizer::from_bytes(&text)).map_err(malformed)?
         };
         let padding = inner.get_padding().map(|padding| padding.pad_id as i32);

@@ -33,7 +33,7 @@ pub use bpe::{END_OF_TEXT_ID, START_OF_TEXT_ID};
 pub use clean::Clean;
 pub use config::{TokenizerConfig, TokenizerKwargs, TokenizerMode};
 pub use error::TokenizerError;
-pub use lengths::{check_charsmap, check_ids};
+pub use lengths::{check_ids, check_lengths};
 pub use split::{END_OF_TEXT, START_OF_TEXT};
 
 use bpe::Bpe;

@@ -146,7 +146,7 @@ impl Download {
         self.tries += 1;
         if self.tries >= self.fetch.attempts {
             return Err(io::Error::other(format!(
-                "{why}; given up after {} tries in a row. Go on later by the same command: whole shards are kept",
+                "{why}; given up after {} tries in a row. Go on later by the same command: what is whole is kept",
                 self.tries
             )));
         }

@@ -1,9 +1,10 @@
-//! Shards that are not files here: `pipe:COMMAND`, `https://..`, and compressed archives.
+//! Tar shards and parquet files that are not files here: `pipe:COMMAND`, `https://..`, and compressed ones.
 //!
 //! They are fetched into a folder when a source is opened, and are files from then on. A stream would not do: the order of the
 //! samples, going on in the middle of an epoch and sharing them out over processes need the number of samples of every shard,
 //! and any of them at any time; the end of a stream tells neither before it has come. Several epochs then cost one download.
 
+mod form;
 #[cfg(feature = "http")]
 mod http;
 mod origin;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::form::Form;
 use self::origin::Origin;
 use crate::error::DataError;
 use crate::webdataset::expand;
@@ -73,6 +75,7 @@ pub(crate) fn local_shards(
     pattern: &str,
     root: Option<&Path>,
     fetch: &Fetch,
+    form: Form,
 ) -> Result<Vec<PathBuf>, DataError> {
     let names = expand(pattern)?.into_iter();
     let origins: Vec<Origin> = names
@@ -87,12 +90,12 @@ pub(crate) fn local_shards(
         return Ok(origins.into_iter().map(path).collect());
     };
     let Some(directory) = &fetch.directory else {
-        return Err(first.fails(
-            "is no tar file here, and there is no folder to fetch it into: name one (`fetch = { directory = \"DIR\" }` in a \
+        return Err(first.fails(format!(
+            "is no {form} file here, and there is no folder to fetch it into: name one (`fetch = {{ directory = \"DIR\" }}` in a \
              recipe, `--cache-dir DIR` of `embed`)",
-        ));
+        )));
     };
-    fetch_all(&origins, fetch, directory)
+    fetch_all(&origins, fetch, directory, form)
 }
 
 /// Fetches some at a time. The first that fails keeps the others from being begun.
@@ -100,6 +103,7 @@ fn fetch_all(
     origins: &[Origin],
     fetch: &Fetch,
     directory: &Path,
+    form: Form,
 ) -> Result<Vec<PathBuf>, DataError> {
     std::fs::create_dir_all(directory).map_err(|error| DataError::io(directory, error))?;
     let paths: Vec<Mutex<Option<PathBuf>>> = origins.iter().map(|_| Mutex::default()).collect();
@@ -113,7 +117,7 @@ fn fetch_all(
             if failed.load(Ordering::Relaxed) {
                 break;
             }
-            let fetched = store::fetch(origin, fetch, directory)
+            let fetched = store::fetch(origin, fetch, directory, form)
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             *path.lock().expect("nobody panics with it") = Some(fetched);
         }

@@ -6,8 +6,8 @@ use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
-use super::Fetch;
 use super::pipe::Pipe;
+use super::{Fetch, Form};
 use crate::error::DataError;
 
 /// Where the bytes of a shard come from.
@@ -91,7 +91,7 @@ impl Origin {
     }
 
     /// What it is called in the folder of fetched shards: one name for one origin, and for people the end of its own.
-    pub fn cached_name(&self) -> String {
+    pub fn cached_name(&self, form: Form) -> String {
         let known = match self {
             // A file that changes is another one.
             Self::File(path) | Self::Gzip(path) => {
@@ -109,11 +109,11 @@ impl Origin {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        format!("{}-{digest}.tar", self.stem())
+        format!("{}-{digest}.{form}", self.stem(form))
     }
 
-    /// The last part of its name before `.tar`, in letters that any disk takes.
-    fn stem(&self) -> String {
+    /// The last part of its name before `.tar` or `.parquet`, in letters that any disk takes.
+    fn stem(&self, form: Form) -> String {
         let name = self.name();
         let before_query = match self {
             Self::Url(url) => url.split(['?', '#']).next().unwrap_or_default(),
@@ -121,9 +121,9 @@ impl Origin {
         };
         let word = before_query
             .split(|c: char| c.is_whitespace() || "/\\'\"=".contains(c))
-            .rfind(|word| word.contains(".tar") || word.contains(".tgz"))
+            .rfind(|word| form.endings().iter().any(|end| word.contains(end)))
             .unwrap_or("shard");
-        let end = word.find(".tar").or_else(|| word.find(".tgz"));
+        let end = form.endings().iter().find_map(|end| word.find(end));
         let stem = word[..end.unwrap_or(word.len())].chars();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let stem: String = stem
@@ -163,20 +163,21 @@ mod tests {
 
     #[test]
     fn kept_names_end_as_their_own_and_are_one_for_each_origin() {
-        let stem = |name: &str| {
-            let kept = of(name).cached_name();
+        let stem_of = |name: &str, form: Form| {
+            let kept = of(name).cached_name(form);
             let (stem, digest) = kept.rsplit_once('-').unwrap();
-            assert_eq!(digest.len(), 20, "{kept}");
+            assert_eq!(digest.len(), 17 + form.to_string().len(), "{kept}");
             stem.to_owned()
         };
+        let stem = |name: &str| stem_of(name, Form::Tar);
         assert_eq!(stem("https://h/a/00000.tar?x=/b.tar"), "00000");
         assert_eq!(stem("https://h/download?id=3"), "shard");
         assert_eq!(stem("pipe:aws s3 cp s3://b/c-00001.tar -"), "c-00001");
         assert_eq!(stem("pipe:cat 'x/ü y.tar.gz' | gunzip"), "y");
         assert_eq!(stem("https://h/..tar"), "shard");
-        assert_ne!(
-            of("https://h/0.tar?a").cached_name(),
-            of("https://h/0.tar?b").cached_name()
-        );
+        let parquet = "https://h/v1.tar/0-of-9.parquet?download=true";
+        assert_eq!(stem_of(parquet, Form::Parquet), "0-of-9");
+        let kept = |name: &str| of(name).cached_name(Form::Tar);
+        assert_ne!(kept("https://h/0.tar?a"), kept("https://h/0.tar?b"));
     }
 }

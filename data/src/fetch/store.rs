@@ -1,16 +1,15 @@
 //! Streams → files, whole or not at all.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use files::Unfinished;
 use flate2::bufread::MultiGzDecoder;
 
-use super::Fetch;
 use super::origin::Origin;
+use super::{Fetch, Form};
 use crate::error::DataError;
-use crate::webdataset::scan;
 
 /// Bytes that are read at once.
 const BLOCK: usize = 1 << 16;
@@ -21,11 +20,12 @@ pub(super) fn fetch(
     origin: &Origin,
     fetch: &Fetch,
     directory: &Path,
+    form: Form,
 ) -> Result<PathBuf, DataError> {
     if let Origin::File(path) = origin {
         return Ok(path.clone());
     }
-    let path = directory.join(origin.cached_name());
+    let path = directory.join(origin.cached_name(form));
     if path.exists() {
         return Ok(path);
     }
@@ -40,7 +40,10 @@ pub(super) fn fetch(
     let io = |error| DataError::io(&path, error);
     let mut file = Unfinished::create(&path).map_err(io)?;
     let length = unpack(origin, fetch, &mut file)?;
-    check_tar(origin, &file, length)?;
+    let written = File::open(files::partial(file.path())).map_err(io)?;
+    if let Some(fault) = form.fault(&written, length).map_err(io)? {
+        return Err(origin.fails(fault));
+    }
     file.finish().map_err(io)?;
     // Whoever waits for the lock finds the shard.
     let _ = std::fs::remove_file(lock);
@@ -91,38 +94,4 @@ fn copy(
         file.write_all(&bytes[..count])
             .map_err(|error| DataError::io(file.path(), error))?;
     }
-}
-
-/// Refuses what is no tar at all, such as the page of a server that asks for a password, and what is cut, which not every way
-/// here tells: it would be kept.
-fn check_tar(origin: &Origin, file: &Unfinished, length: u64) -> Result<(), DataError> {
-    let io = |error| DataError::io(file.path(), error);
-    let written = File::open(files::partial(file.path())).map_err(io)?;
-    let contents = scan(&written, length).map_err(io)?;
-    let block = |start: u64| {
-        let mut bytes = Vec::new();
-        (&written).seek(SeekFrom::Start(start))?;
-        (&written).take(512).read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(bytes)
-    };
-    let what = if length == 0 {
-        "nothing came".to_owned()
-    } else if contents.members.is_empty() && !contents.damage.is_empty() {
-        let begin = block(0).map_err(io)?;
-        format!(
-            "what came is no tar archive; its {length} bytes begin with {:?}",
-            String::from_utf8_lossy(&begin[..begin.len().min(80)])
-        )
-    } else if block(length.saturating_sub(512))
-        .map_err(io)?
-        .iter()
-        .any(|byte| *byte != 0)
-    {
-        format!(
-            "what came is cut off: its {length} bytes have no end mark; is the archive whole where it lies?"
-        )
-    } else {
-        return Ok(());
-    };
-    Err(origin.fails(what))
 }

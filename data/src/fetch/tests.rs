@@ -129,10 +129,7 @@ fn a_command_that_fails_at_its_end_leaves_nothing() {
     let cut = format!("pipe:head -c 2000 {}", path("0.tar").display());
     said(open(&cut, &root, &cache), &["head -c 2000", "cut off"]);
     let page = "pipe:echo '<html>log in'";
-    said(
-        open(page, &root, &cache),
-        &["no tar archive", "<html>log in"],
-    );
+    said(open(page, &root, &cache), &["no tar file", "<html>log in"]);
 }
 
 #[test]
@@ -202,14 +199,31 @@ fn without_a_folder_and_beside_embeddings_shards_from_elsewhere_are_refused() {
     );
 }
 
+/// A server that gives these answers, head and body, one after the other.
+#[cfg(feature = "http")]
+fn serve(answers: Vec<(String, Vec<u8>)>) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
+    use std::io::Read;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        for (head, body) in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut request, mut byte) = (Vec::new(), [0]);
+            while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                request.push(byte[0]);
+            }
+            write!(stream, "HTTP/1.1 {head}\r\n\r\n").unwrap();
+            stream.write_all(&body).unwrap();
+        }
+    });
+    (host, server)
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn a_shard_whose_download_broke_is_the_file_and_one_that_is_not_there_is_named() {
-    use std::io::Read;
     let (root, cache) = shards();
     let bytes = std::fs::read(root.path().join("0.tar")).unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = listener.local_addr().unwrap();
     let (length, half) = (bytes.len(), bytes.len() / 2);
     let answers = [
         (
@@ -226,17 +240,7 @@ fn a_shard_whose_download_broke_is_the_file_and_one_that_is_not_there_is_named()
         ),
         ("404 Not Found\r\nContent-Length: 0".into(), Vec::new()),
     ];
-    let server = std::thread::spawn(move || {
-        for (head, body) in answers {
-            let (mut stream, _) = listener.accept().unwrap();
-            let (mut request, mut byte) = (Vec::new(), [0]);
-            while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
-                request.push(byte[0]);
-            }
-            write!(stream, "HTTP/1.1 {head}\r\n\r\n").unwrap();
-            stream.write_all(&body).unwrap();
-        }
-    });
+    let (host, server) = serve(answers.into());
     let config = |shards: String| ShardConfig {
         fetch: Fetch {
             pause_ms: 1,
@@ -253,6 +257,61 @@ fn a_shard_whose_download_broke_is_the_file_and_one_that_is_not_there_is_named()
     let missing = format!("http://{host}/1.tar");
     said(ShardSource::open(config(url)), &[&missing, "404 Not Found"]);
     server.join().unwrap();
+}
+
+#[cfg(all(feature = "http", feature = "parquet"))]
+#[test]
+fn parquet_files_by_address_are_read_as_the_files_are() {
+    use crate::parquet::ParquetConfig;
+    let cache = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/parquet");
+    let open = |files: String| {
+        let config = ParquetConfig {
+            root: Some(root.clone()),
+            fetch: Fetch {
+                at_once: 1,
+                ..Fetch::into_directory(cache.path())
+            },
+            max_bad: 0.5,
+            ..ParquetConfig::new(files)
+        };
+        config.open().map_err(|error| error.to_string())
+    };
+    let answers = ["0.parquet", "1.parquet"].map(|name| {
+        let bytes = std::fs::read(root.join(name)).unwrap();
+        (format!("200 OK\r\nContent-Length: {}", bytes.len()), bytes)
+    });
+    let mut cut = answers[0].1.clone();
+    cut.truncate(cut.len() - 1);
+    let page = b"<html>log in".to_vec();
+    let wrong = [cut, page].map(|body| ("200 OK\r\nConnection: close".to_owned(), body));
+    let (host, server) = serve([answers, wrong].concat());
+    let url = |name: &str| format!("http://{host}/resolve/{name}.parquet?download=true");
+    for _ in 0..2 {
+        let fetched = open(url("{0..1}")).unwrap(); // the second time from the folder
+        let plain = open("{0..1}.parquet".into()).unwrap();
+        assert_eq!(fetched.len(), plain.len());
+        for index in 0..plain.len() {
+            let [fetched, plain] = [&fetched, &plain].map(|source| source.get(index).unwrap());
+            assert_eq!((fetched.key, fetched.image), (plain.key, plain.image));
+            assert_eq!(fetched.captions, plain.captions);
+        }
+    }
+    assert_eq!(names(&cache), ["0", "1"]);
+    for (name, said) in [("2", "cut off"), ("3", "<html>log in")] {
+        let error = open(url(name)).err().unwrap();
+        assert!(
+            error.contains(&url(name)) && error.contains(said),
+            "{error}"
+        );
+    }
+    server.join().unwrap();
+    let config = ParquetConfig::new("https://h/0.parquet");
+    let error = config.open().err().unwrap().to_string();
+    assert!(
+        error.contains("no parquet file here") && error.contains("--cache-dir"),
+        "{error}"
+    );
 }
 
 #[cfg(not(feature = "http"))]

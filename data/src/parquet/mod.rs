@@ -21,9 +21,9 @@ pub use source::ParquetSource;
 
 use crate::captions::CaptionField;
 use crate::error::DataError;
+use crate::fetch::{Fetch, Form, local_shards};
 use crate::sample::CaptionKind;
 use crate::source::Source;
-use crate::webdataset::local_files;
 
 /// Which files are read, and what their columns mean. The defaults are img2dataset's.
 ///
@@ -32,7 +32,7 @@ use crate::webdataset::local_files;
 #[serde(default, deny_unknown_fields)]
 pub struct ParquetConfig {
     /// A pattern such as `{00000..00331}.parquet`, see [`expand`](crate::webdataset::expand);
-    /// several are joined by `::`.
+    /// several are joined by `::`. Also `https://..` and `pipe:COMMAND`, see [`fetch`](crate::fetch).
     pub files: String,
     /// Folder that relative names of files start from, if not the working directory.
     pub root: Option<PathBuf>,
@@ -50,6 +50,8 @@ pub struct ParquetConfig {
     /// here ([`Order::Windowed`](crate::Order::Windowed)) decodes each once. Beyond that, every
     /// reading thread holds one row group.
     pub cache_mb: usize,
+    /// Where files from elsewhere are kept, and how they are fetched.
+    pub fetch: Fetch,
     /// Share of dropped rows above which opening fails. img2dataset keeps a row for every image
     /// that it could not download.
     pub max_bad: f64,
@@ -65,6 +67,7 @@ impl Default for ParquetConfig {
             key_column: None,
             url_column: None,
             cache_mb: 256,
+            fetch: Fetch::default(),
             max_bad: 0.1,
         }
     }
@@ -79,13 +82,29 @@ impl ParquetConfig {
         }
     }
 
-    /// The files in order, braces expanded.
+    /// The files in order, braces expanded; those from elsewhere are fetched, if they were not before.
     ///
     /// # Errors
     ///
-    /// Fails if the pattern has no meaning or names a place that is no local file.
+    /// Fails if the pattern has no meaning or a file cannot be fetched; always in a build without the feature `parquet`.
     pub fn paths(&self) -> Result<Vec<PathBuf>, DataError> {
-        local_files(&self.files, self.root.as_deref())
+        if !cfg!(feature = "parquet") {
+            return Err(self.without_the_feature()); // before anything is fetched
+        }
+        local_shards(
+            &self.files,
+            self.root.as_deref(),
+            &self.fetch,
+            Form::Parquet,
+        )
+    }
+
+    fn without_the_feature(&self) -> DataError {
+        DataError::Config(format!(
+            "{}: this program was built without the feature `parquet`; build it with \
+             `--features parquet`, or convert the files to webdataset shards",
+            self.files
+        ))
     }
 
     /// Opens the files.
@@ -97,11 +116,7 @@ impl ParquetConfig {
         #[cfg(feature = "parquet")]
         return Ok(Box::new(ParquetSource::open(self)?));
         #[cfg(not(feature = "parquet"))]
-        Err(DataError::Config(format!(
-            "{}: this program was built without the feature `parquet`; build it with \
-             `--features parquet`, or convert the files to webdataset shards",
-            self.files
-        )))
+        Err(self.without_the_feature())
     }
 }
 

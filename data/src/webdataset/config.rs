@@ -10,7 +10,7 @@ use super::embeddings::EmbeddingShards;
 use super::shard::{Grouped, Part};
 use crate::captions::CaptionField;
 use crate::error::DataError;
-use crate::fetch::{Fetch, local_shards};
+use crate::fetch::{Fetch, Form, local_shards};
 
 /// Which shards are read, and what their members mean. The defaults are open_clip's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,7 +101,7 @@ impl ShardConfig {
                 other => other,
             });
         }
-        local_shards(&self.shards, self.root.as_deref(), &self.fetch)
+        local_shards(&self.shards, self.root.as_deref(), &self.fetch, Form::Tar)
     }
 
     pub(super) fn extensions(&self) -> Result<Extensions, DataError> {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use data::strings::TableFormat;
+use files::NewFolders;
 
 use crate::error::{EvalError, Result};
 
@@ -25,12 +26,13 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Makes the folder and what lies in it.
+    /// Makes the folder and what lies in it; what stays empty goes again unless the answer is kept.
     ///
     /// # Errors
     ///
     /// Names the folder that cannot be made.
-    pub fn create(&self, images: bool, texts: bool) -> Result<()> {
+    pub fn create(&self, images: bool, texts: bool) -> Result<NewFolders> {
+        let mut folders = NewFolders::default();
         let wanted = [
             (IMAGES, images),
             (TEXTS, texts),
@@ -39,9 +41,9 @@ impl Layout {
         ];
         for (name, _) in wanted.iter().filter(|(_, wanted)| *wanted) {
             let folder = self.folder.join(name);
-            std::fs::create_dir_all(&folder).map_err(EvalError::io(&folder))?;
+            folders.make(&folder).map_err(EvalError::io(&folder))?;
         }
-        Ok(())
+        Ok(folders)
     }
 
     /// The embeddings of the images of a part.

@@ -115,7 +115,8 @@ impl Settings {
 /// Embeds rows and writes the parts of a share of them: threads read and decode the next batches while the device computes,
 /// and rows go to the disk as they come. Batches begin anew with every part, so a part is the same whoever makes it.
 ///
-/// A part that is there is kept. Rows that cannot be read are left out, and told.
+/// A part that is there is kept. Rows that cannot be read are left out, and told. An error leaves the parts that were whole before it,
+/// and no folder without any.
 ///
 /// # Errors
 ///
@@ -136,7 +137,7 @@ pub fn embed<B: Backend, E: DualEncoder<B>>(
             reason: "must be at least 1".into(),
         });
     }
-    layout.create(rows.has_images(), rows.has_captions())?;
+    let folders = layout.create(rows.has_images(), rows.has_captions())?;
     for (path, note) in PartNote::all(&layout.folder)? {
         // Their files would stay beside the new ones, and be read with them.
         if note.parts != layout.parts {
@@ -204,6 +205,7 @@ pub fn embed<B: Backend, E: DualEncoder<B>>(
         Ok::<_, EvalError>(())
     })?;
     bar.finish_and_clear();
+    folders.keep();
     Ok(outcome)
 }
 
@@ -248,6 +250,8 @@ impl<B: Backend, E: DualEncoder<B>> Maker<'_, B, E> {
             of: self.work.clone(),
         };
         let columns = self.rows.columns();
+        // Another share that failed may have taken the folders along while they were empty.
+        self.layout.create(sides.0, sides.1)?.keep();
         self.layout.clear(part)?;
         let mut writer = PartWriter::create(self.layout, part, self.settings, columns, sides)?;
         for _ in 0..batches {

@@ -220,6 +220,21 @@ fn a_failure_leaves_nothing_half_written_and_keeps_the_parts_before() {
 }
 
 #[test]
+fn work_that_is_refused_leaves_no_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let rows = Rows::Captions(vec!["refused".into()]);
+    std::fs::create_dir(root.path().join("there")).unwrap();
+    for out in ["there", "new/one"] {
+        let settings = settings(&root.path().join(out), Shard::WHOLE);
+        assert!(run(&rows, &settings).is_err());
+    }
+    let left: Vec<_> = root.path().read_dir().unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    let there = root.path().join("there");
+    assert_eq!(there.read_dir().unwrap().count(), 0);
+}
+
+#[test]
 fn parts_of_other_work_are_refused_by_name_until_they_are_overwritten() {
     let (input, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let rows = table(input.path(), caption);

@@ -8,7 +8,7 @@ mod wire;
 pub use train::SPECIAL;
 
 use crate::error::{Error, Result};
-use clip::tokenizer::check_charsmap;
+use clip::tokenizer::check_lengths;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ impl Tokenizer {
     pub fn from_json(path: &Path, bos: Option<u32>) -> Result<Self> {
         let wrong = |problem: String| Error::format(path, format!("not a tokenizer: {problem}"));
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        check_charsmap(&text).map_err(wrong)?;
+        check_lengths(&text).map_err(wrong)?;
         let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(&text))
             .map_err(|error| wrong(error.to_string()))?;
         // Before a text is encoded: a file may fill rows to any length.

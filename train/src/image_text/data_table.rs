@@ -89,7 +89,10 @@ impl Section for DataTable {
                     absolute(&mut config.path);
                     root(&mut config.root);
                 }
-                SourceConfig::Parquet(config) => root(&mut config.root),
+                SourceConfig::Parquet(config) => {
+                    root(&mut config.root);
+                    config.fetch.directory.iter_mut().for_each(absolute);
+                }
                 SourceConfig::Folder(config) => {
                     absolute(&mut config.path);
                     config.classnames.iter_mut().for_each(absolute);
@@ -192,6 +195,17 @@ mod tests {
         assert_eq!(kept, Some(Path::new("recipes/kept")));
         let index = PathBuf::from("recipes/index");
         assert_eq!(shards.index_cache, IndexCache::Directory(index));
+
+        let config: DataTable = toml::from_str(
+            "[[sources]]\nkind = \"parquet\"\nfiles = \"a.parquet\"\nfetch = { directory = \"kept\" }",
+        )
+        .unwrap();
+        let SourceConfig::Parquet(files) = &config.relative_to(Path::new("recipes")).sources[0]
+        else {
+            panic!("parquet files were given")
+        };
+        let kept = files.fetch.directory.as_deref();
+        assert_eq!(kept, Some(Path::new("recipes/kept")));
     }
 
     #[test]

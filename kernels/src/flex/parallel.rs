@@ -6,17 +6,25 @@ use std::ops::Range;
 /// Floats that are worth a task of their own.
 pub(super) const TASK: usize = 1 << 14;
 
-/// Runs a block compiled for the widest vectors of this CPU. Functions and closures that it calls must be `#[inline(always)]`: what is
-/// not inlined is compiled for the oldest CPU, and so is a closure that is handed over without this macro's mark.
+/// Runs a block compiled for the widest vectors of this CPU. What is not inlined into it is compiled for the oldest CPU: functions and
+/// closures that it calls must be `#[inline(always)]`, and so is the closure that the block becomes.
 macro_rules! vectorized {
-    ($block:expr) => {
+    ($block:expr) => {{
+        let once = crate::flex::parallel::Once;
         pulp::Arch::new().dispatch(
             #[inline(always)]
-            || $block,
+            || {
+                let _once = once;
+                $block
+            },
         )
-    };
+    }};
 }
 pub(super) use vectorized;
+
+/// Makes a closure that takes it one that can be called once only. Others are called through a function around them, which is not
+/// inlined.
+pub(super) struct Once;
 
 /// Fills `out`, whose parts of `part` floats belong together: `fill` gets a stretch of whole parts and the number of the first.
 pub(super) fn fill(out: &mut [f32], part: usize, fill: impl Fn(&mut [f32], usize) + Sync) {

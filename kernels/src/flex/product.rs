@@ -23,7 +23,12 @@ const PANEL: usize = 256;
 
 /// `x weightᵀ` in the dtype of `x`; `None` under a gradient, and where burn's own product is as good.
 pub(crate) fn product<B: Backend>(x: Raw<B>, weight: Raw<B>) -> Option<Raw<B>> {
-    let [x, weight]: [FlexTensor; 2] = same([x, weight])?;
+    let [x, weight] = same([x, weight])?;
+    same(of_flex(x, weight)?)
+}
+
+/// Not generic, so that its loops are compiled in this crate.
+fn of_flex(x: FlexTensor, weight: FlexTensor) -> Option<FlexTensor> {
     let known = |tensor: &FlexTensor| matches!(tensor.dtype(), DType::F32 | DType::BF16);
     let (&[rows, inputs], &[outputs, width]) = (shape(&x), shape(&weight)) else {
         return None;
@@ -40,7 +45,7 @@ pub(crate) fn product<B: Backend>(x: Raw<B>, weight: Raw<B>) -> Option<Raw<B>> {
         DType::BF16 => in_panels(&x, rows, &View::of(&weight, weight.storage::<bf16>())?),
         _ => return None,
     };
-    same(match dtype {
+    Some(match dtype {
         DType::BF16 => {
             let values: Vec<bf16> = out.into_iter().map(bf16::from_f32).collect();
             FlexTensor::from_data(TensorData::new(values, [rows, outputs]))

@@ -72,8 +72,7 @@ impl Heads {
             false => mask.shallow_clone(),
         });
         let scale = Some(scale(&q));
-        let out =
-            Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, scale, false);
+        let out = Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, scale, false);
         self.join(&out, self.group)
     }
 
@@ -82,12 +81,13 @@ impl Heads {
         let (kind, [q, k, v]) = (dy.kind(), self.parts(qkv));
         let dy = self.split(dy, self.group);
         let turned = |x: &Tensor| x.transpose(-2, -1);
-        let float = |x: Tensor| x.to_kind(Kind::Float);
-        let mut scores = float(q.matmul(&turned(&k)));
+        let float = |x: &Tensor| x.to_kind(Kind::Float);
+        // Of f32, as on the way there: a large score that is rounded to bf16 is off by a part of the weight.
+        let mut scores = float(&q).matmul(&turned(&float(&k)));
         let scores = scores.g_mul_scalar_(scale(&q)).g_add_(mask);
         let weights = scores.softmax(-1, None);
         drop(scores);
-        let up = float(dy.matmul(&turned(&v)));
+        let up = float(&dy.matmul(&turned(&v)));
         let mut up = Tensor::internal_softmax_backward_data(&up, &weights, -1, Kind::Float);
         let up = up.g_mul_scalar_(scale(&q)).to_kind(kind);
         [
@@ -187,9 +187,7 @@ impl Kernel<1> for Packed {
             (State::Recorded(recorded), _) => recorded.backward(dy).map(Some),
             (State::Masked([qkv]), Some(mask)) => {
                 let parts = thirds([&qkv.tensor]);
-                let gradients = self
-                    .heads()
-                    .backward(parts.each_ref(), &mask.tensor, dy);
+                let gradients = self.heads().backward(parts.each_ref(), &mask.tensor, dy);
                 [Some(Tensor::cat(&gradients, 2))]
             }
             (State::Masked(_), None) => unreachable!("masked by a mask"),

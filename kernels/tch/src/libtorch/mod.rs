@@ -97,7 +97,9 @@ fn made<B: Backend, K: Kernel<N>, const N: usize>(
 
 /// `None` if there is a tensor and it is no constant.
 fn constants<B: Backend>(tensor: Option<Raw<B>>) -> Option<Option<TchTensor>> {
-    tensor.map_or(Some(None), |tensor| constant::<LibTorch, B>(tensor).map(Some))
+    tensor.map_or(Some(None), |tensor| {
+        constant::<LibTorch, B>(tensor).map(Some)
+    })
 }
 
 /// A function of contiguous tensors on one device.

@@ -1,12 +1,13 @@
 //! Attention of all heads by LibTorch's call, which chooses the kernel: one without a matrix of all scores, where it has one.
 //!
 //! Without a mask the way back is LibTorch's own. With one the scores are computed once more: LibTorch keeps of a row the
-//! logarithm of its sum of exponentials, and that loses the sum where all keys are hidden.
+//! logarithm of its sum of exponentials, and that loses the sum where all keys are hidden. In bf16 on a CPU both ways are products,
+//! which CPUs with instructions for bf16 do several times as fast as LibTorch's kernel.
 
 use super::recorded::{Recorded, record};
 use super::{Kernel, alike, shape};
 use burn_tch::TchTensor;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Queries, keys and values side by side in one tensor, as many heads of each.
 #[derive(Debug)]
@@ -27,8 +28,10 @@ pub(super) struct Grouped {
 
 #[derive(Clone, Debug)]
 pub(super) enum State<const N: usize> {
+    /// LibTorch knows the way back.
     Recorded(Recorded<N>),
-    Masked([TchTensor; N]),
+    /// The inputs, for products.
+    Kept([TchTensor; N]),
 }
 
 /// Heads of keys and values, and how many heads of queries share one.
@@ -67,6 +70,10 @@ impl Heads {
 
     fn forward(self, qkv: [&Tensor; 3], mask: Option<&Tensor>) -> Tensor {
         let [q, k, v] = self.parts(qkv);
+        if by_products(&q) {
+            let weights = weights(&q, &k, mask).to_kind(q.kind());
+            return self.join(&weights.matmul(&v), self.group);
+        }
         let mask = mask.map(|mask| match mask.device().is_cuda() {
             true => mask.to_kind(q.kind()), // as kernels of CUDA want it
             false => mask.shallow_clone(),
@@ -76,18 +83,12 @@ impl Heads {
         self.join(&out, self.group)
     }
 
-    /// Gradients of queries, keys and values under a mask.
-    fn backward(self, qkv: [&Tensor; 3], mask: &Tensor, dy: &Tensor) -> [Tensor; 3] {
+    /// Gradients of queries, keys and values by products.
+    fn backward(self, qkv: [&Tensor; 3], mask: Option<&Tensor>, dy: &Tensor) -> [Tensor; 3] {
         let (kind, [q, k, v]) = (dy.kind(), self.parts(qkv));
         let dy = self.split(dy, self.group);
-        let turned = |x: &Tensor| x.transpose(-2, -1);
-        let float = |x: &Tensor| x.to_kind(Kind::Float);
-        // Of f32, as on the way there: a large score that is rounded to bf16 is off by a part of the weight.
-        let mut scores = float(&q).matmul(&turned(&float(&k)));
-        let scores = scores.g_mul_scalar_(scale(&q)).g_add_(mask);
-        let weights = scores.softmax(-1, None);
-        drop(scores);
-        let up = float(&dy.matmul(&turned(&v)));
+        let weights = weights(&q, &k, mask);
+        let up = dy.matmul(&turned(&v)).to_kind(Kind::Float);
         let mut up = Tensor::internal_softmax_backward_data(&up, &weights, -1, Kind::Float);
         let up = up.g_mul_scalar_(scale(&q)).to_kind(kind);
         [
@@ -108,6 +109,30 @@ impl Heads {
 
 fn scale(q: &Tensor) -> f64 {
     (q.size()[3] as f64).powf(-0.5)
+}
+
+fn turned(x: &Tensor) -> Tensor {
+    x.transpose(-2, -1)
+}
+
+fn by_products(q: &Tensor) -> bool {
+    q.device() == Device::Cpu && q.kind() == Kind::BFloat16
+}
+
+/// The softmax of the scores, in f32.
+fn weights(q: &Tensor, k: &Tensor, mask: Option<&Tensor>) -> Tensor {
+    let mut scores = match by_products(q) {
+        true => q.matmul(&turned(k)).to_kind(Kind::Float),
+        // As LibTorch's kernels keep them.
+        false => q
+            .to_kind(Kind::Float)
+            .matmul(&turned(&k.to_kind(Kind::Float))),
+    };
+    let _ = scores.g_mul_scalar_(scale(q));
+    if let Some(mask) = mask {
+        let _ = scores.g_add_(mask);
+    }
+    scores.softmax(-1, None)
 }
 
 fn mask_fits(mask: &TchTensor, x: &TchTensor, batch: i64, rows: &[i64], keys: i64) -> bool {
@@ -133,9 +158,9 @@ fn forward<const N: usize>(
         let qkv = apart(inputs);
         heads.forward(qkv.each_ref(), mask.as_ref())
     };
-    if mask.is_some() {
+    if mask.is_some() || by_products(&inputs[0].tensor) {
         let out = apply(inputs.each_ref().map(|input| &input.tensor));
-        return (TchTensor::new(out), State::Masked(inputs));
+        return (TchTensor::new(out), State::Kept(inputs));
     }
     let (out, recorded) = record(inputs, apply);
     (out, State::Recorded(recorded))
@@ -150,13 +175,7 @@ impl Packed {
     }
 }
 
-/// Queries, keys and values of packed ones.
-fn thirds([qkv]: [&Tensor; 1]) -> [Tensor; 3] {
-    let width = qkv.size()[2] / 3;
-    [0, 1, 2].map(|i| qkv.narrow(2, i * width, width))
-}
-
-/// The same, by a function whose gradient is one copy.
+/// Queries, keys and values of packed ones, by a call whose gradient is one copy.
 fn unpacked([qkv]: [&Tensor; 1]) -> [Tensor; 3] {
     let parts = qkv.chunk(3, 2);
     parts.try_into().expect("three chunks")
@@ -183,14 +202,14 @@ impl Kernel<1> for Packed {
     }
 
     fn backward(self, state: State<1>, dy: &Tensor, _: [bool; 1]) -> [Option<Tensor>; 1] {
-        match (state, &self.mask) {
-            (State::Recorded(recorded), _) => recorded.backward(dy).map(Some),
-            (State::Masked([qkv]), Some(mask)) => {
-                let parts = thirds([&qkv.tensor]);
-                let gradients = self.heads().backward(parts.each_ref(), &mask.tensor, dy);
+        match state {
+            State::Recorded(recorded) => recorded.backward(dy).map(Some),
+            State::Kept([qkv]) => {
+                let (parts, mask) = (unpacked([&qkv.tensor]), self.mask.as_ref());
+                let mask = mask.map(|mask| &mask.tensor);
+                let gradients = self.heads().backward(parts.each_ref(), mask, dy);
                 [Some(Tensor::cat(&gradients, 2))]
             }
-            (State::Masked(_), None) => unreachable!("masked by a mask"),
         }
     }
 }
@@ -233,14 +252,14 @@ impl Kernel<3> for Grouped {
     }
 
     fn backward(self, state: State<3>, dy: &Tensor, wanted: [bool; 3]) -> [Option<Tensor>; 3] {
-        let [q, k, v] = match (state, &self.mask) {
-            (State::Recorded(recorded), _) => recorded.backward(dy),
-            (State::Masked(inputs), Some(mask)) => {
-                let mask = self.heads().mask(mask, dy.size()[1]);
+        let [q, k, v] = match state {
+            State::Recorded(recorded) => recorded.backward(dy),
+            State::Kept(inputs) => {
+                let (heads, seq) = (self.heads(), dy.size()[1]);
+                let mask = self.mask.as_ref().map(|mask| heads.mask(mask, seq));
                 let inputs = inputs.each_ref().map(|input| &input.tensor);
-                self.heads().backward(inputs, &mask, dy)
+                heads.backward(inputs, mask.as_ref(), dy)
             }
-            (State::Masked(_), None) => unreachable!("masked by a mask"),
         };
         [
             wanted[0].then_some(q),

@@ -165,6 +165,13 @@ impl Default for BackendArg {
     }
 }
 
+/// Has layers use the fast kernels that backends of this build bring along. [`with_backend`] does it; a program that names such a
+/// backend by its type does it before its first model runs. Again is harmless.
+pub fn register_kernels() {
+    #[cfg(feature = "tch")]
+    kernels_tch::register();
+}
+
 /// Prints on stderr what a run computes with, watches for device faults, and runs the job.
 ///
 /// # Panics
@@ -173,6 +180,7 @@ impl Default for BackendArg {
 pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -> J::Out {
     train::watch_device();
     crate::memory::keep_freed();
+    register_kernels();
     match backend {
         BackendArg::Flex | BackendArg::NdArray => eprintln!(
             "backend {backend}, {precision}, {} threads",

@@ -7,16 +7,16 @@
 //! The kernels of flex are here. Those of another backend are a crate of their own, which implements [`Kernels`] and is
 //! [registered](register) where that backend is chosen: so the crates of the models are built once for all backends.
 //!
-//! | kernel | flex, f32 | others |
+//! | kernel | flex, f32 | LibTorch, f32 and bf16 (`tch/`) |
 //! |---|---|---|
-//! | [`layer_norm`] | forward, backward | – |
-//! | [`activation`] | forward, backward | – |
-//! | [`attention`], [`grouped_attention`] | forward, backward | – |
-//! | [`linear`] | forward, backward | – |
-//! | [`rms_norm`], [`rotary`], [`swiglu`] | forward, backward | – |
+//! | [`layer_norm`] | forward, backward | forward, backward |
+//! | [`activation`] | forward, backward | forward, backward |
+//! | [`attention`], [`grouped_attention`] | forward, backward | forward, backward |
+//! | [`linear`] | forward, backward | forward, backward |
+//! | [`rms_norm`], [`rotary`], [`swiglu`] | forward, backward | forward, backward |
 //! | [`add_row`] | forward, backward | – |
 //! | [`product`] | forward; weights in f32 or bf16 | – |
-//! | [`adamw`] | one pass over weights and moments | – |
+//! | [`adamw`] | one pass over weights and moments | LibTorch's fused one |
 //!
 //! Results do not depend on the number of threads: sums are taken in an order that the shapes alone decide.
 

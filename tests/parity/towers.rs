@@ -36,6 +36,7 @@ macro_rules! variants {
                 #[cfg(feature = "tch")]
                 #[test]
                 fn matches_open_clip_on_tch() {
+                    clip_burn::backend::register_kernels();
                     matches_open_clip::<burn_tch::LibTorch>(stringify!($name));
                 }
 

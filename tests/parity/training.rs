@@ -56,6 +56,7 @@ fn gradients_and_three_adamw_steps_match_pytorch_on_ndarray() {
 #[cfg(feature = "tch")]
 #[test]
 fn gradients_and_three_adamw_steps_match_pytorch_on_tch() {
+    clip_burn::backend::register_kernels();
     for name in ["base", "quick_gelu", "clipa"] {
         three_steps_match_pytorch::<burn_tch::LibTorch>(name);
     }
@@ -77,6 +78,7 @@ fn bf16_is_as_near_to_the_reference_as_pytorchs_mixed_precision() {
 #[cfg(feature = "tch")]
 #[test]
 fn bf16_is_as_near_to_the_reference_as_pytorchs_mixed_precision_on_tch() {
+    clip_burn::backend::register_kernels();
     bf16_is_near::<burn_tch::LibTorch>();
 }
 

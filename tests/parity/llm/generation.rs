@@ -58,6 +58,7 @@ fn greedy_continuations_of_64_tokens_match_transformers_on_ndarray() {
 #[cfg(feature = "tch")]
 #[test]
 fn greedy_continuations_of_64_tokens_match_transformers_on_tch() {
+    clip_burn::backend::register_kernels();
     greedy_continuations_match::<burn_tch::LibTorch>();
 }
 

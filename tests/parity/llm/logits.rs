@@ -54,6 +54,7 @@ fn logits_match_transformers_with_and_without_cache_on_ndarray() {
 #[cfg(feature = "tch")]
 #[test]
 fn logits_match_transformers_with_and_without_cache_on_tch() {
+    clip_burn::backend::register_kernels();
     logits_match::<burn_tch::LibTorch>("tch");
 }
 

@@ -7,14 +7,15 @@
 //! The kernels of flex are here. Those of another backend are a crate of their own, which implements [`Kernels`] and is
 //! [registered](register) where that backend is chosen: so the crates of the models are built once for all backends.
 //!
-//! | kernel | flex, f32 | others |
-//! |---|---|---|
-//! | [`layer_norm`] | forward, backward | – |
-//! | [`activation`] | forward, backward | – |
-//! | [`attention`], [`grouped_attention`] | forward, backward | – |
-//! | [`linear`] | forward, backward | – |
-//! | [`rms_norm`], [`rotary`], [`swiglu`] | forward, backward | – |
-//! | [`adamw`] | one pass over weights and moments | – |
+//! | kernel | flex, f32 |
+//! |---|---|
+//! | [`layer_norm`] | forward, backward |
+//! | [`activation`] | forward, backward |
+//! | [`attention`], [`grouped_attention`] | forward, backward |
+//! | [`linear`] | forward, backward |
+//! | [`rms_norm`], [`rotary`], [`swiglu`] | forward, backward |
+//! | [`adamw`] | one pass over weights and moments |
+//! | [`adamw_all`], [`norm`], [`scale`] | – |
 //!
 //! Results do not depend on the number of threads: sums are taken in an order that the shapes alone decide.
 
@@ -31,7 +32,7 @@ use burn::tensor::TensorPrimitive;
 use registry::of;
 
 /// Nonlinearities that have a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `x · Φ(x)` with the error function.
     Gelu,
@@ -41,12 +42,12 @@ pub enum Activation {
     QuickGelu,
 }
 
-/// Layer norm over the last axis.
+/// Layer norm over the last axis, in the type of `x`.
 ///
 /// # Shapes
 ///
 /// - x, output: `[..., width]`
-/// - weight, bias: `[width]`
+/// - weight, bias: `[width]`; they may be f32 where `x` is not
 pub fn layer_norm<B: Backend, const D: usize>(
     x: &Tensor<B, D>,
     weight: &Tensor<B, 1>,
@@ -141,7 +142,7 @@ pub fn swiglu<B: Backend, const D: usize>(
     of::<B>()?.swiglu([raw(gate), raw(up)]).map(tensor)
 }
 
-/// `x weightᵀ + bias`.
+/// `x weightᵀ + bias`, in the type of `x`. Weight and bias may be f32 where `x` is not; then so are their gradients.
 ///
 /// # Shapes
 ///
@@ -185,11 +186,83 @@ pub fn adamw<B: Backend>(numbers: AdamW, tensors: [&Tensor<B, 1>; 4]) -> Option<
     made.map(|made| made.map(tensor))
 }
 
+/// Several updates: the numbers of each, with its weights, gradient and both moments.
+pub type Updates<T> = Vec<(AdamW, [T; 4])>;
+
+/// What [`adamw`] makes of each update, in as few passes as the backend can.
+///
+/// # Shapes
+///
+/// - the tensors of an update: `[n]`, each update with an `n` of its own
+///
+/// # Errors
+///
+/// The updates as they came, where there is no kernel for them. Nothing needs to be cloned in order to ask, and what nobody
+/// else holds may be overwritten in place.
+pub fn adamw_all<B: Backend>(
+    updates: Updates<Tensor<B, 1>>,
+) -> Result<Vec<[Tensor<B, 1>; 3]>, Updates<Tensor<B, 1>>> {
+    let Some(kernels) = of::<B>() else {
+        return Err(updates);
+    };
+    let updates = updates.into_iter();
+    let raws = updates.map(|(numbers, tensors)| (numbers, tensors.map(into_raw)));
+    match kernels.adamw_all(raws.collect()) {
+        Ok(made) => Ok(made.into_iter().map(|made| made.map(tensor)).collect()),
+        Err(raws) => {
+            let updates = raws.into_iter();
+            let updates = updates.map(|(numbers, raws)| (numbers, raws.map(tensor)));
+            Err(updates.collect())
+        }
+    }
+}
+
+/// The Euclidean norm of all tensors together.
+///
+/// # Shapes
+///
+/// - tensors: each `[n]` with an `n` of its own
+/// - output: `[1]`
+pub fn norm<'a, B: Backend>(
+    tensors: impl IntoIterator<Item = &'a Tensor<B, 1>>,
+) -> Option<Tensor<B, 1>> {
+    let kernels = of::<B>()?;
+    kernels
+        .norm(tensors.into_iter().map(raw).collect())
+        .map(tensor)
+}
+
+/// All tensors times one factor.
+///
+/// # Shapes
+///
+/// - tensors: each `[n]` with an `n` of its own
+/// - factor: `[1]`
+///
+/// # Errors
+///
+/// The tensors as they came, where there is no kernel for them. What nobody else holds may be overwritten in place.
+pub fn scale<B: Backend>(
+    tensors: Vec<Tensor<B, 1>>,
+    factor: &Tensor<B, 1>,
+) -> Result<Vec<Tensor<B, 1>>, Vec<Tensor<B, 1>>> {
+    let Some(kernels) = of::<B>() else {
+        return Err(tensors);
+    };
+    let raws = tensors.into_iter().map(into_raw).collect();
+    let many = |raws: Vec<Raw<B>>| raws.into_iter().map(tensor).collect();
+    kernels.scale(raws, raw(factor)).map(many).map_err(many)
+}
+
 /// A float tensor of a backend, of any rank.
 pub type Raw<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
 
 fn raw<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Raw<B> {
     tensor.clone().into_primitive().tensor()
+}
+
+fn into_raw<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Raw<B> {
+    tensor.into_primitive().tensor()
 }
 
 fn tensor<B: Backend, const D: usize>(raw: Raw<B>) -> Tensor<B, D> {

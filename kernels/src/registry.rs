@@ -1,6 +1,6 @@
 //! Which kernels a backend has.
 
-use crate::{Activation, AdamW, Raw};
+use crate::{Activation, AdamW, Raw, Updates};
 use burn::prelude::*;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -50,6 +50,18 @@ pub trait Kernels<B: Backend>: Send + Sync {
 
     fn adamw(&self, _numbers: AdamW, _tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {
         None
+    }
+
+    fn adamw_all(&self, updates: Updates<Raw<B>>) -> Result<Vec<[Raw<B>; 3]>, Updates<Raw<B>>> {
+        Err(updates)
+    }
+
+    fn norm(&self, _tensors: Vec<Raw<B>>) -> Option<Raw<B>> {
+        None
+    }
+
+    fn scale(&self, tensors: Vec<Raw<B>>, _factor: Raw<B>) -> Result<Vec<Raw<B>>, Vec<Raw<B>>> {
+        Err(tensors)
     }
 }
 

@@ -83,6 +83,12 @@ pub fn linear<B: Backend, const D: usize>(
 
     // One two-dimensional product: a batched one would broadcast the weight.
     let x = x.reshape([rows, inputs]);
+    // Some kernels cast by themselves, and give gradients in the parameters' own type.
+    if let Some(bias) = &bias
+        && let Some(y) = kernels::linear(&x, &weight, bias)
+    {
+        return y.reshape(shape);
+    }
     let weight = weight.cast(dtype);
     let Some(bias) = bias else {
         return x.matmul(weight.transpose()).reshape(shape);

@@ -187,6 +187,7 @@ pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -
         BackendArg::Wgpu | BackendArg::Cuda(_) => {
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
             kernel_cache::configure();
+            register_kernels();
             eprintln!("backend {backend}, {precision}, {} kernels", kernels());
         }
     }
@@ -204,6 +205,16 @@ pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -
         #[allow(unreachable_patterns)]
         other => panic!("the {other} backend is not compiled in"),
     }
+}
+
+/// Lets the layers find our own kernels for GPUs. With fusion burn's tensors are of another type, and its own operations compute.
+///
+/// [`with_backend`] does this. Programs that name such a backend themselves call it once, before the first model runs.
+pub fn register_kernels() {
+    #[cfg(all(feature = "wgpu", not(feature = "fusion")))]
+    kernels_cube::register::<burn_wgpu::WebGpu, _>();
+    #[cfg(all(feature = "cuda", not(feature = "fusion")))]
+    kernels_cube::register::<burn_cuda::Cuda, _>();
 }
 
 /// Refuses a backend that cannot be used here, or not in this precision, before any work is done.

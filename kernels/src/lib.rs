@@ -15,7 +15,7 @@
 //! | [`linear`] | forward, backward |
 //! | [`rms_norm`], [`rotary`], [`swiglu`] | forward, backward |
 //! | [`adamw`] | one pass over weights and moments |
-//! | [`adamw_all`], [`norm`], [`scale`] | – |
+//! | [`linear_activation`], [`adamw_all`], [`norm`], [`scale`] | – |
 //!
 //! Results do not depend on the number of threads: sums are taken in an order that the shapes alone decide.
 
@@ -156,6 +156,21 @@ pub fn linear<B: Backend>(
     bias: &Tensor<B, 1>,
 ) -> Option<Tensor<B, 2>> {
     let made = of::<B>()?.linear([raw(x), raw(weight), raw(bias)]);
+    made.map(tensor)
+}
+
+/// An activation of what [`linear`] gives, without a pass for the bias.
+///
+/// # Shapes
+///
+/// - as [`linear`]
+pub fn linear_activation<B: Backend>(
+    kind: Activation,
+    x: &Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    bias: &Tensor<B, 1>,
+) -> Option<Tensor<B, 2>> {
+    let made = of::<B>()?.linear_activation(kind, [raw(x), raw(weight), raw(bias)]);
     made.map(tensor)
 }
 

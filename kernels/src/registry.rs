@@ -48,6 +48,10 @@ pub trait Kernels<B: Backend>: Send + Sync {
         None
     }
 
+    fn linear_activation(&self, _kind: Activation, _x_weight_bias: [Raw<B>; 3]) -> Option<Raw<B>> {
+        None
+    }
+
     fn adamw(&self, _numbers: AdamW, _tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {
         None
     }

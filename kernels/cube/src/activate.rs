@@ -44,7 +44,7 @@ fn below_tanh<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
 }
 
 #[cube]
-fn value<N: Size>(x: Vector<f32, N>, #[comptime] kind: Activation) -> Vector<f32, N> {
+pub(crate) fn value<N: Size>(x: Vector<f32, N>, #[comptime] kind: Activation) -> Vector<f32, N> {
     match comptime!(kind) {
         Activation::Gelu => x * below::<N>(x),
         Activation::GeluTanh => x * below_tanh::<N>(x),
@@ -53,7 +53,7 @@ fn value<N: Size>(x: Vector<f32, N>, #[comptime] kind: Activation) -> Vector<f32
 }
 
 #[cube]
-fn slope<N: Size>(x: Vector<f32, N>, #[comptime] kind: Activation) -> Vector<f32, N> {
+pub(crate) fn slope<N: Size>(x: Vector<f32, N>, #[comptime] kind: Activation) -> Vector<f32, N> {
     let one = splat::<N>(1.0);
     match comptime!(kind) {
         Activation::Gelu => {

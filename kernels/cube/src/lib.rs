@@ -10,7 +10,7 @@
 //! | activation, SwiGLU, rotary positions | 1 | 1, SwiGLU 2 |
 //! | attention on packed queries, keys and values | 3 and 2 products | 3 and 4 products |
 //! | attention with shared keys and values | 5 and 2 products | 5 and 4 products |
-//! | linear layer | 2 (cast of the weight, bias) and 1 product | 1 or 2 (bias) and 2 products |
+//! | linear layer, with an activation or without | 2 (cast of the weight, bias) and 1 product | 1 or 2 (bias), 1 more for an activation, and 2 products |
 //! | AdamW, norm of gradients, scaling of gradients | 1 for many parameters at once | – |
 //!
 //! With burn's `fusion` tensors are of another type, and these kernels see none of them.
@@ -110,7 +110,12 @@ where
     }
 
     fn linear(&self, inputs: [Raw<B>; 3]) -> Option<Raw<B>> {
-        run::<F, B, _, 3>(On(Linear), inputs)
+        run::<F, B, _, 3>(On(Linear { activation: None }), inputs)
+    }
+
+    fn linear_activation(&self, kind: Activation, inputs: [Raw<B>; 3]) -> Option<Raw<B>> {
+        let activation = Some(kind);
+        run::<F, B, _, 3>(On(Linear { activation }), inputs)
     }
 
     fn adamw(&self, numbers: AdamW, tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {

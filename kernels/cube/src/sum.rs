@@ -1,19 +1,24 @@
 //! Sums of rows, column by column.
 
-use crate::cube::{UNITS, storage};
+use crate::cube::storage;
 use crate::tensor::{empty, shape};
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::ComputeClient;
 use cubecl::prelude::*;
 
-/// Columns of a cube, and units that share the rows of one.
+/// Columns of a cube.
 const COLUMNS: u32 = 32;
-const STRIPS: u32 = UNITS / COLUMNS;
-/// Rows of a share, where there are many.
-const ROWS: usize = 256;
-/// Most rows that one share takes.
-const MOST: usize = 512;
+/// Rows that a unit adds up, where there are many, and the most that it does.
+const EACH: usize = 32;
+const MOST: usize = 128;
+
+/// Units of a cube that share the rows of a column: as many as the device has.
+fn strips<R: CubeRuntime>(client: &ComputeClient<R>) -> u32 {
+    let units = client.properties().hardware.max_units_per_cube;
+    (units / COLUMNS).clamp(1, 32)
+}
 
 #[cube(launch_unchecked)]
 fn columns<F: Float>(
@@ -22,9 +27,10 @@ fn columns<F: Float>(
     count: u32,
     width: u32,
     share: u32,
+    #[comptime] strips: u32,
     #[define(F)] _dtype: StorageType,
 ) {
-    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let mut shared = SharedMemory::<f32>::new(comptime!((strips * COLUMNS) as usize));
     let unit = UNIT_POS as usize;
     let column = CUBE_POS_X * COLUMNS + UNIT_POS_X;
     let mut sum = f32::new(0.0);
@@ -36,14 +42,14 @@ fn columns<F: Float>(
         }
         while row < end {
             sum += f32::cast_from(rows[row as usize * width as usize + column as usize]);
-            row += STRIPS;
+            row += strips;
         }
     }
     shared[unit] = sum;
     sync_cube();
     if UNIT_POS_Y == 0 && column < width {
         #[unroll]
-        for strip in 1..comptime!(STRIPS as usize) {
+        for strip in 1..comptime!(strips as usize) {
             sum += shared[unit + comptime!(strip * COLUMNS as usize)];
         }
         let each = width / comptime!(sums.len() as u32);
@@ -74,8 +80,9 @@ pub(crate) fn sums_of_rows<R: CubeRuntime, const N: usize>(
     rows: CubeTensor<R>,
 ) -> [CubeTensor<R>; N] {
     let (count, width) = (shape(&rows)[0], shape(&rows)[1]);
-    if count > MOST {
-        let shares = count.div_ceil(ROWS);
+    let strips = strips(&rows.client) as usize;
+    if count > strips * MOST {
+        let shares = count.div_ceil(strips * EACH);
         let sums = empty(&rows, &[shares, width], DType::F32);
         launch(rows, shares, vec![sums.clone()]);
         return sums_of_rows(sums);
@@ -88,18 +95,20 @@ pub(crate) fn sums_of_rows<R: CubeRuntime, const N: usize>(
 fn launch<R: CubeRuntime>(rows: CubeTensor<R>, shares: usize, sums: Vec<CubeTensor<R>>) {
     let (count, width) = (shape(&rows)[0], shape(&rows)[1]);
     let (client, dtype) = (rows.client.clone(), rows.dtype);
+    let strips = strips(&client);
     // SAFETY: units beyond the last column or row neither read nor write.
     #[allow(unsafe_code)]
     unsafe {
         columns::launch_unchecked::<R>(
             &client,
             CubeCount::Static((width as u32).div_ceil(COLUMNS), shares as u32, 1),
-            CubeDim::new_2d(COLUMNS, STRIPS),
+            CubeDim::new_2d(COLUMNS, strips),
             rows.into_array_arg(),
             sums.into_iter().map(|sum| sum.into_array_arg()).collect(),
             count as u32,
             width as u32,
             count.div_ceil(shares) as u32,
+            strips,
             storage(dtype),
         );
     }

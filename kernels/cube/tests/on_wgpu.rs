@@ -266,7 +266,8 @@ fn activations_are_the_plain_ones() {
 #[test]
 fn linear_layers_are_the_plain_ones() {
     device!();
-    for (rows, inputs, outputs) in [(7, 13, 5), (700, 8, 36), (3, 1, 1), (1, 64, 130)] {
+    // Gradients of biases over so many rows are summed in two stages.
+    for (rows, inputs, outputs) in [(7, 13, 5), (5000, 8, 36), (3, 1, 1), (1, 64, 130)] {
         let x = random([inputs, rows], 5).transpose();
         let (w, b) = (random([outputs, inputs], 6), random([outputs], 7));
         let (lx, lw, lb) = (leaf(&x), leaf(&w), leaf(&b));
@@ -278,6 +279,32 @@ fn linear_layers_are_the_plain_ones() {
         assert_close(got.0, want.0, 5e-6, "x");
         assert_close(got.1, want.1, 5e-6, "weight");
         assert_close(got.2, want.2, 5e-6, "bias");
+    }
+}
+
+#[test]
+fn activations_of_linear_layers_are_the_plain_ones() {
+    device!();
+    for kind in [
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::QuickGelu,
+    ] {
+        for (rows, inputs, outputs) in [(7, 13, 5), (60, 8, 36)] {
+            let x = random([inputs, rows], 5).transpose();
+            let (w, b) = (random([outputs, inputs], 6) * 0.3, random([outputs], 7));
+            let (lx, lw, lb) = (leaf(&x), leaf(&w), leaf(&b));
+            let got = kernels::linear_activation(kind, &lx, &lw, &lb).unwrap();
+            let want = lx.clone().matmul(lw.clone().transpose()) + lb.clone().unsqueeze();
+            let want = plain_activation(kind, want);
+            let what = format!("{kind:?}");
+            assert_close(got.clone().inner(), want.clone().inner(), 5e-6, &what);
+            let got = gradients!(got, lx, lw, lb);
+            let want = gradients!(want, lx, lw, lb);
+            assert_close(got.0, want.0, 1e-5, "x");
+            assert_close(got.1, want.1, 1e-5, "weight");
+            assert_close(got.2, want.2, 1e-5, "bias");
+        }
     }
 }
 

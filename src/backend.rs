@@ -170,6 +170,11 @@ impl Default for BackendArg {
 pub fn register_kernels() {
     #[cfg(feature = "tch")]
     kernels_tch::register();
+    // With fusion burn's tensors are of another type, and its own operations compute.
+    #[cfg(all(feature = "wgpu", not(feature = "fusion")))]
+    kernels_cube::register::<burn_wgpu::WebGpu, _>();
+    #[cfg(all(feature = "cuda", not(feature = "fusion")))]
+    kernels_cube::register::<burn_cuda::Cuda, _>();
 }
 
 /// Prints on stderr what a run computes with, watches for device faults, and runs the job.

@@ -7,16 +7,17 @@
 //! The kernels of flex are here. Those of another backend are a crate of their own, which implements [`Kernels`] and is
 //! [registered](register) where that backend is chosen: so the crates of the models are built once for all backends.
 //!
-//! | kernel | flex, f32 | LibTorch, f32 and bf16 (`tch/`) |
-//! |---|---|---|
-//! | [`layer_norm`] | forward, backward | forward, backward |
-//! | [`activation`] | forward, backward | forward, backward |
-//! | [`attention`], [`grouped_attention`] | forward, backward | forward, backward |
-//! | [`linear`] | forward, backward | forward, backward |
-//! | [`rms_norm`], [`rotary`], [`swiglu`] | forward, backward | forward, backward |
-//! | [`add_row`] | forward, backward | – |
-//! | [`product`] | forward; weights in f32 or bf16 | – |
-//! | [`adamw`] | one pass over weights and moments | LibTorch's fused one |
+//! | kernel | flex, f32 | LibTorch, f32 and bf16 (`tch/`) | CUDA and WebGPU, f32 and bf16 (`cube/`) |
+//! |---|---|---|---|
+//! | [`layer_norm`], [`rms_norm`] | forward, backward | forward, backward | forward, backward |
+//! | [`activation`], [`swiglu`], [`rotary`] | forward, backward | forward, backward | forward, backward |
+//! | [`attention`], [`grouped_attention`] | forward, backward | forward, backward | forward, backward |
+//! | [`linear`] | forward, backward | forward, backward | forward, backward |
+//! | [`linear_activation`] | – | – | forward, backward |
+//! | [`add_row`] | forward, backward | – | – |
+//! | [`product`] | forward; weights in f32 or bf16 | – | – |
+//! | [`adamw`] | one pass over weights and moments | LibTorch's fused one | one launch for many parameters ([`adamw_all`]) |
+//! | [`norm`], [`scale`] | – | – | one launch for many parameters |
 //!
 //! Results do not depend on the number of threads: sums are taken in an order that the shapes alone decide.
 
@@ -33,7 +34,7 @@ use burn::tensor::TensorPrimitive;
 use registry::of;
 
 /// Nonlinearities that have a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `x · Φ(x)` with the error function.
     Gelu,
@@ -43,12 +44,12 @@ pub enum Activation {
     QuickGelu,
 }
 
-/// Layer norm over the last axis.
+/// Layer norm over the last axis, in the type of `x`.
 ///
 /// # Shapes
 ///
 /// - x, output: `[..., width]`
-/// - weight, bias: `[width]`
+/// - weight, bias: `[width]`; they may be f32 where `x` is not
 pub fn layer_norm<B: Backend, const D: usize>(
     x: &Tensor<B, D>,
     weight: &Tensor<B, 1>,
@@ -143,7 +144,7 @@ pub fn swiglu<B: Backend, const D: usize>(
     of::<B>()?.swiglu([raw(gate), raw(up)]).map(tensor)
 }
 
-/// `x weightᵀ + bias`.
+/// `x weightᵀ + bias`, in the type of `x`. Weight and bias may be f32 where `x` is not; then so are their gradients.
 ///
 /// # Shapes
 ///
@@ -157,6 +158,21 @@ pub fn linear<B: Backend>(
     bias: &Tensor<B, 1>,
 ) -> Option<Tensor<B, 2>> {
     let made = of::<B>()?.linear([raw(x), raw(weight), raw(bias)]);
+    made.map(tensor)
+}
+
+/// An activation of what [`linear`] gives, without a pass for the bias.
+///
+/// # Shapes
+///
+/// - as [`linear`]
+pub fn linear_activation<B: Backend>(
+    kind: Activation,
+    x: &Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    bias: &Tensor<B, 1>,
+) -> Option<Tensor<B, 2>> {
+    let made = of::<B>()?.linear_activation(kind, [raw(x), raw(weight), raw(bias)]);
     made.map(tensor)
 }
 
@@ -217,11 +233,83 @@ pub fn adamw<B: Backend>(numbers: AdamW, tensors: [&Tensor<B, 1>; 4]) -> Option<
     made.map(|made| made.map(tensor))
 }
 
+/// Several updates: the numbers of each, with its weights, gradient and both moments.
+pub type Updates<T> = Vec<(AdamW, [T; 4])>;
+
+/// What [`adamw`] makes of each update, in as few passes as the backend can.
+///
+/// # Shapes
+///
+/// - the tensors of an update: `[n]`, each update with an `n` of its own
+///
+/// # Errors
+///
+/// The updates as they came, where there is no kernel for them. Nothing needs to be cloned in order to ask, and what nobody
+/// else holds may be overwritten in place.
+pub fn adamw_all<B: Backend>(
+    updates: Updates<Tensor<B, 1>>,
+) -> Result<Vec<[Tensor<B, 1>; 3]>, Updates<Tensor<B, 1>>> {
+    let Some(kernels) = of::<B>() else {
+        return Err(updates);
+    };
+    let updates = updates.into_iter();
+    let raws = updates.map(|(numbers, tensors)| (numbers, tensors.map(into_raw)));
+    match kernels.adamw_all(raws.collect()) {
+        Ok(made) => Ok(made.into_iter().map(|made| made.map(tensor)).collect()),
+        Err(raws) => {
+            let updates = raws.into_iter();
+            let updates = updates.map(|(numbers, raws)| (numbers, raws.map(tensor)));
+            Err(updates.collect())
+        }
+    }
+}
+
+/// The Euclidean norm of all tensors together.
+///
+/// # Shapes
+///
+/// - tensors: each `[n]` with an `n` of its own
+/// - output: `[1]`
+pub fn norm<'a, B: Backend>(
+    tensors: impl IntoIterator<Item = &'a Tensor<B, 1>>,
+) -> Option<Tensor<B, 1>> {
+    let kernels = of::<B>()?;
+    kernels
+        .norm(tensors.into_iter().map(raw).collect())
+        .map(tensor)
+}
+
+/// All tensors times one factor.
+///
+/// # Shapes
+///
+/// - tensors: each `[n]` with an `n` of its own
+/// - factor: `[1]`
+///
+/// # Errors
+///
+/// The tensors as they came, where there is no kernel for them. What nobody else holds may be overwritten in place.
+pub fn scale<B: Backend>(
+    tensors: Vec<Tensor<B, 1>>,
+    factor: &Tensor<B, 1>,
+) -> Result<Vec<Tensor<B, 1>>, Vec<Tensor<B, 1>>> {
+    let Some(kernels) = of::<B>() else {
+        return Err(tensors);
+    };
+    let raws = tensors.into_iter().map(into_raw).collect();
+    let many = |raws: Vec<Raw<B>>| raws.into_iter().map(tensor).collect();
+    kernels.scale(raws, raw(factor)).map(many).map_err(many)
+}
+
 /// A float tensor of a backend, of any rank.
 pub type Raw<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
 
 fn raw<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Raw<B> {
     tensor.clone().into_primitive().tensor()
+}
+
+fn into_raw<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Raw<B> {
+    tensor.into_primitive().tensor()
 }
 
 fn tensor<B: Backend, const D: usize>(raw: Raw<B>) -> Tensor<B, D> {

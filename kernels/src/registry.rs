@@ -1,6 +1,6 @@
 //! Which kernels a backend has.
 
-use crate::{Activation, AdamW, Raw};
+use crate::{Activation, AdamW, Raw, Updates};
 use burn::prelude::*;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -48,6 +48,10 @@ pub trait Kernels<B: Backend>: Send + Sync {
         None
     }
 
+    fn linear_activation(&self, _kind: Activation, _x_weight_bias: [Raw<B>; 3]) -> Option<Raw<B>> {
+        None
+    }
+
     fn add_row(&self, _x_row: [Raw<B>; 2]) -> Option<Raw<B>> {
         None
     }
@@ -62,6 +66,18 @@ pub trait Kernels<B: Backend>: Send + Sync {
 
     fn adamw(&self, _numbers: AdamW, _tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {
         None
+    }
+
+    fn adamw_all(&self, updates: Updates<Raw<B>>) -> Result<Vec<[Raw<B>; 3]>, Updates<Raw<B>>> {
+        Err(updates)
+    }
+
+    fn norm(&self, _tensors: Vec<Raw<B>>) -> Option<Raw<B>> {
+        None
+    }
+
+    fn scale(&self, tensors: Vec<Raw<B>>, _factor: Raw<B>) -> Result<Vec<Raw<B>>, Vec<Raw<B>>> {
+        Err(tensors)
     }
 }
 

@@ -43,6 +43,7 @@ macro_rules! variants {
                 #[cfg(feature = "wgpu")]
                 #[test]
                 fn matches_open_clip_on_wgpu() {
+                    clip_burn::backend::register_kernels();
                     matches_open_clip::<burn_wgpu::WebGpu>(stringify!($name));
                 }
             }

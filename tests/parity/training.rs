@@ -65,6 +65,7 @@ fn gradients_and_three_adamw_steps_match_pytorch_on_tch() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn gradients_and_three_adamw_steps_match_pytorch_on_wgpu() {
+    clip_burn::backend::register_kernels();
     for name in TRAINED {
         three_steps_match_pytorch::<burn_wgpu::WebGpu>(name);
     }

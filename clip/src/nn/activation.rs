@@ -19,14 +19,18 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Applies the activation to every element.
-    pub fn forward<B: Backend, const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        let kind = match self {
+    /// What kernels call it.
+    pub(super) fn kind(&self) -> kernels::Activation {
+        match self {
             Self::Gelu => kernels::Activation::Gelu,
             Self::GeluTanh => kernels::Activation::GeluTanh,
             Self::QuickGelu => kernels::Activation::QuickGelu,
-        };
-        if let Some(y) = kernels::activation(kind, &x) {
+        }
+    }
+
+    /// Applies the activation to every element.
+    pub fn forward<B: Backend, const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
+        if let Some(y) = kernels::activation(self.kind(), &x) {
             return y;
         }
         match self {

@@ -83,9 +83,12 @@ pub fn linear<B: Backend, const D: usize>(
 
     // One two-dimensional product: a batched one would broadcast the weight.
     let x = x.reshape([rows, inputs]);
-    if bias.is_none()
-        && let Some(y) = kernels::product(&x, &weight)
-    {
+    // Kernels that cast by themselves, and give gradients in the parameters' own type.
+    let y = match &bias {
+        Some(bias) => kernels::linear(&x, &weight, bias),
+        None => kernels::product(&x, &weight),
+    };
+    if let Some(y) = y {
         return y.reshape(shape);
     }
     let weight = weight.cast(dtype);

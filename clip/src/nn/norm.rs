@@ -30,12 +30,18 @@ impl<B: Backend> LayerNorm<B> {
     /// - output: same shape and dtype as `x`
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
         let dtype = x.dtype();
-        let x = x.cast(DType::F32);
         let (weight, bias) = (
             self.weight.val().cast(DType::F32),
             self.bias.val().cast(DType::F32),
         );
+        // Some kernels read and write other types than f32 themselves, others take f32 alone.
         if let Some(y) = kernels::layer_norm(&x, &weight, &bias, self.eps) {
+            return y;
+        }
+        let x = x.cast(DType::F32);
+        if dtype != DType::F32
+            && let Some(y) = kernels::layer_norm(&x, &weight, &bias, self.eps)
+        {
             return y.cast(dtype);
         }
         if !B::ad_enabled(&x.device()) {

@@ -61,6 +61,7 @@ fn logits_match_transformers_with_and_without_cache_on_tch() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn logits_match_transformers_with_and_without_cache_on_wgpu() {
+    clip_burn::backend::register_kernels();
     logits_match::<burn_wgpu::WebGpu>("wgpu");
 }
 

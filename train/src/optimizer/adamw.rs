@@ -4,7 +4,7 @@
 //! flat vectors keyed by path, so that they can be written to a file that other programs read, and found
 //! again after a restart.
 
-use super::flat::map_trained;
+use super::flat::{Trained, change_trained};
 use super::gradients::Gradients;
 use crate::error::{Result, TrainError};
 use crate::parameters::groups::Groups;
@@ -124,19 +124,57 @@ impl<B: AutodiffBackend> GroupedAdamW<B> {
         model: M,
         gradients: &mut Gradients<B::InnerBackend>,
     ) -> M {
-        map_trained(model, |path, id, weights| {
-            let Some(&(lr_scale, decay)) = self.rules.get(path) else {
-                return weights;
-            };
-            let Some(gradient) = gradients.remove(id) else {
-                return weights;
-            };
-            let gradient = gradient.cast(weights.dtype());
-            let moments = self.moments.remove(path);
-            let lr = lr * lr_scale;
-            let (weights, moments) = update(&self.config, lr, decay, weights, gradient, moments);
-            self.moments.insert(path.to_string(), moments);
+        change_trained(model, |trained| {
+            let mut done = Vec::with_capacity(trained.len());
+            let mut together = Together::default();
+            for Trained { path, id, weights } in trained {
+                let rule = self.rules.get(&path);
+                let Some((&(lr_scale, decay), gradient)) = rule.zip(gradients.remove(id)) else {
+                    done.push(Some(weights));
+                    continue;
+                };
+                let gradient = gradient.cast(weights.dtype());
+                let (seat, lr) = (done.len(), lr * lr_scale);
+                match self.moments.remove(&path) {
+                    Some(moments) => {
+                        let numbers = numbers(&self.config, lr, decay, moments.steps + 1);
+                        let tensors = [weights, gradient, moments.exp_avg, moments.exp_avg_sq];
+                        together.updates.push((numbers, tensors));
+                        together.of.push((seat, path, moments.steps + 1));
+                        done.push(None);
+                    }
+                    None => {
+                        let numbers = numbers(&self.config, lr, decay, 1);
+                        let [weights, exp_avg, exp_avg_sq] = first(numbers, weights, gradient);
+                        let moments = Moments {
+                            exp_avg,
+                            exp_avg_sq,
+                            steps: 1,
+                        };
+                        self.moments.insert(path, moments);
+                        done.push(Some(weights));
+                    }
+                }
+            }
+            let updated = kernels::adamw_all(together.updates).unwrap_or_else(|updates| {
+                let updates = updates.into_iter();
+                let updated = updates.map(|(numbers, tensors)| update(numbers, tensors));
+                updated.collect()
+            });
+            for ((seat, path, steps), updated) in together.of.into_iter().zip(updated) {
+                let [weights, exp_avg, exp_avg_sq] = updated;
+                let moments = Moments {
+                    exp_avg,
+                    exp_avg_sq,
+                    steps,
+                };
+                self.moments.insert(path, moments);
+                done[seat] = Some(weights);
+            }
+            let weights = done.into_iter();
             weights
+                .map(|weights| weights.expect("all were updated"))
+                .collect()
         })
     }
 
@@ -225,61 +263,76 @@ impl<B: AutodiffBackend> GroupedAdamW<B> {
     }
 }
 
-/// One AdamW update of a flat parameter.
-fn update<B: Backend>(
-    config: &AdamWConfig,
-    lr: f64,
-    decay: f64,
-    weights: Tensor<B, 1>,
-    gradient: Tensor<B, 1>,
-    moments: Option<Moments<B>>,
-) -> (Tensor<B, 1>, Moments<B>) {
+/// Updates that can be made together.
+struct Together<B: Backend> {
+    updates: kernels::Updates<Tensor<B, 1>>,
+    /// Of each update: the place of its parameter among all, its path and its number of steps.
+    of: Vec<(usize, String, i32)>,
+}
+
+impl<B: Backend> Default for Together<B> {
+    fn default() -> Self {
+        Self {
+            updates: Vec::new(),
+            of: Vec::new(),
+        }
+    }
+}
+
+/// The numbers of a parameter's update number `steps`.
+fn numbers(config: &AdamWConfig, lr: f64, decay: f64, steps: i32) -> kernels::AdamW {
     let AdamWConfig {
         beta1, beta2, eps, ..
     } = *config;
-    let steps = moments.as_ref().map_or(0, |m| m.steps) + 1;
-    let numbers = kernels::AdamW {
+    kernels::AdamW {
         beta1,
         beta2,
         eps,
         step_size: lr / (1.0 - beta1.powi(steps)),
         root: (1.0 - beta2.powi(steps)).sqrt(),
         keep: if decay > 0.0 { 1.0 - lr * decay } else { 1.0 },
-    };
-    if let Some(m) = &moments
-        && let tensors = [&weights, &gradient, &m.exp_avg, &m.exp_avg_sq]
-        && let Some([weights, exp_avg, exp_avg_sq]) = kernels::adamw(numbers, tensors)
-    {
-        let moments = Moments {
-            exp_avg,
-            exp_avg_sq,
-            steps,
-        };
-        return (weights, moments);
     }
+}
+
+/// Weights and moments after the first update of a flat parameter.
+fn first<B: Backend>(
+    numbers: kernels::AdamW,
+    weights: Tensor<B, 1>,
+    gradient: Tensor<B, 1>,
+) -> [Tensor<B, 1>; 3] {
+    let exp_avg_sq = gradient.clone().square() * (1.0 - numbers.beta2);
+    let exp_avg = gradient * (1.0 - numbers.beta1);
+    moved(numbers, weights, exp_avg, exp_avg_sq)
+}
+
+/// Weights and moments after a later one, from weights, gradient and moments.
+fn update<B: Backend>(numbers: kernels::AdamW, tensors: [Tensor<B, 1>; 4]) -> [Tensor<B, 1>; 3] {
+    if let Some(made) = kernels::adamw(numbers, tensors.each_ref()) {
+        return made;
+    }
+    let kernels::AdamW { beta1, beta2, .. } = numbers;
+    let [weights, gradient, exp_avg, exp_avg_sq] = tensors;
     let square = gradient.clone().square();
-    let (exp_avg, exp_avg_sq) = match moments {
-        None => (gradient * (1.0 - beta1), square * (1.0 - beta2)),
-        Some(m) => (
-            m.exp_avg * beta1 + gradient * (1.0 - beta1),
-            m.exp_avg_sq * beta2 + square * (1.0 - beta2),
-        ),
-    };
-    let weights = if decay > 0.0 {
-        weights * numbers.keep
-    } else {
+    let exp_avg = exp_avg * beta1 + gradient * (1.0 - beta1);
+    let exp_avg_sq = exp_avg_sq * beta2 + square * (1.0 - beta2);
+    moved(numbers, weights, exp_avg, exp_avg_sq)
+}
+
+/// Weights as the moments move them, with these.
+fn moved<B: Backend>(
+    numbers: kernels::AdamW,
+    weights: Tensor<B, 1>,
+    exp_avg: Tensor<B, 1>,
+    exp_avg_sq: Tensor<B, 1>,
+) -> [Tensor<B, 1>; 3] {
+    let weights = if numbers.keep == 1.0 {
         weights
+    } else {
+        weights * numbers.keep
     };
-    let denominator = exp_avg_sq.clone().sqrt() / numbers.root + eps;
+    let denominator = exp_avg_sq.clone().sqrt() / numbers.root + numbers.eps;
     let weights = weights - exp_avg.clone() * numbers.step_size / denominator;
-    (
-        weights,
-        Moments {
-            exp_avg,
-            exp_avg_sq,
-            steps,
-        },
-    )
+    [weights, exp_avg, exp_avg_sq]
 }
 
 #[cfg(test)]

@@ -70,6 +70,9 @@ impl<I: Backend> Gradients<I> {
 
     /// Global L2 norm, in f32 on the device, `[1]`; `None` when there is no gradient.
     pub fn norm(&self) -> Option<Tensor<I, 1>> {
+        if let Some(norm) = kernels::norm(self.0.values()) {
+            return Some(norm);
+        }
         let squares = self.0.values();
         let squares = squares.map(|gradient| gradient.clone().cast(DType::F32).square().sum());
         squares.reduce(|a, b| a + b).map(Tensor::sqrt)
@@ -83,10 +86,17 @@ impl<I: Backend> Gradients<I> {
     /// - norm: `[1]`, from [`norm`](Self::norm)
     pub fn clip(&mut self, norm: Tensor<I, 1>, max: f64) {
         let factor = (norm + 1e-6).recip().mul_scalar(max).clamp_max(1.0);
-        for gradient in self.0.values_mut() {
-            let factor = factor.clone().cast(gradient.dtype());
-            *gradient = gradient.clone() * factor;
-        }
+        // Taken out and not cloned: what nobody else holds can be scaled where it lies.
+        let (ids, gradients): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0).into_iter().unzip();
+        let scaled = kernels::scale(gradients, &factor).unwrap_or_else(|gradients| {
+            let gradients = gradients.into_iter();
+            let scaled = gradients.map(|gradient| {
+                let factor = factor.clone().cast(gradient.dtype());
+                gradient * factor
+            });
+            scaled.collect()
+        });
+        self.0 = ids.into_iter().zip(scaled).collect();
     }
 }
 

@@ -1,0 +1,197 @@
+//! A linear layer: burn's product, then the bias, in place or on the way through an activation. Gradients of weight and bias are
+//! in their own types at once.
+
+use crate::Kernel;
+use crate::activate::{slope, value};
+use crate::cube::{elementwise, storage, vector};
+use crate::sum::sum_of_rows;
+use crate::tensor::{contiguous, elements, empty, product, shape, transposed};
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::cast;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+use kernels::Activation;
+
+#[derive(Debug)]
+pub(crate) struct Linear {
+    /// What is made of the output, if anything.
+    pub activation: Option<Activation>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct State<R: CubeRuntime> {
+    x: CubeTensor<R>,
+    /// In the type of `x`.
+    weight: CubeTensor<R>,
+    weight_type: DType,
+    bias_type: DType,
+    /// The product, and the bias that an activation takes with it.
+    before: Option<[CubeTensor<R>; 2]>,
+}
+
+#[cube(launch_unchecked)]
+fn add_bias<F: Float, B: Float, N: Size>(
+    bias: &Array<Vector<B, N>>,
+    y: &mut Array<Vector<F, N>>,
+    #[define(F, B)] _dtypes: [StorageType; 2],
+) {
+    let stride = CUBE_COUNT * CUBE_DIM as usize;
+    let width = bias.len();
+    let mut at = ABSOLUTE_POS;
+    while at < y.len() {
+        let bias = Vector::<f32, N>::cast_from(bias[at % width]);
+        y[at] = Vector::cast_from(Vector::<f32, N>::cast_from(y[at]) + bias);
+        at += stride;
+    }
+}
+
+#[cube(launch_unchecked)]
+fn activate<F: Float, B: Float, N: Size>(
+    product: &Array<Vector<F, N>>,
+    bias: &Array<Vector<B, N>>,
+    y: &mut Array<Vector<F, N>>,
+    #[comptime] kind: Activation,
+    #[define(F, B)] _dtypes: [StorageType; 2],
+) {
+    let stride = CUBE_COUNT * CUBE_DIM as usize;
+    let width = bias.len();
+    let mut at = ABSOLUTE_POS;
+    while at < y.len() {
+        let bias = Vector::<f32, N>::cast_from(bias[at % width]);
+        let x = Vector::<f32, N>::cast_from(product[at]) + bias;
+        y[at] = Vector::cast_from(value::<N>(x, kind));
+        at += stride;
+    }
+}
+
+#[cube(launch_unchecked)]
+fn activate_backward<F: Float, B: Float, N: Size>(
+    product: &Array<Vector<F, N>>,
+    bias: &Array<Vector<B, N>>,
+    dy: &Array<Vector<F, N>>,
+    dx: &mut Array<Vector<F, N>>,
+    #[comptime] kind: Activation,
+    #[define(F, B)] _dtypes: [StorageType; 2],
+) {
+    let stride = CUBE_COUNT * CUBE_DIM as usize;
+    let width = bias.len();
+    let mut at = ABSOLUTE_POS;
+    while at < dx.len() {
+        let bias = Vector::<f32, N>::cast_from(bias[at % width]);
+        let x = Vector::<f32, N>::cast_from(product[at]) + bias;
+        dx[at] = Vector::cast_from(slope::<N>(x, kind) * Vector::cast_from(dy[at]));
+        at += stride;
+    }
+}
+
+/// The product plus the bias, in the product's place; nobody else has that yet.
+fn biased<R: CubeRuntime>(product: CubeTensor<R>, bias: CubeTensor<R>) -> CubeTensor<R> {
+    let size = vector(elements(&bias));
+    let (count, dim) = elementwise(elements(&product) / size);
+    let client = product.client.clone();
+    let types = [product.dtype, bias.dtype].map(storage);
+    // SAFETY: the product has rows of the bias's width.
+    #[allow(unsafe_code)]
+    unsafe {
+        add_bias::launch_unchecked::<R>(
+            &client,
+            count,
+            dim,
+            size,
+            bias.into_array_arg(),
+            product.clone().into_array_arg(),
+            types,
+        );
+    }
+    product
+}
+
+/// The activation of product and bias, or with `dy` the gradient of what it was taken of.
+fn activated<R: CubeRuntime>(
+    kind: Activation,
+    [product, bias]: [CubeTensor<R>; 2],
+    dy: Option<CubeTensor<R>>,
+) -> CubeTensor<R> {
+    let y = empty(&product, shape(&product), product.dtype);
+    let size = vector(elements(&bias));
+    let (count, dim) = elementwise(elements(&product) / size);
+    let client = product.client.clone();
+    let types = [product.dtype, bias.dtype].map(storage);
+    let (product, bias) = (product.into_array_arg(), bias.into_array_arg());
+    let to = y.clone().into_array_arg();
+    // SAFETY: the product has rows of the bias's width, and the others as many.
+    #[allow(unsafe_code)]
+    unsafe {
+        match dy {
+            None => activate::launch_unchecked::<R>(
+                &client, count, dim, size, product, bias, to, kind, types,
+            ),
+            Some(dy) => {
+                let dy = dy.into_array_arg();
+                activate_backward::launch_unchecked::<R>(
+                    &client, count, dim, size, product, bias, dy, to, kind, types,
+                )
+            }
+        }
+    }
+    y
+}
+
+impl<R: CubeRuntime> Kernel<R, 3> for Linear {
+    type State = State<R>;
+
+    fn takes(&self, [x, weight, bias]: &[CubeTensor<R>; 3]) -> bool {
+        let (&[rows, width], &[outputs, inputs], &[biases]) =
+            (shape(x), shape(weight), shape(bias))
+        else {
+            return false;
+        };
+        width == inputs && biases == outputs && rows * outputs < crate::MOST
+    }
+
+    fn forward(&self, [x, weight, bias]: [CubeTensor<R>; 3]) -> (CubeTensor<R>, State<R>) {
+        let (weight_type, bias_type) = (weight.dtype, bias.dtype);
+        let weight = cast(weight, x.dtype);
+        let out = contiguous(product(x.clone(), transposed(weight.clone()), x.dtype));
+        let (y, before) = match self.activation {
+            None => (biased(out, bias), None),
+            Some(kind) => {
+                let before = [out, bias];
+                (activated(kind, before.clone(), None), Some(before))
+            }
+        };
+        let state = State {
+            x,
+            weight,
+            weight_type,
+            bias_type,
+            before,
+        };
+        (y, state)
+    }
+
+    fn backward(
+        self,
+        state: State<R>,
+        dy: CubeTensor<R>,
+        wanted: [bool; 3],
+    ) -> [Option<CubeTensor<R>>; 3] {
+        let State {
+            x,
+            weight,
+            weight_type,
+            bias_type,
+            before,
+        } = state;
+        let dy = match self.activation.zip(before) {
+            Some((kind, before)) => activated(kind, before, Some(dy)),
+            None => dy,
+        };
+        [
+            wanted[0].then(|| product(dy.clone(), weight, x.dtype)),
+            wanted[1].then(|| product(transposed(dy.clone()), x, weight_type)),
+            wanted[2].then(|| cast(sum_of_rows(dy), bias_type)),
+        ]
+    }
+}

@@ -168,6 +168,10 @@ fn tokenizer(dice: &mut Dice) -> Value {
         6 => Value::Null,
         _ => json!({"type": "Whitespace"}),
     };
+    let splitter = match dice.bad() {
+        true => json!({"type": "Sequence", "pretokenizers": vec![splitter; 1 << dice.below(9)]}),
+        false => splitter,
+    };
     let piece = |dice: &mut Dice| match dice.below(3) {
         0 => json!({"SpecialToken": {"id": dice.or_text("[SEP]"), "type_id": 0}}),
         _ => {

@@ -1,6 +1,9 @@
 //! What a `tokenizer.json` says of its lengths, looked at before the `tokenizers` crate allocates them.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// The parts of the file that are looked at.
@@ -8,6 +11,8 @@ use serde_json::Value;
 struct Head {
     #[serde(default)]
     normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
     #[serde(default)]
     post_processor: Value,
     #[serde(default)]
@@ -22,6 +27,39 @@ struct Head {
 struct Model {
     #[serde(default)]
     max_input_chars_per_word: Value,
+    #[serde(default)]
+    vocab: Pieces,
+}
+
+/// Bytes of the longest piece where a vocabulary is a list, as Unigram's is.
+#[derive(Default)]
+struct Pieces(usize);
+
+impl<'de> Deserialize<'de> for Pieces {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Longest;
+        impl<'de> Visitor<'de> for Longest {
+            type Value = Pieces;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a vocabulary")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pieces, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Pieces(0))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Pieces, A::Error> {
+                let mut longest = 0;
+                while let Some(piece) = list.next_element::<Value>()? {
+                    longest = longest.max(piece[0].as_str().map_or(0, str::len));
+                }
+                Ok(Pieces(longest))
+            }
+        }
+        json.deserialize_any(Longest)
+    }
 }
 
 /// Refuses a `tokenizer.json` that would take any memory or time, by some number or length in it:
@@ -30,6 +68,7 @@ struct Model {
 /// - replacements that make a text a thousand times as long, one after the other;
 /// - a template that names the text twice: every part beyond the context would be joined with every other;
 /// - added tokens of kilobytes: looking for them is prepared in a time that goes with the square of their length;
+/// - pieces of kilobytes in Unigram, which are nodes inside nodes, and would overflow the stack when they are dropped;
 /// - words without an end in WordPiece, which tries every part of a word.
 ///
 /// # Errors
@@ -39,9 +78,11 @@ pub fn check_lengths(json: &str) -> Result<(), String> {
     let head: Head = serde_json::from_str(json).map_err(|error| error.to_string())?;
     check_charsmaps(&head.normalizer)?;
     check_growth("normalizers", growth(&head.normalizer))?;
+    check_growth("pre-tokenizers", growth(&head.pre_tokenizer))?;
     check_growth("decoders", growth(&head.decoder))?;
     check_templates(&head.post_processor)?;
     check_added(&head.added_tokens)?;
+    check_pieces(&head.model.vocab)?;
     check_words(&head.model.max_input_chars_per_word)
 }
 
@@ -63,8 +104,8 @@ const MAX_ID: u32 = 1 << 24;
 
 /// Times that normalizers may make a text longer; Gemma's is 3, of one byte for a blank.
 const MAX_GROWTH: usize = 1000;
-/// Bytes of an added token; the longest that are known are blanks and line breaks, some thirty of them.
-const MAX_ADDED: usize = 256;
+/// Bytes of an added token, and of a piece of Unigram; the longest that are known are blanks and line breaks, some thirty of them.
+const MAX_TOKEN: usize = 256;
 /// Letters of a word; BERT's is 100.
 const MAX_WORD: u64 = 256;
 
@@ -88,7 +129,7 @@ fn check_growth(what: &str, growth: usize) -> Result<(), String> {
     }
 }
 
-/// By how much normalizers or decoders make a text longer, at most, however deep they lie.
+/// By how much normalizers, pre-tokenizers or decoders make a text longer, at most, however deep they lie.
 fn growth(value: &Value) -> usize {
     match value {
         Value::Array(list) => list.iter().map(growth).fold(1, usize::saturating_mul),
@@ -102,6 +143,7 @@ fn growth(value: &Value) -> usize {
                     (new.div_ceil(old.max(1)) + usize::from(old == 0)).max(1)
                 }
                 Some("Prepend") => 1 + fields.get("prepend").map_or(0, text),
+                Some("ByteLevel") => 2, // bytes beyond ASCII become letters of two
                 _ => 1,
             };
             let inner = fields.values().map(growth);
@@ -134,15 +176,25 @@ fn check_templates(value: &Value) -> Result<(), String> {
 fn check_added(tokens: &Value) -> Result<(), String> {
     let tokens = tokens.as_array().into_iter().flatten();
     let mut contents = tokens.filter_map(|token| token["content"].as_str());
-    match contents.find(|content| content.len() > MAX_ADDED) {
+    match contents.find(|content| content.len() > MAX_TOKEN) {
         Some(content) => {
             let begin: String = content.chars().take(20).collect();
             let length = content.len();
             Err(format!(
-                "the added token `{begin}..` has {length} bytes, more than {MAX_ADDED}"
+                "the added token `{begin}..` has {length} bytes, more than {MAX_TOKEN}"
             ))
         }
         None => Ok(()),
+    }
+}
+
+fn check_pieces(pieces: &Pieces) -> Result<(), String> {
+    match pieces.0 > MAX_TOKEN {
+        true => Err(format!(
+            "a piece of its vocabulary has {} bytes, more than {MAX_TOKEN}",
+            pieces.0
+        )),
+        false => Ok(()),
     }
 }
 
@@ -241,6 +293,10 @@ mod tests {
             json!({"decoder": vec![double; 30]}),
             &["decoders", "1073741824 times"],
         );
+        refused(
+            json!({"pre_tokenizer": vec![json!({"type": "ByteLevel"}); 20]}),
+            &["pre-tokenizers", "1048576 times"],
+        );
         let prepend = json!({"type": "Prepend", "prepend": "▁"});
         accepted(json!({"normalizer": [prepend, gemma]}));
     }
@@ -266,6 +322,11 @@ mod tests {
         let added = |length: usize| json!({"added_tokens": [{"id": 0, "content": "[PAD]"}, {"id": 1, "content": "x".repeat(length)}]});
         accepted(added(256));
         refused(added(257), &["`xxxxxxxxxxxxxxxxxxxx..`", "257 bytes"]);
+        let pieces = |length: usize| json!({"model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["x".repeat(length), -1.0]]}});
+        accepted(pieces(256));
+        refused(pieces(70_000), &["piece", "70000 bytes"]);
+        let words = json!({"model": {"type": "BPE", "vocab": {("x".repeat(70_000)): 0}}});
+        accepted(words);
     }
 
     /// Of ninety tokens, each differs from all others by its first letter only, and the rest of it is the last of them.
@@ -274,7 +335,7 @@ mod tests {
         let added: Vec<Value> = (0..90u8)
             .map(|i| {
                 let first = char::from(if i == 89 { b'~' } else { b'!' + i });
-                let content = format!("{first}{}", "~".repeat(MAX_ADDED - 1));
+                let content = format!("{first}{}", "~".repeat(MAX_TOKEN - 1));
                 json!({"id": i, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
                        "normalized": false, "special": true})
             })

@@ -271,7 +271,7 @@ fn truncated_damaged_and_missing_files_are_named() {
     }
 
     assert!(refusal(config("none.parquet")).contains("none.parquet"));
-    assert!(refusal(config("http://host/0.parquet")).contains("not a local file"));
+    assert!(refusal(config("http://host/0.parquet")).contains("no parquet file here"));
 }
 
 #[test]

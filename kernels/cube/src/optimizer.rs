@@ -268,6 +268,15 @@ fn update<N: Size>(
     }
 }
 
+/// Updates that can share a launch.
+struct Group {
+    numbers: [f32; 8],
+    /// Elements that are read at once.
+    size: usize,
+    /// Indices of the updates.
+    members: Vec<usize>,
+}
+
 /// Weights and moments after the updates, where they lay; given back if they cannot be worked on.
 pub(crate) fn adamw<R: CubeRuntime>(
     updates: Updates<CubeTensor<R>>,
@@ -280,21 +289,26 @@ pub(crate) fn adamw<R: CubeRuntime>(
         return Err(updates);
     }
     let (mut gradients, mut made) = (Vec::new(), Vec::new());
-    let mut groups: Vec<(([f32; 8], usize), Vec<usize>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for (index, (of, tensors)) in updates.into_iter().enumerate() {
         let [weights, gradient, exp_avg, exp_avg_sq] = tensors;
-        let key = (numbers(&of), vector(elements(&gradient)));
-        match groups.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, members)) => members.push(index),
-            None => groups.push((key, vec![index])),
+        let (numbers, size) = (numbers(&of), vector(elements(&gradient)));
+        let alike = |group: &&mut Group| group.numbers == numbers && group.size == size;
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.members.push(index),
+            None => groups.push(Group {
+                numbers,
+                size,
+                members: vec![index],
+            }),
         }
         gradients.push(contiguous(gradient));
         made.push([weights, exp_avg, exp_avg_sq].map(owned));
     }
-    for ((numbers, size), members) in groups {
-        let client = gradients[members[0]].client.clone();
-        for part in members.chunks(tensors_of_launch(&client, 4, 0)) {
-            launch(&client, numbers, size, part, &gradients, &made);
+    for group in groups {
+        let client = gradients[group.members[0]].client.clone();
+        for part in group.members.chunks(tensors_of_launch(&client, 4, 0)) {
+            launch(&client, group.numbers, group.size, part, &gradients, &made);
         }
     }
     Ok(made)

@@ -109,7 +109,7 @@ fn captions_become_vectors_a_trained_model_and_embeddings() {
     assert_eq!(result("de.json")["language"], "de");
     // The texts of the model, and the language model by itself: the adapter is between them.
     let line = "--format karpathy --split test --images 12 --image-size 24 --out r";
-    folder.run("scenes", &words(&line)).succeeded();
+    folder.run("scenes", &words(line)).succeeded();
     let task = "caption-retrieval --format karpathy --annotations r/dataset_scenes.json";
     let line = format!("{task} --model run/model --output texts.json");
     folder.run("eval", &words(&line)).succeeded();

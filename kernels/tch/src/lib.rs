@@ -1,6 +1,6 @@
 //! Fast paths of layers on burn's backend LibTorch: LibTorch's own fused calls, where burn makes several.
 //!
-//! [`register`] puts them in force; nothing else is to be called. They take f32 and bf16, on the CPU and on CUDA, and keep sums in
+//! `register` puts them in force; nothing else is to be called. They take f32 and bf16, on the CPU and on CUDA, and keep sums in
 //! f32 for both.
 //!
 //! | kernel | forward | backward |

@@ -78,6 +78,7 @@ fn joined(a: f32, b: f32, #[comptime] largest: bool) -> f32 {
 
 /// The sum of a value over all units of a cube, or the largest, known to each of them. All units must come here.
 #[cube]
+#[allow(clippy::manual_is_multiple_of)] // numbers of the device have no such method
 pub(crate) fn over_cube(
     value: f32,
     shared: &mut SharedMemory<f32>,

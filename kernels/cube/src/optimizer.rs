@@ -51,7 +51,7 @@ fn by_vector<R: CubeRuntime>(tensors: &[CubeTensor<R>]) -> Vec<(usize, Vec<usize
 }
 
 #[cube(launch_unchecked)]
-fn squares<N: Size>(
+fn sums_of_squares<N: Size>(
     tensors: &Sequence<Array<Vector<f32, N>>>,
     sums: &mut Array<f32>,
     first: u32,
@@ -113,7 +113,7 @@ pub(crate) fn norm<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> Option<CubeTe
         // SAFETY: reads are within each array; there are SUMS sums for each launch.
         #[allow(unsafe_code)]
         unsafe {
-            squares::launch_unchecked::<R>(
+            sums_of_squares::launch_unchecked::<R>(
                 &client,
                 cubes(SUMS),
                 cube.dim(),
@@ -142,7 +142,7 @@ pub(crate) fn norm<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> Option<CubeTe
 }
 
 #[cube(launch_unchecked)]
-fn scaled<N: Size>(factor: &Array<f32>, tensors: &mut Sequence<Array<Vector<f32, N>>>) {
+fn scaled_gradients<N: Size>(factor: &Array<f32>, tensors: &mut Sequence<Array<Vector<f32, N>>>) {
     let stride = CUBE_COUNT * CUBE_DIM as usize;
     let factor = Vector::<f32, N>::new(factor[0]);
     #[unroll]
@@ -180,7 +180,7 @@ pub(crate) fn scale<R: CubeRuntime>(
             // SAFETY: reads and writes are within each array, which nobody else has.
             #[allow(unsafe_code)]
             unsafe {
-                scaled::launch_unchecked::<R>(
+                scaled_gradients::launch_unchecked::<R>(
                     &client,
                     count,
                     CubeDim::new_1d(UNITS),
@@ -224,7 +224,7 @@ fn numbers(of: &AdamW) -> [f32; 8] {
 }
 
 #[cube(launch_unchecked)]
-fn updates<N: Size>(
+fn adamw_updates<N: Size>(
     gradients: &Sequence<Array<Vector<f32, N>>>,
     weights: &mut Sequence<Array<Vector<f32, N>>>,
     exp_avgs: &mut Sequence<Array<Vector<f32, N>>>,
@@ -268,6 +268,15 @@ fn update<N: Size>(
     }
 }
 
+/// Updates that can share a launch.
+struct Group {
+    numbers: [f32; 8],
+    /// Elements that are read at once.
+    size: usize,
+    /// Indices of the updates.
+    members: Vec<usize>,
+}
+
 /// Weights and moments after the updates, where they lay; given back if they cannot be worked on.
 pub(crate) fn adamw<R: CubeRuntime>(
     updates: Updates<CubeTensor<R>>,
@@ -280,21 +289,26 @@ pub(crate) fn adamw<R: CubeRuntime>(
         return Err(updates);
     }
     let (mut gradients, mut made) = (Vec::new(), Vec::new());
-    let mut groups: Vec<(([f32; 8], usize), Vec<usize>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for (index, (of, tensors)) in updates.into_iter().enumerate() {
         let [weights, gradient, exp_avg, exp_avg_sq] = tensors;
-        let key = (numbers(&of), vector(elements(&gradient)));
-        match groups.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, members)) => members.push(index),
-            None => groups.push((key, vec![index])),
+        let (numbers, size) = (numbers(&of), vector(elements(&gradient)));
+        let alike = |group: &&mut Group| group.numbers == numbers && group.size == size;
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.members.push(index),
+            None => groups.push(Group {
+                numbers,
+                size,
+                members: vec![index],
+            }),
         }
         gradients.push(contiguous(gradient));
         made.push([weights, exp_avg, exp_avg_sq].map(owned));
     }
-    for ((numbers, size), members) in groups {
-        let client = gradients[members[0]].client.clone();
-        for part in members.chunks(tensors_of_launch(&client, 4, 0)) {
-            launch(&client, numbers, size, part, &gradients, &made);
+    for group in groups {
+        let client = gradients[group.members[0]].client.clone();
+        for part in group.members.chunks(tensors_of_launch(&client, 4, 0)) {
+            launch(&client, group.numbers, group.size, part, &gradients, &made);
         }
     }
     Ok(made)
@@ -318,7 +332,7 @@ fn launch<R: CubeRuntime>(
     // written.
     #[allow(unsafe_code)]
     unsafe {
-        updates::launch_unchecked::<R>(
+        adamw_updates::launch_unchecked::<R>(
             client,
             count,
             CubeDim::new_1d(UNITS),

@@ -73,7 +73,7 @@ pub(crate) fn slope<N: Size>(x: Vector<f32, N>, #[comptime] kind: Activation) ->
 }
 
 #[cube(launch_unchecked)]
-fn forward<F: Float, N: Size>(
+fn activation_forward<F: Float, N: Size>(
     x: &Array<Vector<F, N>>,
     y: &mut Array<Vector<F, N>>,
     #[comptime] kind: Activation,
@@ -89,7 +89,7 @@ fn forward<F: Float, N: Size>(
 }
 
 #[cube(launch_unchecked)]
-fn backward<F: Float, N: Size>(
+fn activation_backward<F: Float, N: Size>(
     x: &Array<Vector<F, N>>,
     dy: &Array<Vector<F, N>>,
     dx: &mut Array<Vector<F, N>>,
@@ -119,7 +119,7 @@ impl<R: CubeRuntime> Kernel<R, 1> for Activate {
         // SAFETY: x and y have as many elements, and no unit goes beyond them.
         #[allow(unsafe_code)]
         unsafe {
-            forward::launch_unchecked::<R>(
+            activation_forward::launch_unchecked::<R>(
                 &x.client,
                 count,
                 dim,
@@ -145,7 +145,7 @@ impl<R: CubeRuntime> Kernel<R, 1> for Activate {
         // SAFETY: as forward.
         #[allow(unsafe_code)]
         unsafe {
-            backward::launch_unchecked::<R>(
+            activation_backward::launch_unchecked::<R>(
                 &x.client,
                 count,
                 dim,

@@ -18,7 +18,7 @@ fn place(at: usize, #[comptime] parts: usize, heads: usize, seq: usize, dim: usi
 }
 
 #[cube(launch_unchecked)]
-fn apart<F: Float, N: Size>(
+fn heads_apart<F: Float, N: Size>(
     rows: &Array<Vector<F, N>>,
     parts: &mut Sequence<Array<Vector<F, N>>>,
     heads: u32,
@@ -47,7 +47,7 @@ fn set<F: Float, N: Size>(array: &mut Array<Vector<F, N>>, at: usize, value: Vec
 }
 
 #[cube(launch_unchecked)]
-fn together<F: Float, N: Size>(
+fn heads_together<F: Float, N: Size>(
     parts: &Sequence<Array<Vector<F, N>>>,
     rows: &mut Array<Vector<F, N>>,
     heads: u32,
@@ -86,7 +86,7 @@ pub(crate) fn split<R: CubeRuntime, const N: usize>(
     // SAFETY: the parts have together as many elements as the rows, and each of these has its place.
     #[allow(unsafe_code)]
     unsafe {
-        apart::launch_unchecked::<R>(
+        heads_apart::launch_unchecked::<R>(
             &client,
             count,
             cube,
@@ -113,7 +113,7 @@ pub(crate) fn join<R: CubeRuntime, const N: usize>(parts: [CubeTensor<R>; N]) ->
     // SAFETY: as for splitting.
     #[allow(unsafe_code)]
     unsafe {
-        together::launch_unchecked::<R>(
+        heads_together::launch_unchecked::<R>(
             &client,
             count,
             cube,

@@ -31,7 +31,7 @@ const SHARES: usize = 512;
 const MOST: usize = 8;
 
 #[cube(launch_unchecked)]
-fn forward<F: Float, N: Size>(
+fn norm_forward<F: Float, N: Size>(
     x: &Array<Vector<F, N>>,
     weight: &Array<Vector<f32, N>>,
     bias: &Array<Vector<f32, N>>,
@@ -91,7 +91,7 @@ fn forward<F: Float, N: Size>(
 
 /// Gradient of `x`, and of weight and bias what the rows of each cube give to them, `[cubes, 2, width]`.
 #[cube(launch_unchecked)]
-fn backward<F: Float, N: Size>(
+fn norm_backward<F: Float, N: Size>(
     x: &Array<Vector<F, N>>,
     dy: &Array<Vector<F, N>>,
     weight: &Array<Vector<f32, N>>,
@@ -196,7 +196,7 @@ impl Norm {
         // SAFETY: x and y have `count` rows of the weight's width, and there are two numbers for each row.
         #[allow(unsafe_code)]
         unsafe {
-            forward::launch_unchecked::<R>(
+            norm_forward::launch_unchecked::<R>(
                 &client,
                 cubes(count),
                 cube.dim(),
@@ -245,7 +245,7 @@ impl Norm {
         // SAFETY: as forward; there is a share for each cube.
         #[allow(unsafe_code)]
         unsafe {
-            backward::launch_unchecked::<R>(
+            norm_backward::launch_unchecked::<R>(
                 &client,
                 cubes(groups),
                 cube.dim(),

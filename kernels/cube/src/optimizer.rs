@@ -51,7 +51,7 @@ fn by_vector<R: CubeRuntime>(tensors: &[CubeTensor<R>]) -> Vec<(usize, Vec<usize
 }
 
 #[cube(launch_unchecked)]
-fn squares<N: Size>(
+fn sums_of_squares<N: Size>(
     tensors: &Sequence<Array<Vector<f32, N>>>,
     sums: &mut Array<f32>,
     first: u32,
@@ -113,7 +113,7 @@ pub(crate) fn norm<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> Option<CubeTe
         // SAFETY: reads are within each array; there are SUMS sums for each launch.
         #[allow(unsafe_code)]
         unsafe {
-            squares::launch_unchecked::<R>(
+            sums_of_squares::launch_unchecked::<R>(
                 &client,
                 cubes(SUMS),
                 cube.dim(),
@@ -142,7 +142,7 @@ pub(crate) fn norm<R: CubeRuntime>(tensors: Vec<CubeTensor<R>>) -> Option<CubeTe
 }
 
 #[cube(launch_unchecked)]
-fn scaled<N: Size>(factor: &Array<f32>, tensors: &mut Sequence<Array<Vector<f32, N>>>) {
+fn scaled_gradients<N: Size>(factor: &Array<f32>, tensors: &mut Sequence<Array<Vector<f32, N>>>) {
     let stride = CUBE_COUNT * CUBE_DIM as usize;
     let factor = Vector::<f32, N>::new(factor[0]);
     #[unroll]
@@ -180,7 +180,7 @@ pub(crate) fn scale<R: CubeRuntime>(
             // SAFETY: reads and writes are within each array, which nobody else has.
             #[allow(unsafe_code)]
             unsafe {
-                scaled::launch_unchecked::<R>(
+                scaled_gradients::launch_unchecked::<R>(
                     &client,
                     count,
                     CubeDim::new_1d(UNITS),
@@ -224,7 +224,7 @@ fn numbers(of: &AdamW) -> [f32; 8] {
 }
 
 #[cube(launch_unchecked)]
-fn updates<N: Size>(
+fn adamw_updates<N: Size>(
     gradients: &Sequence<Array<Vector<f32, N>>>,
     weights: &mut Sequence<Array<Vector<f32, N>>>,
     exp_avgs: &mut Sequence<Array<Vector<f32, N>>>,
@@ -332,7 +332,7 @@ fn launch<R: CubeRuntime>(
     // written.
     #[allow(unsafe_code)]
     unsafe {
-        updates::launch_unchecked::<R>(
+        adamw_updates::launch_unchecked::<R>(
             client,
             count,
             CubeDim::new_1d(UNITS),

@@ -25,7 +25,7 @@ struct Rows {
 }
 
 #[cube(launch_unchecked)]
-fn forward<S: Float, F: Float>(
+fn softmax_rows<S: Float, F: Float>(
     scores: &Array<S>,
     mask: &Array<f32>,
     weights: &mut Array<F>,
@@ -92,7 +92,7 @@ fn score<S: Float>(
 }
 
 #[cube(launch_unchecked)]
-fn backward<S: Float, F: Float>(
+fn softmax_rows_backward<S: Float, F: Float>(
     weights: &Array<F>,
     up: &Array<S>,
     gradients: &mut Array<F>,
@@ -166,7 +166,7 @@ pub(crate) fn softmax<R: CubeRuntime>(
     // SAFETY: rows are within the buffers of scores and weights, and the mask has `images · queries` rows of as many keys.
     #[allow(unsafe_code)]
     unsafe {
-        forward::launch_unchecked::<R>(
+        softmax_rows::launch_unchecked::<R>(
             &client,
             cubes(count),
             cube.dim(),
@@ -217,7 +217,7 @@ pub(crate) fn softmax_backward<R: CubeRuntime>(
     // SAFETY: as forward; weights and gradients lie alike.
     #[allow(unsafe_code)]
     unsafe {
-        backward::launch_unchecked::<R>(
+        softmax_rows_backward::launch_unchecked::<R>(
             &client,
             cubes(count),
             cube.dim(),

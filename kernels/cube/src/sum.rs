@@ -21,7 +21,7 @@ fn strips<R: CubeRuntime>(client: &ComputeClient<R>) -> u32 {
 }
 
 #[cube(launch_unchecked)]
-fn columns<F: Float>(
+fn column_sums<F: Float>(
     rows: &Array<F>,
     sums: &mut Sequence<Array<f32>>,
     count: u32,
@@ -99,7 +99,7 @@ fn launch<R: CubeRuntime>(rows: CubeTensor<R>, shares: usize, sums: Vec<CubeTens
     // SAFETY: units beyond the last column or row neither read nor write.
     #[allow(unsafe_code)]
     unsafe {
-        columns::launch_unchecked::<R>(
+        column_sums::launch_unchecked::<R>(
             &client,
             CubeCount::Static((width as u32).div_ceil(COLUMNS), shares as u32, 1),
             CubeDim::new_2d(COLUMNS, strips),

@@ -12,7 +12,7 @@ use cubecl::prelude::*;
 pub(crate) struct SwiGlu;
 
 #[cube(launch_unchecked)]
-fn forward<F: Float, N: Size>(
+fn swiglu_forward<F: Float, N: Size>(
     gate: &Array<Vector<F, N>>,
     up: &Array<Vector<F, N>>,
     y: &mut Array<Vector<F, N>>,
@@ -29,7 +29,7 @@ fn forward<F: Float, N: Size>(
 }
 
 #[cube(launch_unchecked)]
-fn backward<F: Float, N: Size>(
+fn swiglu_backward<F: Float, N: Size>(
     gate: &Array<Vector<F, N>>,
     up: &Array<Vector<F, N>>,
     dy: &Array<Vector<F, N>>,
@@ -66,7 +66,7 @@ impl<R: CubeRuntime> Kernel<R, 2> for SwiGlu {
         // SAFETY: all have as many elements, and no unit goes beyond them.
         #[allow(unsafe_code)]
         unsafe {
-            forward::launch_unchecked::<R>(
+            swiglu_forward::launch_unchecked::<R>(
                 &gate.client,
                 count,
                 dim,
@@ -92,7 +92,7 @@ impl<R: CubeRuntime> Kernel<R, 2> for SwiGlu {
         // SAFETY: as forward.
         #[allow(unsafe_code)]
         unsafe {
-            backward::launch_unchecked::<R>(
+            swiglu_backward::launch_unchecked::<R>(
                 &gate.client,
                 count,
                 dim,

@@ -49,7 +49,8 @@ def vectors(folder, texts):
 WORK = {"training step": (train, 1, 3), "image embedding": (embed, 8, 24), "caption vector": (vectors, 32, 96)}
 
 
-def count(command):
+def count(programs, command):
+    command = [programs / command[0], *command[1:]]
     with tempfile.NamedTemporaryFile() as out:
         tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}"]
         environment = dict(os.environ, RAYON_NUM_THREADS="1", MIMALLOC_PURGE_DELAY="-1")
@@ -74,8 +75,8 @@ def main():
         make = [o.bin / "scenes", "--format", "imagenet", "--split", "test", "--images", "24", "--out", folder / "images", *WORLD]
         subprocess.run([str(word) for word in make], check=True, cwd=ROOT, capture_output=True)
         for name, (work, few, many) in WORK.items():
-            program = lambda n: [o.bin / work(folder, n)[0], *work(folder, n)[1:]]
-            millions[name] = round((count(program(many)) - count(program(few))) / (many - few) / 1e6, 2)
+            low, high = (count(o.bin, work(folder, n)) for n in (few, many))
+            millions[name] = round((high - low) / (many - few) / 1e6, 2)
             before = f", {millions[name] / known[name] - 1:+.1%}" if name in known else ""
             print(f"{name}: {millions[name]} million instructions{before}", flush=True)
     if o.write:

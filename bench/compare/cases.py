@@ -135,7 +135,7 @@ def command(case, side, o):
 
 def required(case, o):
     """What make.py makes for a case."""
-    found = [o.data / case.model / "model.safetensors"] if case.model else []
+    found = [o.data / case.model / name for name in ("model.safetensors", "tokenizer.json")] if case.model else []
     if case.work == "zero_shot":
         found = [o.data / f"{case.model}-open_clip/open_clip_config.json", photos(o) / "classnames.txt"]
     found += [llama(o) / "tokenizer.model"] if case.work == "generate" else []

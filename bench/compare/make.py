@@ -5,7 +5,7 @@
 
 Makes only what is not there:
 
-    DIR/MODEL/config.json, model.safetensors     a CLIPModel as transformers saves it, which candle and clip-burn read, too
+    DIR/MODEL/config.json, model.safetensors     a CLIPModel as transformers saves it, with its tokenizer; candle and clip-burn read it, too
     DIR/MODEL/open_clip.json                     its configuration in open_clip's schema
     DIR/MODEL-open_clip/                         the same weights as open_clip saves them (--zero-shot)
     DIR/tokenizer/                               CLIP's tokenizer as transformers saves it, from open_clip's vocabulary
@@ -60,6 +60,7 @@ def hugging_face(config):
 
 
 def model(folder, name):
+    tokenizer(folder)
     if (folder / "model.safetensors").exists():
         return
     config = config_of(name)

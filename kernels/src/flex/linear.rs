@@ -2,7 +2,7 @@
 
 use super::matmul::{Matrix, matmul};
 use super::parallel::{sum_over, vectorized};
-use super::{Kernel, floats, made, shape};
+use super::{Kernel, floats, inner_product, made, shape};
 use burn_flex::FlexTensor;
 
 #[derive(Debug)]
@@ -31,8 +31,10 @@ impl Kernel<3> for Linear {
         for _ in 0..rows {
             out.extend_from_slice(bias);
         }
-        let (left, right) = (matrix(&x), matrix(&weight).transposed());
-        matmul(&mut out, outputs, 1.0, 1.0, left, right, true);
+        if !inner_product::add_product(&mut out, floats(&x), floats(&weight), shape(&x)[1]) {
+            let (left, right) = (matrix(&x), matrix(&weight).transposed());
+            matmul(&mut out, outputs, 1.0, 1.0, left, right, true);
+        }
         (made(out, &[rows, outputs]), [x, weight])
     }
 

@@ -51,6 +51,7 @@ impl Download {
             .timeout_read(patience)
             .timeout_write(patience)
             .max_idle_connections(0)
+            .tls_config(super::tls::client())
             .user_agent(concat!("clip-burn/", env!("CARGO_PKG_VERSION")))
             .build();
         Self {
@@ -236,6 +237,11 @@ fn refused(error: &ureq::Error) -> Refused {
             | ErrorKind::UnknownScheme
             | ErrorKind::TooManyRedirects
             | ErrorKind::BadHeader => Refused::ForGood(transport.to_string()),
+            _ if transport.to_string().contains("invalid peer certificate") => {
+                Refused::ForGood(format!(
+                    "{transport}. Of an authority that only this machine knows: name its file in SSL_CERT_FILE"
+                ))
+            }
             _ => Refused::ForNow(transport.to_string(), None),
         },
     }

@@ -12,6 +12,8 @@ mod pipe;
 mod store;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "http")]
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -1,16 +1,16 @@
 //! Products `x weightᵀ` on CPUs with AVX-512. Both matrices lie input by input, so every entry of the product is a sum along two
-//! stretches of memory. A product in blocks would first bring the weight into another order; done without that, it is half as
-//! fast again for the tokens of a few images, and still ahead for those of a large batch.
+//! stretches of memory. A product in blocks would first bring the weight into another order; done without that, it is up to
+//! half as fast again.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Floats of a vector.
 const LANES: usize = 16;
-/// Outputs of a task.
+/// Rows and outputs of a task, and inputs at a time: they stay in a core's own cache.
+const ROWS: usize = 192;
 const OUTPUTS: usize = 128;
-/// Rows, and inputs, at a time: they stay in a core's own cache.
-const ROWS: usize = 256;
 const INPUTS: usize = 1024;
 /// Rows and outputs of a tile, whose sums are in registers.
 const HEIGHT: usize = 6;
@@ -23,33 +23,31 @@ const WIDTH: usize = 4;
 /// - out: `[rows, outputs]`
 /// - x: `[rows, inputs]`
 /// - weight: `[outputs, inputs]`
+///
+/// # Panics
+///
+/// If the lengths do not fit.
 pub(super) fn add_product(out: &mut [f32], x: &[f32], weight: &[f32], inputs: usize) -> bool {
     if inputs == 0 || !inputs.is_multiple_of(LANES) || !Arch::new().dispatch(IsWide) {
         return false;
     }
     let (rows, outputs) = (x.len() / inputs, weight.len() / inputs);
-    assert_eq!(out.len(), rows * outputs);
-    let panel = |weight: &[f32]| {
-        let mut out = vec![0f32; rows * (weight.len() / inputs)];
-        Arch::new().dispatch(Panel {
-            out: &mut out,
+    assert!(out.len() == rows * outputs && x.len() == rows * inputs);
+    assert_eq!(weight.len(), outputs * inputs);
+    let (blocks, panels) = (rows.div_ceil(ROWS), outputs.div_ceil(OUTPUTS));
+    let out = Sums(out.as_mut_ptr());
+    (0..blocks * panels).into_par_iter().for_each(|task| {
+        // Blocks of nearly the same height. A task follows that with the same rows.
+        let (block, from) = (task / panels, task % panels * OUTPUTS);
+        Arch::new().dispatch(Task {
+            out,
             x,
             weight,
-            inputs,
+            shape: [outputs, inputs],
+            rows: rows * block / blocks..rows * (block + 1) / blocks,
+            columns: from..(from + OUTPUTS).min(outputs),
         });
-        out
-    };
-    let panels = weight.par_chunks(OUTPUTS * inputs);
-    let parts: Vec<Vec<f32>> = panels.map(panel).collect();
-    for (index, part) in parts.iter().enumerate() {
-        let width = (outputs - index * OUTPUTS).min(OUTPUTS);
-        for (row, part) in part.chunks_exact(width).enumerate() {
-            let out = &mut out[row * outputs + index * OUTPUTS..][..width];
-            out.iter_mut()
-                .zip(part)
-                .for_each(|(out, part)| *out += part);
-        }
-    }
+    });
     true
 }
 
@@ -65,117 +63,115 @@ impl WithSimd for IsWide {
     }
 }
 
-/// Some outputs of all rows.
-struct Panel<'a> {
-    /// `[rows, outputs]`.
-    out: &'a mut [f32],
+/// Where the product is added, `[rows, outputs]`.
+#[derive(Clone, Copy)]
+struct Sums(*mut f32);
+
+// SAFETY: tasks share it, and each writes the entries of its own rows and columns only.
+#[allow(unsafe_code)]
+unsafe impl Send for Sums {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Sync for Sums {}
+
+/// Some rows and columns of the product. They lie within it, and the matrices have the lengths that `shape` says.
+struct Task<'a> {
+    out: Sums,
     x: &'a [f32],
     weight: &'a [f32],
-    inputs: usize,
+    /// Outputs and inputs.
+    shape: [usize; 2],
+    rows: Range<usize>,
+    columns: Range<usize>,
 }
 
-impl WithSimd for Panel<'_> {
+impl WithSimd for Task<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (x, _) = S::as_simd_f32s(self.x);
         let (weight, _) = S::as_simd_f32s(self.weight);
-        let (inputs, most) = (self.inputs / S::F32_LANES, INPUTS / S::F32_LANES);
-        let (rows, columns) = (x.len() / inputs, weight.len() / inputs);
-        for block in (0..rows).step_by(ROWS) {
-            let end = (block + ROWS).min(rows);
-            for first in (0..inputs).step_by(most) {
-                let along = [first, (first + most).min(inputs)];
-                for column in (0..columns).step_by(WIDTH) {
-                    let mut row = block;
-                    while row < end {
-                        // Of nearly the same height, all of them.
-                        let left = end - row;
-                        let size = [
-                            left.div_ceil(left.div_ceil(HEIGHT)),
-                            WIDTH.min(columns - column),
-                        ];
-                        let tile = Tile {
-                            x,
-                            weight,
-                            inputs,
-                            row,
-                            column,
-                            along,
-                        };
-                        add_tile(simd, tile, size, self.out, columns);
-                        row += size[0];
-                    }
+        let [outputs, inputs] = self.shape;
+        let (inputs, most) = (inputs / S::F32_LANES, INPUTS / S::F32_LANES);
+        for first in (0..inputs).step_by(most) {
+            for column in self.columns.clone().step_by(WIDTH) {
+                let width = WIDTH.min(self.columns.end - column);
+                let mut row = self.rows.start;
+                while row < self.rows.end {
+                    let left = self.rows.end - row;
+                    let height = left.div_ceil(left.div_ceil(HEIGHT));
+                    // SAFETY: rows and columns lie in the product, and so in the matrices, as `add_product` asserts.
+                    #[allow(unsafe_code)]
+                    let tile = unsafe {
+                        Tile {
+                            x: x.as_ptr().add(row * inputs),
+                            weight: weight.as_ptr().add(column * inputs),
+                            out: self.out.0.add(row * outputs + column),
+                            strides: [inputs, outputs],
+                            along: [first, (first + most).min(inputs)],
+                        }
+                    };
+                    add_tile(simd, tile, [height, width]);
+                    row += height;
                 }
             }
         }
     }
 }
 
-/// Rows from `row` on and outputs from `column` on, along some of the inputs, which are counted in vectors.
+/// The first of some rows and of some columns, and where their product is added.
 #[derive(Clone, Copy)]
-struct Tile<'a, V> {
-    x: &'a [V],
-    weight: &'a [V],
-    inputs: usize,
-    row: usize,
-    column: usize,
+struct Tile<V> {
+    x: *const V,
+    weight: *const V,
+    out: *mut f32,
+    /// From one row of the matrices to the next, in vectors, and from one of the product to the next.
+    strides: [usize; 2],
+    /// The inputs to sum along, in vectors.
     along: [usize; 2],
 }
 
-/// Adds the sums of a tile of some rows and outputs to `out`, whose rows are `columns` long.
+/// Adds the sums of a tile of some rows and columns.
 #[inline(always)]
-fn add_tile<S: Simd>(
-    simd: S,
-    tile: Tile<S::f32s>,
-    size: [usize; 2],
-    out: &mut [f32],
-    columns: usize,
-) {
-    let place = &mut out[tile.row * columns + tile.column..];
+fn add_tile<S: Simd>(simd: S, tile: Tile<S::f32s>, size: [usize; 2]) {
     match size {
-        [6, WIDTH] => add::<S, 6, WIDTH>(simd, tile, place, columns),
-        [5, WIDTH] => add::<S, 5, WIDTH>(simd, tile, place, columns),
-        [4, WIDTH] => add::<S, 4, WIDTH>(simd, tile, place, columns),
-        [3, WIDTH] => add::<S, 3, WIDTH>(simd, tile, place, columns),
-        [2, WIDTH] => add::<S, 2, WIDTH>(simd, tile, place, columns),
-        [1, WIDTH] => add::<S, 1, WIDTH>(simd, tile, place, columns),
+        [6, WIDTH] => add::<S, 6, WIDTH>(simd, tile),
+        [5, WIDTH] => add::<S, 5, WIDTH>(simd, tile),
+        [4, WIDTH] => add::<S, 4, WIDTH>(simd, tile),
+        [3, WIDTH] => add::<S, 3, WIDTH>(simd, tile),
+        [2, WIDTH] => add::<S, 2, WIDTH>(simd, tile),
+        [1, WIDTH] => add::<S, 1, WIDTH>(simd, tile),
         [height, width] => {
             for at in 0..height * width {
-                let (down, right) = (at / width, at % width);
-                let tile = Tile {
-                    row: tile.row + down,
-                    column: tile.column + right,
-                    ..tile
+                let ([row, column], [inputs, outputs]) = ([at / width, at % width], tile.strides);
+                // SAFETY: an entry of the tile, which lies in the product.
+                #[allow(unsafe_code)]
+                let entry = unsafe {
+                    Tile {
+                        x: tile.x.add(row * inputs),
+                        weight: tile.weight.add(column * inputs),
+                        out: tile.out.add(row * outputs + column),
+                        ..tile
+                    }
                 };
-                add::<S, 1, 1>(simd, tile, &mut place[down * columns + right..], columns);
+                add::<S, 1, 1>(simd, entry);
             }
         }
     }
 }
 
-/// Adds the sums of a tile of `R` rows and `C` outputs to `out`, whose rows lie `stride` apart.
+/// Adds the sums of a tile of `R` rows and `C` columns.
 #[inline(always)]
-fn add<S: Simd, const R: usize, const C: usize>(
-    simd: S,
-    tile: Tile<S::f32s>,
-    out: &mut [f32],
-    stride: usize,
-) {
-    let Tile {
-        x, weight, inputs, ..
-    } = tile;
-    let [first, last] = tile.along;
-    let ([x_end, weight_end], end) = ([tile.row + R, tile.column + C], last <= inputs);
-    assert!(end && x_end * inputs <= x.len() && weight_end * inputs <= weight.len());
+fn add<S: Simd, const R: usize, const C: usize>(simd: S, tile: Tile<S::f32s>) {
+    let Tile { x, weight, out, .. } = tile;
+    let ([inputs, outputs], [first, last]) = (tile.strides, tile.along);
     let zero = simd.splat_f32s(0.0);
     let mut sums = [[zero; C]; R];
-    // SAFETY: the whole tile lies in both matrices, as asserted. A check at every access would cost a quarter of the time.
+    // SAFETY: the tile lies in both matrices and in the product, whose entries no other task touches. A check at every access
+    // would cost a quarter of the time.
     #[allow(unsafe_code)]
     unsafe {
-        let x = x.as_ptr().add(tile.row * inputs);
-        let weight = weight.as_ptr().add(tile.column * inputs);
         for input in first..last {
             let mut weights = [zero; C];
             for c in 0..C {
@@ -188,10 +184,10 @@ fn add<S: Simd, const R: usize, const C: usize>(
                 }
             }
         }
-    }
-    for r in 0..R {
-        for c in 0..C {
-            out[r * stride + c] += simd.reduce_sum_f32s(sums[r][c]);
+        for r in 0..R {
+            for c in 0..C {
+                *out.add(r * outputs + c) += simd.reduce_sum_f32s(sums[r][c]);
+            }
         }
     }
 }

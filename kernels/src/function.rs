@@ -7,7 +7,8 @@ use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::prelude::*;
-use std::any::Any;
+use burn::tensor::backend::AutodiffBackend;
+use std::any::{Any, TypeId};
 use std::fmt::Debug;
 
 /// A function of `N` tensors of backend `F`, and its gradient.
@@ -60,6 +61,14 @@ pub fn constant<F: Backend, B: Backend>(tensor: Raw<B>) -> Option<Raw<F>> {
             (!tracked.is_tracked()).then_some(tracked.primitive)
         }
     }
+}
+
+/// A tensor of `F` as one of `B` that takes no gradient: `None` if `B` is neither `F` nor `Autodiff<F>`.
+pub fn untracked<F: Backend, B: Backend>(tensor: Raw<F>) -> Option<Raw<B>> {
+    if TypeId::of::<F>() == TypeId::of::<B>() {
+        return same(tensor);
+    }
+    same(<Autodiff<F> as AutodiffBackend>::from_inner(tensor))
 }
 
 /// The same value under the type that it has.

@@ -15,6 +15,7 @@
 //! | [`linear`] | forward, backward | forward, backward | forward, backward |
 //! | [`linear_activation`] | – | – | forward, backward |
 //! | [`add_row`] | forward, backward | – | – |
+//! | [`look_up`] | – | – | one upload of bytes and one launch |
 //! | [`product`] | forward; weights in f32 or bf16 | – | – |
 //! | [`adamw`] | one pass over weights and moments | LibTorch's fused one | one launch for many parameters ([`adamw_all`]) |
 //! | [`norm`], [`scale`] | – | – | one launch for many parameters |
@@ -26,11 +27,11 @@ mod flex;
 mod function;
 mod registry;
 
-pub use function::{Function, constant, run, same};
+pub use function::{Function, constant, run, same, untracked};
 pub use registry::{Kernels, register};
 
 use burn::prelude::*;
-use burn::tensor::TensorPrimitive;
+use burn::tensor::{Bytes, TensorPrimitive};
 use registry::of;
 
 /// Nonlinearities that have a kernel.
@@ -198,6 +199,29 @@ pub fn add_row<B: Backend, const D: usize>(
     row: &Tensor<B, D>,
 ) -> Option<Tensor<B, D>> {
     of::<B>()?.add_row([raw(x), raw(row)]).map(tensor)
+}
+
+/// What a table has for each byte, one table for each of three channels: pixels as a model sees them.
+///
+/// # Shapes
+///
+/// - pixels: `[images, plane, 3]` row by row
+/// - output: `[images, 3, plane]`, f32
+///
+/// # Errors
+///
+/// The bytes as they came, where there is no kernel for them. Where there is one, they are uploaded as they lie: nobody copies them
+/// on the host, so they should be [shared](Bytes::from_shared) rather than cloned.
+pub fn look_up<B: Backend>(
+    pixels: Bytes,
+    images: usize,
+    tables: &[[f32; 256]; 3],
+    device: &Device<B>,
+) -> Result<Tensor<B, 3>, Bytes> {
+    match of::<B>() {
+        Some(kernels) => kernels.look_up(pixels, images, tables, device).map(tensor),
+        None => Err(pixels),
+    }
 }
 
 /// Whether tensors of the backend lie in the program's own memory, where a loop on the host costs no transfer. `false` where that

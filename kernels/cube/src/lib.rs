@@ -11,6 +11,7 @@
 //! | attention on packed queries, keys and values | 3 and 2 products | 3 and 4 products |
 //! | attention with shared keys and values | 5 and 2 products | 5 and 4 products |
 //! | linear layer, with an activation or without | 2 (cast of the weight, bias) and 1 product | 1 or 2 (bias), 1 more for an activation, and 2 products |
+//! | pixels from bytes | 1 | – |
 //! | AdamW, norm of gradients, scaling of gradients | 1 for many parameters at once | – |
 //!
 //! With burn's `fusion` tensors are of another type, and these kernels see none of them.
@@ -24,6 +25,7 @@ mod heads;
 mod linear;
 mod norm;
 mod optimizer;
+mod pixels;
 mod rotary;
 mod softmax;
 mod sum;
@@ -34,10 +36,10 @@ use activate::Activate;
 use attention::{Grouped, Packed};
 use burn::backend::Autodiff;
 use burn::prelude::*;
-use burn::tensor::DType;
+use burn::tensor::{Bytes, DType};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
-use kernels::{Activation, AdamW, Function, Kernels, Raw, Updates, run, same};
+use kernels::{Activation, AdamW, Function, Kernels, Raw, Updates, run, same, untracked};
 use linear::Linear;
 use norm::Norm;
 use rotary::Rotary;
@@ -116,6 +118,20 @@ where
     fn linear_activation(&self, kind: Activation, inputs: [Raw<B>; 3]) -> Option<Raw<B>> {
         let activation = Some(kind);
         run::<F, B, _, 3>(On(Linear { activation }), inputs)
+    }
+
+    fn look_up(
+        &self,
+        pixels: Bytes,
+        images: usize,
+        tables: &[[f32; 256]; 3],
+        device: &Device<B>,
+    ) -> Result<Raw<B>, Bytes> {
+        let Some(device) = same::<_, R::Device>(device.clone()) else {
+            return Err(pixels);
+        };
+        let made = pixels::look_up::<R>(pixels, images, tables, &device)?;
+        Ok(untracked::<F, B>(made).expect("registered for F and Autodiff<F> alone"))
     }
 
     fn adamw(&self, numbers: AdamW, tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {

@@ -13,7 +13,7 @@
 //! | [`activation`], [`swiglu`], [`rotary`] | forward, backward | forward, backward | forward, backward |
 //! | [`attention`], [`grouped_attention`] | forward, backward | forward, backward | forward, backward |
 //! | [`linear`] | forward, backward | forward, backward | forward, backward |
-//! | [`linear_activation`] | – | – | forward, backward |
+//! | [`linear_activation`], [`linear_add`] | – | – | forward, backward |
 //! | [`add_row`] | forward, backward | – | – |
 //! | [`look_up`] | – | – | one upload of bytes and one launch |
 //! | [`product`] | forward; weights in f32 or bf16 | – | – |
@@ -174,6 +174,22 @@ pub fn linear_activation<B: Backend>(
     bias: &Tensor<B, 1>,
 ) -> Option<Tensor<B, 2>> {
     let made = of::<B>()?.linear_activation(kind, [raw(x), raw(weight), raw(bias)]);
+    made.map(tensor)
+}
+
+/// What [`linear`] gives, plus another tensor, in the pass of the bias: a residual branch and what it is added to.
+///
+/// # Shapes
+///
+/// - as [`linear`]
+/// - beside: `[rows, outputs]`, of the type of `x`
+pub fn linear_add<B: Backend>(
+    x: &Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    bias: &Tensor<B, 1>,
+    beside: &Tensor<B, 2>,
+) -> Option<Tensor<B, 2>> {
+    let made = of::<B>()?.linear_add([raw(x), raw(weight), raw(bias), raw(beside)]);
     made.map(tensor)
 }
 

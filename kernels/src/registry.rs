@@ -53,6 +53,10 @@ pub trait Kernels<B: Backend>: Send + Sync {
         None
     }
 
+    fn linear_add(&self, _x_weight_bias_beside: [Raw<B>; 4]) -> Option<Raw<B>> {
+        None
+    }
+
     fn add_row(&self, _x_row: [Raw<B>; 2]) -> Option<Raw<B>> {
         None
     }

@@ -19,6 +19,10 @@ pub(crate) struct Linear {
     pub activation: Option<Activation>,
 }
 
+/// What a linear layer gives, added to the last input in the pass of the bias.
+#[derive(Debug)]
+pub(crate) struct LinearAdd;
+
 #[derive(Clone, Debug)]
 pub(crate) struct State<R: CubeRuntime> {
     x: CubeTensor<R>,
@@ -42,6 +46,24 @@ fn add_bias<F: Float, B: Float, N: Size>(
     while at < y.len() {
         let bias = Vector::<f32, N>::cast_from(bias[at % width]);
         y[at] = Vector::cast_from(Vector::<f32, N>::cast_from(y[at]) + bias);
+        at += stride;
+    }
+}
+
+#[cube(launch_unchecked)]
+fn add_bias_and_tensor<F: Float, B: Float, N: Size>(
+    bias: &Array<Vector<B, N>>,
+    beside: &Array<Vector<F, N>>,
+    y: &mut Array<Vector<F, N>>,
+    #[define(F, B)] _dtypes: [StorageType; 2],
+) {
+    let stride = CUBE_COUNT * CUBE_DIM as usize;
+    let width = bias.len();
+    let mut at = ABSOLUTE_POS;
+    while at < y.len() {
+        let bias = Vector::<f32, N>::cast_from(bias[at % width]);
+        let branch = Vector::<f32, N>::cast_from(y[at]) + bias;
+        y[at] = Vector::cast_from(Vector::<f32, N>::cast_from(beside[at]) + branch);
         at += stride;
     }
 }
@@ -85,24 +107,29 @@ fn activate_backward<F: Float, B: Float, N: Size>(
     }
 }
 
-/// The product plus the bias, in the product's place; nobody else has that yet.
-fn biased<R: CubeRuntime>(product: CubeTensor<R>, bias: CubeTensor<R>) -> CubeTensor<R> {
+/// The product plus the bias, and plus another tensor, in the product's place; nobody else has that yet.
+fn biased<R: CubeRuntime>(
+    product: CubeTensor<R>,
+    bias: CubeTensor<R>,
+    beside: Option<CubeTensor<R>>,
+) -> CubeTensor<R> {
     let size = vector(elements(&bias));
     let (count, dim) = elementwise(elements(&product) / size);
     let client = product.client.clone();
     let types = [product.dtype, bias.dtype].map(storage);
-    // SAFETY: the product has rows of the bias's width.
+    let (bias, y) = (bias.into_array_arg(), product.clone().into_array_arg());
+    // SAFETY: the product has rows of the bias's width, and the other tensor as many.
     #[allow(unsafe_code)]
     unsafe {
-        add_bias::launch_unchecked::<R>(
-            &client,
-            count,
-            dim,
-            size,
-            bias.into_array_arg(),
-            product.clone().into_array_arg(),
-            types,
-        );
+        match beside {
+            None => add_bias::launch_unchecked::<R>(&client, count, dim, size, bias, y, types),
+            Some(beside) => {
+                let beside = beside.into_array_arg();
+                add_bias_and_tensor::launch_unchecked::<R>(
+                    &client, count, dim, size, bias, beside, y, types,
+                )
+            }
+        }
     }
     product
 }
@@ -138,24 +165,31 @@ fn activated<R: CubeRuntime>(
     y
 }
 
-impl<R: CubeRuntime> Kernel<R, 3> for Linear {
-    type State = State<R>;
+/// Rows and columns of the output, if x, weight and bias go together and it is not too large.
+fn output<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    weight: &CubeTensor<R>,
+    bias: &CubeTensor<R>,
+) -> Option<[usize; 2]> {
+    let (&[rows, width], &[outputs, inputs], &[biases]) = (shape(x), shape(weight), shape(bias))
+    else {
+        return None;
+    };
+    let fits = width == inputs && biases == outputs && rows * outputs < crate::MOST;
+    fits.then_some([rows, outputs])
+}
 
-    fn takes(&self, [x, weight, bias]: &[CubeTensor<R>; 3]) -> bool {
-        let (&[rows, width], &[outputs, inputs], &[biases]) =
-            (shape(x), shape(weight), shape(bias))
-        else {
-            return false;
-        };
-        width == inputs && biases == outputs && rows * outputs < crate::MOST
-    }
-
-    fn forward(&self, [x, weight, bias]: [CubeTensor<R>; 3]) -> (CubeTensor<R>, State<R>) {
+impl Linear {
+    fn run<R: CubeRuntime>(
+        &self,
+        [x, weight, bias]: [CubeTensor<R>; 3],
+        beside: Option<CubeTensor<R>>,
+    ) -> (CubeTensor<R>, State<R>) {
         let (weight_type, bias_type) = (weight.dtype, bias.dtype);
         let weight = cast(weight, x.dtype);
         let out = contiguous(product(x.clone(), transposed(weight.clone()), x.dtype));
         let (y, before) = match self.activation {
-            None => (biased(out, bias), None),
+            None => (biased(out, bias, beside), None),
             Some(kind) => {
                 let before = [out, bias];
                 (activated(kind, before.clone(), None), Some(before))
@@ -171,8 +205,8 @@ impl<R: CubeRuntime> Kernel<R, 3> for Linear {
         (y, state)
     }
 
-    fn backward(
-        self,
+    fn back<R: CubeRuntime>(
+        &self,
         state: State<R>,
         dy: CubeTensor<R>,
         wanted: [bool; 3],
@@ -193,5 +227,53 @@ impl<R: CubeRuntime> Kernel<R, 3> for Linear {
             wanted[1].then(|| product(transposed(dy.clone()), x, weight_type)),
             wanted[2].then(|| cast(sum_of_rows(dy), bias_type)),
         ]
+    }
+}
+
+impl<R: CubeRuntime> Kernel<R, 3> for Linear {
+    type State = State<R>;
+
+    fn takes(&self, [x, weight, bias]: &[CubeTensor<R>; 3]) -> bool {
+        output(x, weight, bias).is_some()
+    }
+
+    fn forward(&self, inputs: [CubeTensor<R>; 3]) -> (CubeTensor<R>, State<R>) {
+        self.run(inputs, None)
+    }
+
+    fn backward(
+        self,
+        state: State<R>,
+        dy: CubeTensor<R>,
+        wanted: [bool; 3],
+    ) -> [Option<CubeTensor<R>>; 3] {
+        self.back(state, dy, wanted)
+    }
+}
+
+impl<R: CubeRuntime> Kernel<R, 4> for LinearAdd {
+    type State = State<R>;
+
+    fn takes(&self, [x, weight, bias, beside]: &[CubeTensor<R>; 4]) -> bool {
+        let output = output(x, weight, bias);
+        output.is_some_and(|output| shape(beside) == output) && beside.dtype == x.dtype
+    }
+
+    fn forward(
+        &self,
+        [x, weight, bias, beside]: [CubeTensor<R>; 4],
+    ) -> (CubeTensor<R>, State<R>) {
+        Linear { activation: None }.run([x, weight, bias], Some(beside))
+    }
+
+    fn backward(
+        self,
+        state: State<R>,
+        dy: CubeTensor<R>,
+        wanted: [bool; 4],
+    ) -> [Option<CubeTensor<R>>; 4] {
+        let layer = Linear { activation: None };
+        let [dx, dw, db] = layer.back(state, dy.clone(), [wanted[0], wanted[1], wanted[2]]);
+        [dx, dw, db, wanted[3].then_some(dy)]
     }
 }

@@ -122,58 +122,63 @@ mod tests {
     use burn::tensor::ops::FloatTensorOps;
     use burn_ndarray::NdArray;
 
+    type Cpu = NdArray;
+
     /// Twice its input, with a gradient that is added to what is there.
     #[derive(Debug)]
     struct Double;
 
-    impl Function<NdArray, 1> for Double {
-        type State = Option<Raw<NdArray>>;
+    impl Function<Cpu, 1> for Double {
+        type State = Option<Raw<Cpu>>;
 
         const ADDS: bool = true;
 
-        fn prepare(&self, inputs: [Raw<NdArray>; 1]) -> Option<[Raw<NdArray>; 1]> {
+        fn prepare(&self, inputs: [Raw<Cpu>; 1]) -> Option<[Raw<Cpu>; 1]> {
             Some(inputs)
         }
 
-        fn forward(&self, [x]: [Raw<NdArray>; 1]) -> (Raw<NdArray>, Self::State) {
-            (NdArray::float_add(x.clone(), x), None)
+        fn forward(&self, [x]: [Raw<Cpu>; 1]) -> (Raw<Cpu>, Self::State) {
+            (Cpu::float_add(x.clone(), x), None)
         }
 
-        fn onto(state: &mut Self::State, gradient: Raw<NdArray>) -> Option<Raw<NdArray>> {
+        fn onto(state: &mut Self::State, gradient: Raw<Cpu>) -> Option<Raw<Cpu>> {
             *state = Some(gradient);
             None
         }
 
-        fn backward(
-            self,
-            state: Self::State,
-            dy: Raw<NdArray>,
-            _: [bool; 1],
-        ) -> [Option<Raw<NdArray>>; 1] {
-            let own = NdArray::float_add(dy.clone(), dy);
+        fn backward(self, state: Self::State, dy: Raw<Cpu>, _: [bool; 1]) -> [Option<Raw<Cpu>>; 1] {
+            let own = Cpu::float_add(dy.clone(), dy);
             [Some(match state {
-                Some(there) => NdArray::float_add(there, own),
+                Some(there) => Cpu::float_add(there, own),
                 None => own,
             })]
         }
     }
 
-    fn double(x: Tensor<Autodiff<NdArray>, 1>) -> Tensor<Autodiff<NdArray>, 1> {
+    fn double(x: Tensor<Autodiff<Cpu>, 1>) -> Tensor<Autodiff<Cpu>, 1> {
         let x = x.into_primitive().tensor();
-        let y = run::<NdArray, Autodiff<NdArray>, _, 1>(Double, [x]).unwrap();
+        let y = run::<Cpu, Autodiff<Cpu>, _, 1>(Double, [x]).unwrap();
         Tensor::from_primitive(TensorPrimitive::Float(y))
     }
 
     #[test]
     fn a_gradient_is_added_to_those_of_other_uses_once() {
         let device = Default::default();
-        let x = Tensor::<Autodiff<NdArray>, 1>::from_floats([1.0, -2.0], &device).require_grad();
-        let slope = |y: Tensor<Autodiff<NdArray>, 1>| {
+        let x = Tensor::<Autodiff<Cpu>, 1>::from_floats([1.0, -2.0], &device).require_grad();
+        let slope = |y: Tensor<Autodiff<Cpu>, 1>| {
             let grads = y.sum().backward();
-            x.grad(&grads).unwrap().into_data().into_vec::<f32>().unwrap()
+            x.grad(&grads)
+                .unwrap()
+                .into_data()
+                .into_vec::<f32>()
+                .unwrap()
         };
         assert_eq!(slope(double(x.clone())), [2.0; 2], "alone");
-        assert_eq!(slope(double(x.clone()) * 5.0 + x.clone() * 7.0), [17.0; 2], "of a leaf");
+        assert_eq!(
+            slope(double(x.clone()) * 5.0 + x.clone() * 7.0),
+            [17.0; 2],
+            "of a leaf"
+        );
         let inner = x.clone() * 3.0;
         // Uses before and after it on the way back.
         let y = double(inner.clone()) * 5.0 + inner.clone() * 7.0 + inner;

@@ -259,10 +259,7 @@ impl<R: CubeRuntime> Kernel<R, 4> for LinearAdd {
         output.is_some_and(|output| shape(beside) == output) && beside.dtype == x.dtype
     }
 
-    fn forward(
-        &self,
-        [x, weight, bias, beside]: [CubeTensor<R>; 4],
-    ) -> (CubeTensor<R>, State<R>) {
+    fn forward(&self, [x, weight, bias, beside]: [CubeTensor<R>; 4]) -> (CubeTensor<R>, State<R>) {
         Linear { activation: None }.run([x, weight, bias], Some(beside))
     }
 

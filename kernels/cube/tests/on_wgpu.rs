@@ -238,9 +238,7 @@ fn a_norm_beside_a_residual_branch_has_the_plain_gradient() {
     assert_close(got.0, want.0, 1e-4, "x");
     assert_close(got.1, want.1, 1e-4, "weight");
     assert_close(got.2, want.2, 1e-4, "bias");
-    let got = beside(lx.clone(), &|x| {
-        kernels::rms_norm(&x, &lw, 1e-5).unwrap()
-    });
+    let got = beside(lx.clone(), &|x| kernels::rms_norm(&x, &lw, 1e-5).unwrap());
     let want = beside(lx.clone(), &|x| {
         let square = x.clone().square().mean_dim(2);
         x / (square + 1e-5).sqrt() * lw.clone().unsqueeze()
@@ -536,13 +534,18 @@ fn pixels_are_those_of_the_tables_bit_for_bit() {
         std::array::from_fn(|channel| std::array::from_fn(|byte| entry(channel, byte)));
     for (images, plane) in [(1, 1), (2, 5), (3, 16), (2, 1571)] {
         let byte = |i: usize| (i * 97 + i / 256 * 31 + 13) % 256;
-        let bytes = || (0..images * plane * 3).map(|i| byte(i) as u8).collect();
+        let bytes = || {
+            (0..images * plane * 3)
+                .map(|i| byte(i) as u8)
+                .collect::<Vec<u8>>()
+        };
         let want = (0..images * 3 * plane).map(|at| {
             let (image, channel, pixel) = (at / plane / 3, at / plane % 3, at % plane);
             entry(channel, byte((image * plane + pixel) * 3 + channel))
         });
         let want: Vec<f32> = want.collect();
-        let found = kernels::look_up::<Gpu>(Bytes::from_bytes_vec(bytes()), images, &tables, &device);
+        let found =
+            kernels::look_up::<Gpu>(Bytes::from_bytes_vec(bytes()), images, &tables, &device);
         let found = found.map_err(|_| "refused").unwrap();
         assert_eq!(found.dims(), [images, 3, plane]);
         assert_eq!(found.into_data().into_vec::<f32>().unwrap(), want);

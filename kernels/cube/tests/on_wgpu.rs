@@ -345,7 +345,8 @@ fn activations_of_linear_layers_are_the_plain_ones() {
         Activation::GeluTanh,
         Activation::QuickGelu,
     ] {
-        for (rows, inputs, outputs) in [(7, 13, 5), (60, 8, 36)] {
+        // Several cubes of columns, and of rows.
+        for (rows, inputs, outputs) in [(7, 13, 5), (60, 8, 36), (700, 3, 260)] {
             let x = random([inputs, rows], 5).transpose();
             let (w, b) = (random([outputs, inputs], 6) * 0.3, random([outputs], 7));
             let (lx, lw, lb) = (leaf(&x), leaf(&w), leaf(&b));

@@ -152,7 +152,8 @@ fn train<B: AutodiffBackend>(
         pixels: PixelBatch {
             pixels: (0..n * height * width * 3)
                 .map(|at| bits(at) as u8)
-                .collect(),
+                .collect::<Vec<u8>>()
+                .into(),
             n,
             height,
             width,

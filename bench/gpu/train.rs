@@ -128,7 +128,7 @@ fn batch<B: Backend>(of: &Pretrained<B>, n: usize) -> ImageTextBatch {
             context_length: context,
         }],
         pixels: PixelBatch {
-            pixels,
+            pixels: pixels.into(),
             n,
             height,
             width,

@@ -107,7 +107,7 @@ fn collate(items: Vec<(RgbImage, String)>) -> (PixelBatch, Vec<String>) {
     }
     (
         PixelBatch {
-            pixels,
+            pixels: pixels.into(),
             n: captions.len(),
             height,
             width,

@@ -238,18 +238,13 @@ fn decode_batch(preprocess: &Preprocess, images: &[ImageRef], first: usize) -> D
         .map(|image| image.decode().map(|rgb| preprocess.apply(&rgb)))
         .collect();
     let [height, width] = preprocess.config().size;
-    let mut pixels = PixelBatch {
-        pixels: Vec::new(),
-        n: 0,
-        height,
-        width,
-    };
+    let (mut pixels, mut n) = (Vec::new(), 0);
     let mut bad = Vec::new();
     for (index, result) in (first..).zip(decoded) {
         match result {
             Ok(image) => {
-                pixels.pixels.extend_from_slice(image.as_raw());
-                pixels.n += 1;
+                pixels.extend_from_slice(image.as_raw());
+                n += 1;
             }
             Err(error) => bad.push(BadImage {
                 index,
@@ -260,7 +255,12 @@ fn decode_batch(preprocess: &Preprocess, images: &[ImageRef], first: usize) -> D
     Decoded {
         first,
         len: images.len(),
-        pixels,
+        pixels: PixelBatch {
+            pixels: pixels.into(),
+            n,
+            height,
+            width,
+        },
         bad,
     }
 }

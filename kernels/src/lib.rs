@@ -13,8 +13,9 @@
 //! | [`activation`], [`swiglu`], [`rotary`] | forward, backward | forward, backward | forward, backward |
 //! | [`attention`], [`grouped_attention`] | forward, backward | forward, backward | forward, backward |
 //! | [`linear`] | forward, backward | forward, backward | forward, backward |
-//! | [`linear_activation`] | – | – | forward, backward |
+//! | [`linear_activation`], [`linear_add`] | – | – | forward, backward |
 //! | [`add_row`] | forward, backward | – | – |
+//! | [`look_up`] | – | – | one upload of bytes and one launch |
 //! | [`product`] | forward; weights in f32 or bf16 | – | – |
 //! | [`adamw`] | one pass over weights and moments, in f32 | LibTorch's fused one | one launch for many parameters ([`adamw_all`]) |
 //! | [`norm`], [`scale`] | – | – | one launch for many parameters |
@@ -26,11 +27,11 @@ mod flex;
 mod function;
 mod registry;
 
-pub use function::{Function, constant, run, same};
+pub use function::{Function, constant, run, same, untracked};
 pub use registry::{Kernels, register};
 
 use burn::prelude::*;
-use burn::tensor::TensorPrimitive;
+use burn::tensor::{Bytes, TensorPrimitive};
 use registry::of;
 
 /// Nonlinearities that have a kernel.
@@ -176,6 +177,22 @@ pub fn linear_activation<B: Backend>(
     made.map(tensor)
 }
 
+/// What [`linear`] gives, plus another tensor, in the pass of the bias: a residual branch and what it is added to.
+///
+/// # Shapes
+///
+/// - as [`linear`]
+/// - beside: `[rows, outputs]`, of the type of `x`
+pub fn linear_add<B: Backend>(
+    x: &Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    bias: &Tensor<B, 1>,
+    beside: &Tensor<B, 2>,
+) -> Option<Tensor<B, 2>> {
+    let made = of::<B>()?.linear_add([raw(x), raw(weight), raw(bias), raw(beside)]);
+    made.map(tensor)
+}
+
 /// `x weightᵀ` where no gradient is asked for, in the dtype of `x`. The weight may be of another dtype: it is not cast as a whole.
 ///
 /// # Shapes
@@ -198,6 +215,29 @@ pub fn add_row<B: Backend, const D: usize>(
     row: &Tensor<B, D>,
 ) -> Option<Tensor<B, D>> {
     of::<B>()?.add_row([raw(x), raw(row)]).map(tensor)
+}
+
+/// What a table has for each byte, one table for each of three channels: pixels as a model sees them.
+///
+/// # Shapes
+///
+/// - pixels: `[images, plane, 3]` row by row
+/// - output: `[images, 3, plane]`, f32
+///
+/// # Errors
+///
+/// The bytes as they came, where there is no kernel for them. Where there is one, they are uploaded as they lie: nobody copies them
+/// on the host, so they should be [shared](Bytes::from_shared) rather than cloned.
+pub fn look_up<B: Backend>(
+    pixels: Bytes,
+    images: usize,
+    tables: &[[f32; 256]; 3],
+    device: &Device<B>,
+) -> Result<Tensor<B, 3>, Bytes> {
+    match of::<B>() {
+        Some(kernels) => kernels.look_up(pixels, images, tables, device).map(tensor),
+        None => Err(pixels),
+    }
 }
 
 /// Whether tensors of the backend lie in the program's own memory, where a loop on the host costs no transfer. `false` where that

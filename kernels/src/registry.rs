@@ -2,6 +2,7 @@
 
 use crate::{Activation, AdamW, Raw, Updates};
 use burn::prelude::*;
+use burn::tensor::Bytes;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::RwLock;
@@ -52,8 +53,22 @@ pub trait Kernels<B: Backend>: Send + Sync {
         None
     }
 
+    fn linear_add(&self, _x_weight_bias_beside: [Raw<B>; 4]) -> Option<Raw<B>> {
+        None
+    }
+
     fn add_row(&self, _x_row: [Raw<B>; 2]) -> Option<Raw<B>> {
         None
+    }
+
+    fn look_up(
+        &self,
+        pixels: Bytes,
+        _images: usize,
+        _tables: &[[f32; 256]; 3],
+        _device: &Device<B>,
+    ) -> Result<Raw<B>, Bytes> {
+        Err(pixels)
     }
 
     fn in_host_memory(&self) -> bool {

@@ -131,7 +131,9 @@ fn batches(parts: usize) -> Vec<ClipsBatch> {
             let image = 28 * 28 * 3;
             ClipsBatch {
                 pixels: PixelBatch {
-                    pixels: pixels[part * each * image..(part + 1) * each * image].to_vec(),
+                    pixels: pixels[part * each * image..(part + 1) * each * image]
+                        .to_vec()
+                        .into(),
                     n: each,
                     height: 28,
                     width: 28,

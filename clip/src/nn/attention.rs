@@ -52,15 +52,35 @@ impl<B: Backend> Attention<B> {
     /// - bias: `[1 or batch, 1, seq, seq]` f32, added to the scores
     /// - output: `[batch, seq, width]`
     pub fn forward(&self, x: Tensor<B, 3>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
+        self.out_proj.forward(self.context(x, bias))
+    }
+
+    /// `beside` plus what [`forward`](Self::forward) gives.
+    ///
+    /// # Shapes
+    ///
+    /// - x, beside, output: `[batch, seq, width]`
+    /// - bias: `[1 or batch, 1, seq, seq]` f32, added to the scores
+    pub fn forward_beside(
+        &self,
+        x: Tensor<B, 3>,
+        bias: Option<Tensor<B, 4>>,
+        beside: Tensor<B, 3>,
+    ) -> Tensor<B, 3> {
+        self.out_proj.forward_beside(self.context(x, bias), beside)
+    }
+
+    /// `[batch, seq, width]`: what the heads have gathered, side by side.
+    fn context(&self, x: Tensor<B, 3>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
         let qkv = self.packed(x);
         if self.ln_q.is_none()
             && self.ln_k.is_none()
             && let Some(context) = kernels::attention(&qkv, self.heads, bias.as_ref())
         {
-            return self.out_proj.forward(context);
+            return context;
         }
         let [q, k, v] = self.split(qkv);
-        self.join(sdpa(q, k, v, bias))
+        together(sdpa(q, k, v, bias))
     }
 
     /// Queries, keys and values of every head.
@@ -102,12 +122,16 @@ impl<B: Backend> Attention<B> {
     /// - context: `[batch, heads, seq, head_dim]`
     /// - output: `[batch, seq, width]`
     pub fn join(&self, context: Tensor<B, 4>) -> Tensor<B, 3> {
-        let [batch, heads, seq, head_dim] = context.dims();
-        let context = context
-            .swap_dims(1, 2)
-            .reshape([batch, seq, heads * head_dim]);
-        self.out_proj.forward(context)
+        self.out_proj.forward(together(context))
     }
+}
+
+/// `[batch, heads, seq, head_dim]` as `[batch, seq, heads · head_dim]`.
+fn together<B: Backend>(context: Tensor<B, 4>) -> Tensor<B, 3> {
+    let [batch, heads, seq, head_dim] = context.dims();
+    context
+        .swap_dims(1, 2)
+        .reshape([batch, seq, heads * head_dim])
 }
 
 /// `softmax(q kᵀ / sqrt(head_dim) + bias) v`, with the softmax in f32.

@@ -170,10 +170,16 @@ impl<B: Backend> Block<B> {
     /// - x, output: `[batch, seq, width]`
     /// - bias: `[1 or batch, 1, seq, seq]` f32, added to the attention scores
     pub fn forward(&self, x: Tensor<B, 3>, bias: Option<Tensor<B, 4>>) -> Tensor<B, 3> {
-        let branch = self.attn.forward(self.ln_1.forward(x.clone()), bias);
-        let x = x + scaled(&self.ls_1, branch);
-        let branch = self.mlp.forward(self.ln_2.forward(x.clone()));
-        x + scaled(&self.ls_2, branch)
+        let normed = self.ln_1.forward(x.clone());
+        let x = match &self.ls_1 {
+            None => self.attn.forward_beside(normed, bias, x),
+            Some(scale) => x + scale.forward(self.attn.forward(normed, bias)),
+        };
+        let normed = self.ln_2.forward(x.clone());
+        match &self.ls_2 {
+            None => self.mlp.forward_beside(normed, x),
+            Some(scale) => x + scale.forward(self.mlp.forward(normed)),
+        }
     }
 }
 
@@ -184,13 +190,13 @@ pub struct LayerScale<B: Backend> {
     pub gamma: Param<Tensor<B, 1>>,
 }
 
-fn scaled<B: Backend>(scale: &Option<LayerScale<B>>, x: Tensor<B, 3>) -> Tensor<B, 3> {
-    match scale {
-        Some(scale) => {
-            let gamma = scale.gamma.val().cast(x.dtype()).unsqueeze();
-            x * gamma
-        }
-        None => x,
+impl<B: Backend> LayerScale<B> {
+    /// # Shapes
+    ///
+    /// - x, output: `[batch, seq, width]`
+    fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let gamma = self.gamma.val().cast(x.dtype()).unsqueeze();
+        x * gamma
     }
 }
 

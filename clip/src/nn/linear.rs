@@ -60,6 +60,32 @@ impl<B: Backend> Linear<B> {
             self.bias.as_ref().map(|bias| bias.val()),
         )
     }
+
+    /// `beside` plus what [`forward`](Self::forward) gives, in one go where there is a kernel.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[..., in]`
+    /// - beside, output: `[..., out]`, in the dtype of `x`
+    pub fn forward_beside<const D: usize>(
+        &self,
+        x: Tensor<B, D>,
+        beside: Tensor<B, D>,
+    ) -> Tensor<B, D> {
+        let shape = beside.dims();
+        let weight = self.weight.val();
+        let [outputs, inputs] = weight.dims();
+        let rows = shape[..D - 1].iter().product::<usize>();
+        let made = self.bias.as_ref().and_then(|bias| {
+            let x = x.clone().reshape([rows, inputs]);
+            let beside = beside.clone().reshape([rows, outputs]);
+            kernels::linear_add(&x, &weight, &bias.val(), &beside)
+        });
+        match made {
+            Some(y) => y.reshape(shape),
+            None => beside + self.forward(x),
+        }
+    }
 }
 
 /// `x @ weightᵀ + bias` in the dtype of `x`.

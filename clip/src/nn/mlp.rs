@@ -21,6 +21,19 @@ impl<B: Backend> Mlp<B> {
         self.c_proj.forward(self.hidden(x))
     }
 
+    /// `beside` plus what [`forward`](Self::forward) gives.
+    ///
+    /// # Shapes
+    ///
+    /// - x, beside, output: `[..., width]`
+    pub fn forward_beside<const D: usize>(
+        &self,
+        x: Tensor<B, D>,
+        beside: Tensor<B, D>,
+    ) -> Tensor<B, D> {
+        self.c_proj.forward_beside(self.hidden(x), beside)
+    }
+
     /// The activation of the first layer, in one go where there is a kernel.
     fn hidden<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
         let mut shape = x.dims();

@@ -1,9 +1,10 @@
 //! Many images at once: one buffer on the host, one upload, normalised on the device.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{AllocationProperty, Bytes, DType, Int, Tensor, TensorData};
 use image::RgbImage;
 use rayon::prelude::*;
 
@@ -12,8 +13,9 @@ use super::{ImageError, Preprocess, PreprocessConfig, open};
 /// Preprocessed images, ready to upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PixelBatch {
-    /// RGB samples, `[n, height, width, 3]` row-major.
-    pub pixels: Vec<u8>,
+    /// RGB samples, `[n, height, width, 3]` row-major. Clones share them: a batch is used more than once in a step that computes
+    /// its embeddings twice.
+    pub pixels: Arc<Vec<u8>>,
     /// Number of images.
     pub n: usize,
     /// Height of every image in pixels.
@@ -29,13 +31,13 @@ impl Preprocess {
     ///
     /// Panics if an image has a side of zero; decoded images have none.
     pub fn batch(&self, images: &[RgbImage]) -> PixelBatch {
-        let mut batch = self.empty_batch(images.len());
-        let slots = batch.pixels.par_chunks_exact_mut(self.image_bytes());
+        let mut pixels = vec![0; images.len() * self.image_bytes()];
+        let slots = pixels.par_chunks_exact_mut(self.image_bytes());
         images
             .par_iter()
             .zip(slots)
             .for_each(|(image, slot)| self.apply_into(image, slot));
-        batch
+        self.batch_of(images.len(), pixels)
     }
 
     /// Reads, decodes and preprocesses image files, in parallel.
@@ -46,25 +48,32 @@ impl Preprocess {
         &self,
         paths: &[P],
     ) -> (PixelBatch, Vec<Result<(), ImageError>>) {
-        let mut batch = self.empty_batch(paths.len());
-        let slots = batch.pixels.par_chunks_exact_mut(self.image_bytes());
+        let len = self.image_bytes();
+        let mut pixels = vec![0; paths.len() * len];
+        let slots = pixels.par_chunks_exact_mut(len);
         let results: Vec<_> = paths
             .par_iter()
             .zip(slots)
             .map(|(path, slot)| open(path.as_ref()).map(|image| self.apply_into(&image, slot)))
             .collect();
-        batch.keep(|i| results[i].is_ok());
-        (batch, results)
+        // Those that are there, without gaps.
+        let mut kept = 0;
+        for i in (0..paths.len()).filter(|&i| results[i].is_ok()) {
+            pixels.copy_within(i * len..(i + 1) * len, kept * len);
+            kept += 1;
+        }
+        pixels.truncate(kept * len);
+        (self.batch_of(kept, pixels), results)
     }
 
     fn image_bytes(&self) -> usize {
         self.config().size[0] * self.config().size[1] * 3
     }
 
-    fn empty_batch(&self, n: usize) -> PixelBatch {
+    fn batch_of(&self, n: usize, pixels: Vec<u8>) -> PixelBatch {
         let [height, width] = self.config().size;
         PixelBatch {
-            pixels: vec![0; n * self.image_bytes()],
+            pixels: pixels.into(),
             n,
             height,
             width,
@@ -86,30 +95,19 @@ impl PixelBatch {
                 .all(|image| image.dimensions() == (width, height)),
             "the images of a batch have one size"
         );
+        let rows: Vec<&[u8]> = images.iter().map(|image| &image.as_raw()[..]).collect();
         Self {
             n: images.len(),
             height: height as usize,
             width: width as usize,
-            pixels: images.into_iter().flat_map(RgbImage::into_raw).collect(),
+            pixels: rows.concat().into(),
         }
-    }
-
-    /// Drops the images for which `keep` is false and closes the gaps.
-    fn keep(&mut self, keep: impl Fn(usize) -> bool) {
-        let len = self.height * self.width * 3;
-        let mut kept = 0;
-        for i in (0..self.n).filter(|&i| keep(i)) {
-            self.pixels.copy_within(i * len..(i + 1) * len, kept * len);
-            kept += 1;
-        }
-        self.pixels.truncate(kept * len);
-        self.n = kept;
     }
 
     /// Uploads the pixels and normalises them: `(x / 255 - mean) / std` in `f32`.
     ///
     /// Bytes travel as bytes where the backend has them, a quarter of the traffic of floats. Where nothing travels, the host looks
-    /// the 256 values of each channel up: the same numbers in one pass.
+    /// the 256 values of each channel up, and so does the device where it has a kernel for it: the same numbers in one pass.
     ///
     /// # Shapes
     ///
@@ -119,22 +117,29 @@ impl PixelBatch {
         config: &PreprocessConfig,
         device: &B::Device,
     ) -> Tensor<B, 4> {
+        let tables = tables(config);
+        let shape = [self.n, 3, self.height, self.width];
         if kernels::in_host_memory::<B>() {
-            let shape = [self.n, 3, self.height, self.width];
-            let data = TensorData::new(self.looked_up(config), shape);
+            let data = TensorData::new(self.looked_up(&tables), shape);
             return Tensor::from_data(data, (device, DType::F32));
         }
+        let bytes = bytes::Bytes::from_owner(Shared(self.pixels));
+        let bytes = Bytes::from_shared(bytes, AllocationProperty::Native);
+        let bytes = match kernels::look_up::<B>(bytes, self.n, &tables, device) {
+            Ok(channels) => return channels.reshape(shape),
+            Err(bytes) => bytes,
+        };
         let shape = [self.n, self.height, self.width, 3];
-        let length = [shape.iter().product::<usize>()];
+        let length = [bytes.len()];
         // In one row: of more axes burn's CUDA backend pads the last one, here from 3 bytes to 16, and copies row by row.
         let pixels = if B::supports_dtype(device, DType::U8) {
-            let data = TensorData::new(self.pixels, length);
+            let data = TensorData::from_bytes(bytes, length, DType::U8);
             Tensor::<B, 1, Int>::from_data(data, (device, DType::U8))
                 .reshape(shape)
                 .float()
                 .cast(DType::F32)
         } else {
-            let floats: Vec<f32> = self.pixels.into_iter().map(f32::from).collect();
+            let floats: Vec<f32> = bytes.iter().copied().map(f32::from).collect();
             let floats = TensorData::new(floats, length);
             Tensor::<B, 1>::from_data(floats, (device, DType::F32)).reshape(shape)
         };
@@ -147,24 +152,36 @@ impl PixelBatch {
     }
 
     /// `[n, 3, height, width]` on the host.
-    fn looked_up(&self, config: &PreprocessConfig) -> Vec<f32> {
-        let table = |channel: usize| {
-            let (mean, std) = (config.mean[channel], config.std[channel]);
-            std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std)
-        };
-        let tables: [[f32; 256]; 3] = std::array::from_fn(table);
+    fn looked_up(&self, tables: &[[f32; 256]; 3]) -> Vec<f32> {
         let plane = self.height * self.width;
         let mut out = vec![0f32; self.pixels.len()];
         let images = out.par_chunks_mut((3 * plane).max(1));
         let images = images.zip(self.pixels.par_chunks((3 * plane).max(1)));
         images.for_each(|(out, pixels)| {
-            for (channel, (out, table)) in out.chunks_mut(plane).zip(&tables).enumerate() {
+            for (channel, (out, table)) in out.chunks_mut(plane).zip(tables).enumerate() {
                 for (out, pixel) in out.iter_mut().zip(pixels.chunks_exact(3)) {
                     *out = table[usize::from(pixel[channel])];
                 }
             }
         });
         out
+    }
+}
+
+/// What each byte of a channel becomes.
+fn tables(config: &PreprocessConfig) -> [[f32; 256]; 3] {
+    std::array::from_fn(|channel| {
+        let (mean, std) = (config.mean[channel], config.std[channel]);
+        std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std)
+    })
+}
+
+/// Pixels as an owner of bytes.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -196,7 +213,7 @@ mod tests {
             .iter()
             .flat_map(|image| preprocess().apply(image).into_raw())
             .collect();
-        assert_eq!(batch.pixels, one_by_one);
+        assert_eq!(*batch.pixels, one_by_one);
         assert_eq!((batch.n, batch.height, batch.width), (5, 4, 4));
     }
 

@@ -20,18 +20,9 @@ pub(super) struct Batch {
 
 pub(super) fn read_batch(rows: &Rows, preprocess: &Preprocess, range: Range<usize>) -> Batch {
     let [height, width] = preprocess.config().size;
-    let mut batch = Batch {
-        pixels: PixelBatch {
-            pixels: Vec::new(),
-            n: 0,
-            height,
-            width,
-        },
-        captions: Vec::new(),
-        named: Vec::new(),
-        bad: Vec::new(),
-        len: range.len(),
-    };
+    let len = range.len();
+    let (mut pixels, mut n) = (Vec::new(), 0);
+    let (mut captions, mut named, mut bad) = (Vec::new(), Vec::new(), Vec::new());
     let read: Vec<_> = range
         .into_par_iter()
         .map(|index| {
@@ -42,16 +33,27 @@ pub(super) fn read_batch(rows: &Rows, preprocess: &Preprocess, range: Range<usiz
         .collect();
     for row in read {
         match row {
-            Ok((pixels, caption, named)) => {
-                if let Some(pixels) = pixels {
-                    batch.pixels.pixels.extend_from_slice(pixels.as_raw());
-                    batch.pixels.n += 1;
+            Ok((image, caption, names)) => {
+                if let Some(image) = image {
+                    pixels.extend_from_slice(image.as_raw());
+                    n += 1;
                 }
-                batch.captions.extend(caption);
-                batch.named.push(named);
+                captions.extend(caption);
+                named.push(names);
             }
-            Err(error) => batch.bad.push(error.to_string()),
+            Err(error) => bad.push(error.to_string()),
         }
     }
-    batch
+    Batch {
+        pixels: PixelBatch {
+            pixels: pixels.into(),
+            n,
+            height,
+            width,
+        },
+        captions,
+        named,
+        bad,
+        len,
+    }
 }

@@ -6,11 +6,13 @@
 //!
 //! | kernel | launches forward | backward |
 //! |---|---|---|
-//! | layer norm, RMS norm | 1 | 2 |
+//! | layer norm, RMS norm | 1 | 2; the gradient is added to what other uses of the input have given |
 //! | activation, SwiGLU, rotary positions | 1 | 1, SwiGLU 2 |
 //! | attention on packed queries, keys and values | 3 and 2 products | 3 and 4 products |
 //! | attention with shared keys and values | 5 and 2 products | 5 and 4 products |
 //! | linear layer, with an activation or without | 2 (cast of the weight, bias) and 1 product | 1 or 2 (bias), 1 more for an activation, and 2 products |
+//! | the same added to another tensor | as many | as many |
+//! | pixels from bytes | 1 | – |
 //! | AdamW, norm of gradients, scaling of gradients | 1 for many parameters at once | – |
 //!
 //! With burn's `fusion` tensors are of another type, and these kernels see none of them.
@@ -24,6 +26,7 @@ mod heads;
 mod linear;
 mod norm;
 mod optimizer;
+mod pixels;
 mod rotary;
 mod softmax;
 mod sum;
@@ -34,11 +37,11 @@ use activate::Activate;
 use attention::{Grouped, Packed};
 use burn::backend::Autodiff;
 use burn::prelude::*;
-use burn::tensor::DType;
+use burn::tensor::{Bytes, DType};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
-use kernels::{Activation, AdamW, Function, Kernels, Raw, Updates, run, same};
-use linear::Linear;
+use kernels::{Activation, AdamW, Function, Kernels, Raw, Updates, run, same, untracked};
+use linear::{Linear, LinearAdd};
 use norm::Norm;
 use rotary::Rotary;
 use std::any::Any;
@@ -118,6 +121,24 @@ where
         run::<F, B, _, 3>(On(Linear { activation }), inputs)
     }
 
+    fn look_up(
+        &self,
+        pixels: Bytes,
+        images: usize,
+        tables: &[[f32; 256]; 3],
+        device: &Device<B>,
+    ) -> Result<Raw<B>, Bytes> {
+        let Some(device) = same::<_, R::Device>(device.clone()) else {
+            return Err(pixels);
+        };
+        let made = pixels::look_up::<R>(pixels, images, tables, &device)?;
+        Ok(untracked::<F, B>(made).expect("registered for F and Autodiff<F> alone"))
+    }
+
+    fn linear_add(&self, inputs: [Raw<B>; 4]) -> Option<Raw<B>> {
+        run::<F, B, _, 4>(On(LinearAdd), inputs)
+    }
+
     fn adamw(&self, numbers: AdamW, tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {
         let made = Kernels::<B>::adamw_all(self, vec![(numbers, tensors)]);
         made.ok()?.pop()
@@ -183,10 +204,18 @@ trait Kernel<R: CubeRuntime, const N: usize>: Debug + Send + 'static {
     /// What the gradient needs.
     type State: Clone + Debug + Send + 'static;
 
+    /// As of [`Function`].
+    const ADDS: bool = false;
+
     /// Whether these inputs can be worked on.
     fn takes(&self, inputs: &[CubeTensor<R>; N]) -> bool;
 
     fn forward(&self, inputs: [CubeTensor<R>; N]) -> (CubeTensor<R>, Self::State);
+
+    /// As of [`Function`].
+    fn onto(_state: &mut Self::State, gradient: CubeTensor<R>) -> Option<CubeTensor<R>> {
+        Some(gradient)
+    }
 
     /// Gradients of those inputs that are wanted, from the output's.
     fn backward(
@@ -211,6 +240,8 @@ where
 {
     type State = K::State;
 
+    const ADDS: bool = K::ADDS;
+
     fn prepare(&self, inputs: [CubeTensor<R>; N]) -> Option<[CubeTensor<R>; N]> {
         let usable = |input: &CubeTensor<R>| {
             let elements = shape(input).iter().product::<usize>();
@@ -222,6 +253,10 @@ where
 
     fn forward(&self, inputs: [CubeTensor<R>; N]) -> (CubeTensor<R>, K::State) {
         self.0.forward(inputs)
+    }
+
+    fn onto(state: &mut K::State, gradient: CubeTensor<R>) -> Option<CubeTensor<R>> {
+        K::onto(state, gradient)
     }
 
     fn backward(

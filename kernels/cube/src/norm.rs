@@ -3,7 +3,7 @@
 use crate::Kernel;
 use crate::cube::{Cube, cubes, lanes, over_cube, storage, vector};
 use crate::sum::sums_of_rows;
-use crate::tensor::{elements, empty, shape};
+use crate::tensor::{contiguous, elements, empty, shape};
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::cast;
@@ -23,6 +23,8 @@ pub(crate) struct State<R: CubeRuntime> {
     bias_type: DType,
     /// Mean and 1 / deviation of each row.
     rows: CubeTensor<R>,
+    /// What the gradient of x is added to.
+    onto: Option<CubeTensor<R>>,
 }
 
 /// Cubes of the way back: each goes through its rows, and leaves one share of the gradients of weight and bias.
@@ -89,17 +91,19 @@ fn norm_forward<F: Float, N: Size>(
     }
 }
 
-/// Gradient of `x`, and of weight and bias what the rows of each cube give to them, `[cubes, 2, width]`.
+/// Gradient of `x`, added to what there is of it, and of weight and bias what the rows of each cube give to them, `[cubes, 2, width]`.
 #[cube(launch_unchecked)]
 fn norm_backward<F: Float, N: Size>(
     x: &Array<Vector<F, N>>,
     dy: &Array<Vector<F, N>>,
     weight: &Array<Vector<f32, N>>,
     rows: &Array<f32>,
+    onto: &Array<Vector<F, N>>,
     dx: &mut Array<Vector<F, N>>,
     shares: &mut Array<Vector<f32, N>>,
     share: f32,
     #[comptime] centred: bool,
+    #[comptime] adds: bool,
     #[comptime] each: usize,
     #[comptime] cube: Cube,
     #[define(F)] _dtype: StorageType,
@@ -149,7 +153,10 @@ fn norm_backward<F: Float, N: Size>(
             if at < width {
                 let up = Vector::<f32, N>::cast_from(dy[start + at]) * weight[at];
                 let normed = (Vector::<f32, N>::cast_from(x[start + at]) - means) * scales;
-                let gradient = scales * (up - plain_means - normed * along_means);
+                let mut gradient = scales * (up - plain_means - normed * along_means);
+                if comptime!(adds) {
+                    gradient += Vector::cast_from(onto[start + at]);
+                }
                 dx[start + at] = Vector::cast_from(gradient);
             }
         }
@@ -218,6 +225,7 @@ impl Norm {
             weight,
             bias_type,
             rows,
+            onto: None,
         };
         (y, state)
     }
@@ -234,6 +242,7 @@ impl Norm {
             weight,
             bias_type,
             rows,
+            onto,
         } = state;
         let (width, weight_type) = (elements(&weight), weight.dtype);
         let count = elements(&x) / width;
@@ -242,6 +251,9 @@ impl Norm {
         let dx = empty(&x, shape(&x), x.dtype);
         let groups = count.min(SHARES);
         let shares = empty(&x, &[groups, 2 * width], DType::F32);
+        let adds = onto.is_some();
+        // Without a gradient to add to something must stand in its place.
+        let onto = onto.unwrap_or_else(|| dy.clone());
         // SAFETY: as forward; there is a share for each cube.
         #[allow(unsafe_code)]
         unsafe {
@@ -254,10 +266,12 @@ impl Norm {
                 dy.into_array_arg(),
                 cast(weight, DType::F32).into_array_arg(),
                 rows.into_array_arg(),
+                onto.into_array_arg(),
                 dx.clone().into_array_arg(),
                 shares.clone().into_array_arg(),
                 1.0 / width as f32,
                 centred,
+                adds,
                 (width / size).div_ceil(cube.units as usize),
                 cube,
                 storage(x.dtype),
@@ -271,8 +285,19 @@ impl Norm {
     }
 }
 
+/// Keeps a gradient of x for the way back, where it is like what will be added to it.
+fn keep<R: CubeRuntime>(state: &mut State<R>, gradient: CubeTensor<R>) -> Option<CubeTensor<R>> {
+    if gradient.dtype != state.x.dtype || shape(&gradient) != shape(&state.x) {
+        return Some(gradient);
+    }
+    state.onto = Some(contiguous(gradient));
+    None
+}
+
 impl<R: CubeRuntime> Kernel<R, 3> for Norm {
     type State = State<R>;
+
+    const ADDS: bool = true;
 
     fn takes(&self, [x, weight, bias]: &[CubeTensor<R>; 3]) -> bool {
         Self::fits(x, weight) && shape(bias) == shape(weight)
@@ -280,6 +305,10 @@ impl<R: CubeRuntime> Kernel<R, 3> for Norm {
 
     fn forward(&self, [x, weight, bias]: [CubeTensor<R>; 3]) -> (CubeTensor<R>, State<R>) {
         self.run(x, weight, Some(bias))
+    }
+
+    fn onto(state: &mut State<R>, gradient: CubeTensor<R>) -> Option<CubeTensor<R>> {
+        keep(state, gradient)
     }
 
     fn backward(
@@ -301,12 +330,18 @@ impl<R: CubeRuntime> Kernel<R, 3> for Norm {
 impl<R: CubeRuntime> Kernel<R, 2> for Norm {
     type State = State<R>;
 
+    const ADDS: bool = true;
+
     fn takes(&self, [x, weight]: &[CubeTensor<R>; 2]) -> bool {
         Self::fits(x, weight)
     }
 
     fn forward(&self, [x, weight]: [CubeTensor<R>; 2]) -> (CubeTensor<R>, State<R>) {
         self.run(x, weight, None)
+    }
+
+    fn onto(state: &mut State<R>, gradient: CubeTensor<R>) -> Option<CubeTensor<R>> {
+        keep(state, gradient)
     }
 
     fn backward(

@@ -3,6 +3,7 @@
 
 use burn::backend::Autodiff;
 use burn::prelude::*;
+use burn::tensor::Bytes;
 use burn::tensor::activation::{sigmoid, softmax};
 use burn_wgpu::{WebGpu, WgpuDevice};
 use kernels::Activation;
@@ -216,6 +217,37 @@ fn rms_norm_is_the_plain_one() {
     }
 }
 
+/// The norm adds its gradient to those that other uses of its input have given before; those after it are added to it.
+#[test]
+fn a_norm_beside_a_residual_branch_has_the_plain_gradient() {
+    device!();
+    let (x, w, b) = (random([3, 5, 64], 1), random([64], 2), random([64], 3));
+    let beside = |x: Tensor<Train, 3>, norm: &dyn Fn(Tensor<Train, 3>) -> Tensor<Train, 3>| {
+        let x = x.clone() + norm(x);
+        // No leaf, three uses, and one of them a norm that another norm reads.
+        let normed = norm(x.clone());
+        x.clone() * 2.0 + norm(normed.clone()) * normed + x
+    };
+    let (lx, lw, lb) = (leaf(&x), leaf(&w), leaf(&b));
+    let got = beside(lx.clone(), &|x| {
+        kernels::layer_norm(&x, &lw, &lb, 1e-5).unwrap()
+    });
+    let want = beside(lx.clone(), &|x| plain_layer_norm(x, lw.clone(), lb.clone()));
+    let got = gradients!(got, lx, lw, lb);
+    let want = gradients!(want, lx, lw, lb);
+    assert_close(got.0, want.0, 1e-4, "x");
+    assert_close(got.1, want.1, 1e-4, "weight");
+    assert_close(got.2, want.2, 1e-4, "bias");
+    let got = beside(lx.clone(), &|x| kernels::rms_norm(&x, &lw, 1e-5).unwrap());
+    let want = beside(lx.clone(), &|x| {
+        let square = x.clone().square().mean_dim(2);
+        x / (square + 1e-5).sqrt() * lw.clone().unsqueeze()
+    });
+    let (got, want) = (gradients!(got, lx, lw), gradients!(want, lx, lw));
+    assert_close(got.0, want.0, 1e-4, "x of RMS norm");
+    assert_close(got.1, want.1, 1e-4, "weight of RMS norm");
+}
+
 #[test]
 fn only_the_gradients_that_are_wanted_are_taken() {
     device!();
@@ -283,6 +315,29 @@ fn linear_layers_are_the_plain_ones() {
 }
 
 #[test]
+fn linear_layers_beside_a_tensor_are_the_plain_sums() {
+    device!();
+    for (rows, inputs, outputs) in [(7, 13, 5), (60, 8, 36), (1, 1, 1)] {
+        let x = random([inputs, rows], 5).transpose();
+        let (w, b) = (random([outputs, inputs], 6), random([outputs], 7));
+        let beside = random([outputs, rows], 8).transpose();
+        let (lx, lw, lb, ls) = (leaf(&x), leaf(&w), leaf(&b), leaf(&beside));
+        let got = kernels::linear_add(&lx, &lw, &lb, &ls).unwrap();
+        let branch = lx.clone().matmul(lw.clone().transpose()) + lb.clone().unsqueeze();
+        let want = ls.clone() + branch;
+        assert_close(got.clone().inner(), want.clone().inner(), 2e-6, "output");
+        let without = kernels::linear_add(&x, &w, &b, &beside).unwrap();
+        assert_close(without, got.clone().inner(), 0.0, "without gradients");
+        let got = gradients!(got, lx, lw, lb, ls);
+        let want = gradients!(want, lx, lw, lb, ls);
+        assert_close(got.0, want.0, 5e-6, "x");
+        assert_close(got.1, want.1, 5e-6, "weight");
+        assert_close(got.2, want.2, 5e-6, "bias");
+        assert_close(got.3, want.3, 0.0, "beside");
+    }
+}
+
+#[test]
 fn activations_of_linear_layers_are_the_plain_ones() {
     device!();
     for kind in [
@@ -290,7 +345,8 @@ fn activations_of_linear_layers_are_the_plain_ones() {
         Activation::GeluTanh,
         Activation::QuickGelu,
     ] {
-        for (rows, inputs, outputs) in [(7, 13, 5), (60, 8, 36)] {
+        // Several cubes of columns, and of rows.
+        for (rows, inputs, outputs) in [(7, 13, 5), (60, 8, 36), (700, 3, 260)] {
             let x = random([inputs, rows], 5).transpose();
             let (w, b) = (random([outputs, inputs], 6) * 0.3, random([outputs], 7));
             let (lx, lw, lb) = (leaf(&x), leaf(&w), leaf(&b));
@@ -472,6 +528,41 @@ fn rotary_positions_are_the_plain_ones() {
 }
 
 #[test]
+fn pixels_are_those_of_the_tables_bit_for_bit() {
+    let device = device!();
+    let entry = |channel: usize, byte: usize| (byte as f32 / 255.0 - 0.1 * channel as f32) / 0.3;
+    let tables: [[f32; 256]; 3] =
+        std::array::from_fn(|channel| std::array::from_fn(|byte| entry(channel, byte)));
+    for (images, plane) in [(1, 1), (2, 5), (3, 16), (2, 1571)] {
+        let byte = |i: usize| (i * 97 + i / 256 * 31 + 13) % 256;
+        let bytes = || {
+            (0..images * plane * 3)
+                .map(|i| byte(i) as u8)
+                .collect::<Vec<u8>>()
+        };
+        let want = (0..images * 3 * plane).map(|at| {
+            let (image, channel, pixel) = (at / plane / 3, at / plane % 3, at % plane);
+            entry(channel, byte((image * plane + pixel) * 3 + channel))
+        });
+        let want: Vec<f32> = want.collect();
+        let found =
+            kernels::look_up::<Gpu>(Bytes::from_bytes_vec(bytes()), images, &tables, &device);
+        let found = found.map_err(|_| "refused").unwrap();
+        assert_eq!(found.dims(), [images, 3, plane]);
+        assert_eq!(found.into_data().into_vec::<f32>().unwrap(), want);
+        let found =
+            kernels::look_up::<Train>(Bytes::from_bytes_vec(bytes()), images, &tables, &device);
+        let found = found.map_err(|_| "refused").unwrap().inner();
+        assert_eq!(found.into_data().into_vec::<f32>().unwrap(), want);
+    }
+    for (bytes, images) in [(7, 1), (6, 4), (0, 0), (0, 1)] {
+        let bytes = Bytes::from_bytes_vec(vec![1; bytes]);
+        let refused = kernels::look_up::<Gpu>(bytes.clone(), images, &tables, &device);
+        assert_eq!(refused.unwrap_err(), bytes, "not given back");
+    }
+}
+
+#[test]
 fn what_no_kernel_can_take_is_left_alone() {
     device!();
     let x = random([2, 3], 1);
@@ -484,6 +575,9 @@ fn what_no_kernel_can_take_is_left_alone() {
     assert!(kernels::attention(&qkv, 2, Some(&mask)).is_none());
     assert!(kernels::attention(&qkv, 4, None).is_none());
     assert!(kernels::linear(&x, &random([5, 4], 5), &random([5], 6)).is_none());
+    let (w, b) = (random([5, 3], 5), random([5], 6));
+    assert!(kernels::linear_add(&x, &w, &b, &random([1, 5], 7)).is_none());
+    assert!(kernels::linear_add(&x, &w, &b, &random([2, 5], 7)).is_some());
     assert!(kernels::swiglu(&x, &random([3, 2], 9)).is_none());
     let q = random([1, 2, 6], 5);
     let table = random([1, 2, 1, 4], 8);

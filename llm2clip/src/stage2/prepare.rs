@@ -92,15 +92,8 @@ impl Prepare for ImagesAndVectors {
 
     fn batch(&self, items: Vec<Self::Item>) -> Result<ImageVectorBatch, CollateError> {
         let (images, vectors): (Vec<RgbImage>, Vec<Vec<f32>>) = items.into_iter().unzip();
-        let (width, height) = images.first().map_or((0, 0), |image| image.dimensions());
-        let n = images.len();
         Ok(ImageVectorBatch {
-            pixels: PixelBatch {
-                pixels: images.into_iter().flat_map(RgbImage::into_raw).collect(),
-                n,
-                height: height as usize,
-                width: width as usize,
-            },
+            pixels: PixelBatch::of(images),
             vectors: vectors.concat(),
         })
     }

@@ -26,8 +26,9 @@ fn options(config: &str) -> Llm2ClipOptions {
 #[track_caller]
 fn check<B: Backend>(model: &impl DualEncoder<B>, name: &str, scale: f32) {
     let (fixture, device) = (Fixture::read(name), Default::default());
+    let images = fixture.values("images").into_iter().map(|v| v as u8);
     let pixels = PixelBatch {
-        pixels: fixture.values("images").iter().map(|v| *v as u8).collect(),
+        pixels: images.collect::<Vec<u8>>().into(),
         n: 8,
         height: 24,
         width: 24,

@@ -40,7 +40,7 @@ impl Batches<ImageVectorBatch> for Recorded {
         let pixels = chosen.flat_map(|i| self.images[i * image..(i + 1) * image].to_vec());
         Ok(ImageVectorBatch {
             pixels: PixelBatch {
-                pixels: pixels.collect(),
+                pixels: pixels.collect::<Vec<u8>>().into(),
                 n: self.rows,
                 height: 24,
                 width: 24,

@@ -98,7 +98,7 @@ impl Batches<ImageTextBatch> for Recorded {
         let ids = self.ids[rows.start * text..rows.end * text].to_vec();
         Ok(ImageTextBatch {
             pixels: PixelBatch {
-                pixels,
+                pixels: pixels.into(),
                 n: self.rows,
                 height: self.height,
                 width: self.width,

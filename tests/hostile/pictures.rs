@@ -23,6 +23,10 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
     augment.apply(&image, &mut rand_chacha::ChaCha8Rng::seed_from_u64(1));
 }
 
+/// A picture of one pixel, as tables have it.
+pub const PIXEL: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC";
+
 /// A small image that is most likely readable, for formats that hold images.
 pub fn small() -> Vec<u8> {
     fixture("one_pixel.png")

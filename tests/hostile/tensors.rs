@@ -40,12 +40,15 @@ pub fn read_all(said: &mut Said, path: &Path) {
 fn file(dice: &mut Dice, header: Value, values: usize) -> Vec<u8> {
     let header = json::bytes(dice, header);
     let length = dice.or_number(header.len() as u64);
-    let values = dice.noise(values);
+    let values = match dice.bad() {
+        true => dice.noise(values),
+        false => vec![0x3c; values], // about 0.01, or 1, in most types
+    };
     dice.mangled([&length.to_le_bytes()[..], &header, &values].concat())
 }
 
 /// The same of a file that a writer made.
-fn twisted(dice: &mut Dice, path: &Path) {
+pub fn twisted(dice: &mut Dice, path: &Path) {
     let bytes = std::fs::read(path).expect("it was just written");
     let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
     let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("it is ours");
@@ -145,49 +148,40 @@ fn header(dice: &mut Dice) -> (Value, usize) {
 }
 
 fn checkpoint(dice: &mut Dice, said: &mut Said) {
-    let (header, values) = header(dice);
-    let bytes = file(dice, header, values);
+    let bytes = dice.evenly(|dice| {
+        let (header, values) = header(dice);
+        file(dice, header, values)
+    });
     let path = said.write("model.safetensors", bytes);
     read_all(said, &path);
 }
 
 fn sharded(dice: &mut Dice, said: &mut Said) {
-    let (header, values) = header(dice);
+    let of_part = dice.below(2) == 0;
+    let (header, values) = dice.only(of_part, header);
     let names: Vec<String> = header
         .as_object()
         .expect("an object")
         .keys()
         .cloned()
         .collect();
-    let bytes = file(dice, header, values);
+    let bytes = dice.only(of_part, |dice| file(dice, header.clone(), values));
     said.write("part-1.safetensors", bytes);
-    let map: serde_json::Map<String, Value> = names
-        .into_iter()
-        .map(|name| (name, json!(dice.or_text("part-1.safetensors"))))
-        .collect();
-    let index = json::bytes(
-        dice,
-        json!({"metadata": {"total_size": 1}, "weight_map": map}),
-    );
+    let index = dice.only(!of_part, |dice| {
+        let files = names.iter().map(|name| {
+            let file = json!(dice.or_text("part-1.safetensors"));
+            (name.clone(), file)
+        });
+        let map: serde_json::Map<String, Value> = files.collect();
+        let index = json!({"metadata": {"total_size": 1}, "weight_map": map});
+        json::bytes(dice, index)
+    });
     let path = said.write("model.safetensors.index.json", index);
     read_all(said, &path);
 }
 
 fn embeddings(dice: &mut Dice, said: &mut Said) {
-    let dtype = *dice.pick(&["F32", "F16", "BF16", "F64"]);
-    let (rows, dim) = (dice.or_number(2), dice.or_number(3));
-    let header = json!({
-        "__metadata__": {
-            "image_paths": json::text(dice, json!(["a.jpg", "b.jpg"])),
-            "texts": json::text(dice, json!(["a", "b"])),
-            "image_stamps": json::text(dice, json!([[1, 2], [3, 4]])),
-            "model": json::text(dice, json!({"name": "x", "identity": null, "options": {}})),
-            "made_in": dice.or_text("/"),
-        },
-        "image_features": {"dtype": dtype, "shape": [rows, dim], "data_offsets": [0, 24]},
-        "text_features": {"dtype": "F32", "shape": [2, 3], "data_offsets": [24, 48]},
-    });
-    let bytes = file(dice, header, 48);
+    let bytes = dice.evenly(embedded);
     let path = said.write("embeddings.safetensors", bytes);
     for side in [IMAGE_FEATURES, TEXT_FEATURES] {
         if let Some(features) = said.hear(Features::open(&path, side)) {
@@ -210,6 +204,25 @@ fn embeddings(dice: &mut Dice, said: &mut Said) {
     }
 }
 
+/// A file of two images and two texts.
+fn embedded(dice: &mut Dice) -> Vec<u8> {
+    let (dtype, size) = *dice.pick(&[("F32", 4), ("F16", 2), ("BF16", 2), ("F64", 8)]);
+    let (rows, dim, end) = (dice.or_number(2), dice.or_number(3), 6 * size);
+    let header = json!({
+        "__metadata__": {
+            "image_paths": json::text(dice, json!(["a.jpg", "b.jpg"])),
+            "texts": json::text(dice, json!(["a", "b"])),
+            "image_stamps": json::text(dice, json!([[1, 2], [3, 4]])),
+            "model": json::text(dice, json!({"name": "x", "identity": null, "options": {}})),
+            "made_in": dice.or_text("/"),
+        },
+        "image_features": {"dtype": dtype, "shape": [rows, dim], "data_offsets": [0, end]},
+        "text_features": {"dtype": "F32", "shape": [2, 3], "data_offsets": [end, end + 24]},
+    });
+    let values = end as usize + 24;
+    file(dice, header, values)
+}
+
 fn shares(dice: &mut Dice, said: &mut Said) {
     let whole = said.path("e.safetensors");
     let work = Work {
@@ -220,6 +233,7 @@ fn shares(dice: &mut Dice, said: &mut Said) {
         model: "y".into(),
         options: Default::default(),
     };
+    let hostile = dice.below(2);
     for index in 0..2 {
         let shard = Shard::new(index, 2).expect("one of two");
         let note = ShareNote::new(shard, &work, Vec::new());
@@ -235,7 +249,7 @@ fn shares(dice: &mut Dice, said: &mut Said) {
         };
         let path = shard.path(&whole);
         share.save(&path, Some(&note)).expect("a new file");
-        twisted(dice, &path);
+        dice.only(index == hostile, |dice| twisted(dice, &path));
         said.hear(ShareNote::find(&path, shard, &work));
     }
     if said.hear(merge(&whole)).is_some() {
@@ -283,13 +297,15 @@ fn vectors(dice: &mut Dice, said: &mut Said) {
         true => writer.finish_share(share, &work, 0).expect("a new file"),
         false => drop(writer.finish().expect("a new file")),
     }
-    if dice.below(2) == 0 {
+    let of_part = dice.below(2) == 0;
+    dice.only(of_part, |dice| {
         twisted(dice, &folder.join("00000.safetensors"));
-    }
+    });
     let json = if shared { &note } else { &index };
-    let value = serde_json::from_slice(&std::fs::read(json).expect("it was just written"))
+    let value: Value = serde_json::from_slice(&std::fs::read(json).expect("it was just written"))
         .expect("it is ours");
-    std::fs::write(json, json::bytes(dice, value)).expect("it was just written");
+    let changed = dice.only(!of_part, |dice| json::bytes(dice, value.clone()));
+    std::fs::write(json, changed).expect("it was just written");
     let store = match shared {
         true => said.hear(store::merge(&folder)).map(|merged| merged.store),
         false => said.hear(Store::open(&folder)),

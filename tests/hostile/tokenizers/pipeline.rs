@@ -11,6 +11,11 @@ fn sequence(dice: &mut Dice, field: &str, one: fn(&mut Dice) -> Value) -> Value 
         let (times, one, other) = (1 << dice.below(9), one(dice), one(dice));
         all.extend([one, other].iter().cycle().take(times).cloned());
     }
+    if dice.bad() {
+        // Some are known by their other fields.
+        let fields = all.iter_mut().filter_map(Value::as_object_mut);
+        fields.for_each(|fields| drop(fields.shift_remove("type")));
+    }
     let mut whole = match all.len() {
         0 => return Value::Null,
         1 if dice.below(2) == 0 => all.remove(0),

@@ -35,11 +35,9 @@ fn special(value: &Value) -> Result<usize, String> {
 
 /// Those of one of them, which is known by its fields.
 fn of_one(fields: &Map<String, Value>) -> Result<usize, String> {
-    if fields.contains_key("cls") && fields.contains_key("sep") {
-        return Ok(2);
-    }
+    let framed = fields.contains_key("cls") && fields.contains_key("sep");
     let single = fields.get("single").and_then(Value::as_array);
-    let (mut texts, mut tokens) = (0, 0usize);
+    let (mut texts, mut tokens) = (0, 2 * usize::from(framed));
     for piece in single.into_iter().flatten() {
         texts += usize::from(piece.get("Sequence").is_some());
         let ids = piece["SpecialToken"]["id"].as_str().and_then(|name| {

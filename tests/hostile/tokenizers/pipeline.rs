@@ -191,7 +191,7 @@ fn template(dice: &mut Dice) -> Value {
         single.push(special(dice, "[SEP]"));
     }
     if dice.bad() {
-        let (what, times) = (special(dice, "[CLS]"), 1 << dice.below(14));
+        let (what, times) = (special(dice, "[CLS]"), 1 << dice.below(11));
         single.extend(vec![what; times]);
     }
     if dice.bad() {
@@ -200,7 +200,7 @@ fn template(dice: &mut Dice) -> Value {
     }
     let pair = [text(dice, "A"), special(dice, "[SEP]"), text(dice, "B")];
     let token = |dice: &mut Dice, token: &str| {
-        let times = if dice.bad() { 1 << dice.below(14) } else { 1 };
+        let times = if dice.bad() { 1 << dice.below(12) } else { 1 };
         let names = if dice.bad() { dice.below(9) } else { times };
         json!({"id": token, "ids": vec![dice.or_number(id(token)); times], "tokens": vec![token; names]})
     };
@@ -221,7 +221,7 @@ pub fn post_processor(dice: &mut Dice) -> Value {
                    "add_prefix_space": dice.below(2) == 0})
         }
         4 => {
-            let times = if dice.bad() { 1 << dice.below(9) } else { 1 };
+            let times = if dice.bad() { 1 << dice.below(6) } else { 1 };
             let mut processors = vec![byte_level(dice)];
             processors.extend(vec![template(dice); times]);
             json!({"type": "Sequence", "processors": processors})

@@ -77,52 +77,69 @@ fn length_of(bytes: &[u8]) -> usize {
     u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize
 }
 
+/// Names by which the writers of checkpoints are known.
+const SCHEMES: &[&[&str]] = &[
+    &[
+        "visual.class_embedding",
+        "visual.proj",
+        "logit_scale",
+        "positional_embedding",
+    ],
+    &[
+        "vision_model.embeddings.patch_embedding.weight",
+        "visual_projection.weight",
+        "vision_model.encoder.layers.0.self_attn.q_proj.weight",
+        "vision_model.encoder.layers.0.self_attn.k_proj.weight",
+        "vision_model.encoder.layers.0.self_attn.v_proj.weight",
+    ],
+    &[
+        "vision_model.head.probe",
+        "vision_model.head.attention.in_proj_weight",
+        "vision_model.head.attention.in_proj_bias",
+        "text_model.head.weight",
+    ],
+    &[
+        "visual.trunk.patch_embed.proj.weight",
+        "visual.trunk.cls_token",
+        "visual.trunk.pos_embed",
+        "visual.trunk.blocks.0.attn.qkv.weight",
+    ],
+    &[
+        "visual.blocks.0.attn.inner_attn_ln.weight",
+        "text.logit_scale",
+        "visual.blocks.0.attn.q_bias",
+        "visual.cls_token",
+    ],
+    &[
+        "visual.patch_embed.proj.weight",
+        "image_projection",
+        "visual.cls_token",
+        "visual.blocks.0.norm1.weight",
+    ],
+];
+
+/// Types of numbers that are read, and their bytes.
+const TYPES: &[(&str, u64)] = &[
+    ("F32", 4),
+    ("F16", 2),
+    ("BF16", 2),
+    ("F64", 8),
+    ("I64", 8),
+    ("I32", 4),
+    ("I16", 2),
+    ("I8", 1),
+    ("U8", 1),
+    ("BOOL", 1),
+];
+
 fn header(dice: &mut Dice) -> (Value, usize) {
-    let schemes = [
-        [
-            "visual.proj",
-            "logit_scale",
-            "visual.positional_embedding",
-            "positional_embedding",
-        ],
-        [
-            "visual_projection.weight",
-            "vision_model.encoder.layers.0.self_attn.q_proj.weight",
-            "vision_model.encoder.layers.0.self_attn.k_proj.weight",
-            "vision_model.encoder.layers.0.self_attn.v_proj.weight",
-        ],
-        [
-            "vision_model.head.probe",
-            "vision_model.head.attention.in_proj_weight",
-            "vision_model.head.attention.in_proj_bias",
-            "text_model.head.weight",
-        ],
-        [
-            "visual.trunk.patch_embed.proj.weight",
-            "visual.trunk.cls_token",
-            "visual.trunk.pos_embed",
-            "visual.trunk.blocks.0.attn.qkv.weight",
-        ],
-        [
-            "visual.blocks.0.attn.inner_attn_ln.weight",
-            "text.logit_scale",
-            "visual.blocks.0.attn.q_bias",
-            "visual.cls_token",
-        ],
-    ];
-    let names = *dice.pick(&schemes);
+    let names = *dice.pick(SCHEMES);
     let (mut fields, mut at) = (serde_json::Map::new(), 0u64);
     for name in names {
-        let (dtype, size) = *dice.pick(&[
-            ("F32", 4),
-            ("F32", 4),
-            ("F16", 2),
-            ("BF16", 2),
-            ("I64", 8),
-            ("BOOL", 1),
-            ("F8_E4M3", 1),
-            ("F4", 1),
-        ]);
+        let (dtype, size) = match dice.bad() {
+            true => *dice.pick(&[("F8_E4M3", 1), ("F4", 1), ("C64", 8), ("U16", 2), ("X", 4)]),
+            false => *dice.pick(TYPES),
+        };
         let mut shape = vec![3u64, 2];
         if dice.bad() {
             shape = (0..dice.below(5)).map(|_| dice.or_number(2)).collect();
@@ -136,7 +153,7 @@ fn header(dice: &mut Dice) -> (Value, usize) {
             .min(1 << 12);
         let end = dice.or_number(at + bytes);
         fields.insert(
-            name.into(),
+            (*name).into(),
             json!({"dtype": dtype, "shape": shape, "data_offsets": [dice.or_number(at), end]}),
         );
         at += bytes;

@@ -64,8 +64,12 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
         index_cache: IndexCache::Beside,
         ..ShardConfig::new(root.join(&names).display().to_string())
     };
-    read(said, &config);
-    read(said, &config); // the index that lies beside it now
+    let samples = read(said, &config);
+    let indexed = read(said, &config); // the index that lies beside it now
+    assert_eq!(
+        samples, indexed,
+        "an index has other samples than its shard"
+    );
     if place == Place::Index {
         dice.evenly(|dice| change_index(dice, &root.join("test/0.tar.index.json")));
         read(said, &config);
@@ -125,10 +129,9 @@ fn write(dice: &mut Dice, said: &Said, place: Place) -> usize {
     shards
 }
 
-fn read(said: &mut Said, config: &ShardConfig) {
-    let Some(source) = said.hear(ShardSource::open(config.clone())) else {
-        return;
-    };
+/// Reads some samples; how many there are.
+fn read(said: &mut Said, config: &ShardConfig) -> Option<usize> {
+    let source = said.hear(ShardSource::open(config.clone()))?;
     source.problems();
     source.reports();
     for index in 0..source.len().min(4) {
@@ -143,6 +146,7 @@ fn read(said: &mut Said, config: &ShardConfig) {
             assert!(embeddings.read("none").is_err(), "there is no such field");
         }
     }
+    Some(source.len())
 }
 
 /// Changes what an index says of its shard.

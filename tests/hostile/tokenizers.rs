@@ -79,8 +79,17 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
         use_all(said, &tokenizer, &hostile);
         let folder = said.path("saved");
         std::fs::create_dir_all(&folder).expect("a new folder");
-        if said.hear(tokenizer.save(&folder)).is_some() {
-            said.hear_in(Tokenizer::from_file(&folder, &config), &words);
+        if said.hear(tokenizer.save(&folder)).is_some()
+            && let Some(saved) = said.hear_in(Tokenizer::from_file(&folder, &config), &words)
+        {
+            for text in ["", "ab cat ab", "x<new> [SEP]\u{e9}12"] {
+                let (ids, read) = (tokenizer.encode(text), saved.encode(text));
+                assert_eq!(
+                    ids.ok(),
+                    read.ok(),
+                    "what was saved reads {text:?} otherwise"
+                );
+            }
         }
     }
     if kind == Kind::Whole {

@@ -93,7 +93,7 @@ fn byte_pairs(dice: &mut Dice) -> Value {
         _ => json!(dice.or_text("[UNK]")),
     };
     let dropout = match dice.bad() {
-        true => json!(*dice.pick(&[1.0, 0.999_999, 1e-300, -1.0, 2.0])),
+        true => json!(*dice.pick(&[0.0, 1.0, -1.0, 2.0])),
         false => Value::Null,
     };
     let suffix = match dice.below(2) {

@@ -102,15 +102,25 @@ pub fn check_lengths(json: &str) -> Result<(), String> {
     check_words(&head.model.max_input_chars_per_word)
 }
 
-/// Refuses to write a vocabulary with an id beyond any: whoever writes it lists every id below that has no token.
+/// Refuses to write a vocabulary with an id beyond any: whoever writes it lists every id below that has no token. And one in
+/// which two tokens have the same id: one of them would be lost.
 ///
 /// # Errors
 ///
 /// A sentence about it.
 pub fn check_ids(tokenizer: &tokenizers::Tokenizer) -> Result<(), String> {
-    let largest = tokenizer.get_vocab(true).into_values().max();
-    match largest.filter(|id| *id > MAX_ID) {
-        Some(id) => Err(format!("the id {id} is beyond any vocabulary")),
+    let mut tokens: Vec<(String, u32)> = tokenizer.get_vocab(true).into_iter().collect();
+    tokens.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+    if let Some((_, id)) = tokens.last().filter(|(_, id)| *id > MAX_ID) {
+        return Err(format!("the id {id} is beyond any vocabulary"));
+    }
+    match tokens.windows(2).find(|two| two[0].1 == two[1].1) {
+        Some(two) => {
+            let ((one, id), (other, _)) = (&two[0], &two[1]);
+            Err(format!(
+                "`{one:.40}` and `{other:.40}` have the same id {id}"
+            ))
+        }
         None => Ok(()),
     }
 }

@@ -14,6 +14,14 @@ fn an_id_of_billions_is_not_written() {
 }
 
 #[test]
+fn tokens_of_one_id_are_not_written() {
+    let json = |id: u32| json!({"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 7, "b": id}, "unk_token": "a"}});
+    let check = |id| check_ids(&tokenizers::Tokenizer::from_bytes(json(id).to_string()).unwrap());
+    assert_eq!(check(8), Ok(()));
+    assert_eq!(check(7), Err("`a` and `b` have the same id 7".into()));
+}
+
+#[test]
 fn a_map_that_says_it_is_longer_than_it_is_is_refused() {
     let json = |map: &str| {
         format!(

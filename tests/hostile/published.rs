@@ -175,6 +175,11 @@ fn matlab(dice: &mut Dice, name: &str, values: &[f64]) -> Vec<u8> {
     }
     let mut file = vec![b' '; 124];
     file.extend([0, 1, b'I', b'M']);
+    if dice.bad() {
+        // Others before it.
+        let other = element(dice, 14, &matrix[..3].concat());
+        file.extend(other.repeat(1 << dice.below(12)));
+    }
     file.extend(content);
     dice.mangled(file)
 }

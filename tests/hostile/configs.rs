@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use std::sync::OnceLock;
 
 pub fn attack(dice: &mut Dice, said: &mut Said) {
-    match dice.below(3) {
-        0 => hugging_face(dice, said),
-        1 => architecture(dice, said),
+    match dice.below(6) {
+        0 | 1 => hugging_face(dice, said),
+        2 => architecture(dice, said),
         _ => open_clip(dice, said),
     }
 }

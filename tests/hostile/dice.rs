@@ -46,7 +46,8 @@ impl Dice {
         made
     }
 
-    /// What is made with all the hostile choices, each of which falls on any of the choices in it: they are counted first.
+    /// What is made with about half of the hostile choices that are left, each of which falls on any of the choices in it:
+    /// they are counted first. Behind it no choice is hostile.
     pub fn evenly<T>(&mut self, make: impl Fn(&mut Self) -> T) -> T {
         if self.left == 0 || self.drawn.is_some() {
             return make(self);
@@ -59,7 +60,10 @@ impl Dice {
         };
         make(&mut counting);
         let choices = counting.made.max(1);
-        let drawn = (0..self.left).map(|_| 1 + counting.below(choices));
+        let drawn = (0..self.left).filter_map(|_| match counting.below(2) {
+            0 => None,
+            _ => Some(1 + counting.below(choices)),
+        });
         (self.made, self.drawn) = (0, Some(drawn.collect()));
         let made = make(self);
         (self.left, self.drawn) = (0, None);

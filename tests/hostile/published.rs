@@ -29,6 +29,10 @@ const LISTED: &[&str] = &[
     "flowers-102/jpg/image_00002",
     "flowers-102/jpg/image_00003",
     "flowers-102/jpg/image_00004",
+    "flowers-102/jpg/image_00005",
+    "flowers-102/jpg/image_00006",
+    "flowers-102/jpg/image_00007",
+    "flowers-102/jpg/image_00008",
 ];
 
 pub fn attack(dice: &mut Dice, said: &mut Said) {

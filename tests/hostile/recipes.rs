@@ -162,6 +162,9 @@ fn changed(dice: &mut Dice, line: &str) -> String {
             .ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_' || c == '-')
     };
     let starts: Vec<usize> = numbers.into_iter().filter(begins).collect();
+    if starts.is_empty() && dice.below(3) > 0 {
+        return line.to_string();
+    }
     if starts.is_empty() || dice.below(8) == 0 {
         let key = line.split('=').next().unwrap_or_default();
         return match dice.below(4) {

@@ -25,10 +25,11 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
     let all = Pictures::below(&[said.path(""), "/dev".into(), "/proc/self".into()])
         .expect("they are there");
     said.hear(save_report(&results, &skipped, &all, &page));
+    let other = [crate::said::OTHER, &["/: ", "/absent: "]].concat();
     for result in results.iter().filter_map(|result| result.details.as_ref()) {
         for query in &result.queries {
             for hit in &query.hits {
-                said.hear_in(hit.image.decode(), crate::said::OTHER);
+                said.hear_in(hit.image.decode(), &other);
                 hit.image.len();
             }
         }

@@ -43,7 +43,10 @@ fn varint(mut number: u64) -> Vec<u8> {
 }
 
 fn field(dice: &mut Dice, number: u64, content: &[u8]) -> Vec<u8> {
-    let length = dice.or_number(content.len() as u64);
+    let length = match dice.below(8) {
+        0 => dice.or_number(content.len() as u64),
+        _ => content.len() as u64,
+    };
     [varint(number << 3 | 2), varint(length), content.to_vec()].concat()
 }
 

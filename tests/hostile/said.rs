@@ -88,8 +88,9 @@ impl Said {
     fn plain(&self, text: &str) -> String {
         let text = text.replace(&self.folder.display().to_string(), "..");
         let mut plain = String::new();
-        for letter in text.chars().take(160) {
+        for letter in text.chars() {
             match letter {
+                _ if plain.len() > 140 => break,
                 '0'..='9' if plain.ends_with('#') => {}
                 '0'..='9' => plain.push('#'),
                 letter if letter.is_ascii() && !letter.is_control() && letter != '\\' => {

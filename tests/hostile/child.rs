@@ -98,7 +98,7 @@ pub fn serve() {
             }
             (_, Some(error), _) => tell(&format!("failed no file is named by: {error:.300}")),
             (.., Some(path)) => tell(&format!("failed half-written: {}", path.display())),
-            _ => tell(&format!("ok {}", said.refusals)),
+            _ => tell(&format!("ok {}", said.refusals.join("\t"))),
         }
     }
 }

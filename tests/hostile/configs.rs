@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use std::sync::OnceLock;
 
 pub fn attack(dice: &mut Dice, said: &mut Said) {
-    match dice.below(3) {
-        0 => hugging_face(dice, said),
-        1 => architecture(dice, said),
+    match dice.below(6) {
+        0 | 1 => hugging_face(dice, said),
+        2 => architecture(dice, said),
         _ => open_clip(dice, said),
     }
 }
@@ -47,7 +47,8 @@ fn open_clip(dice: &mut Dice, said: &mut Said) {
             }
         }
     }
-    let text = json::bytes(dice, config);
+    let of_file = dice.below(3) > 0;
+    let text = dice.only(of_file, |dice| json::bytes(dice, config.clone()));
     said.write("m/open_clip_config.json", text);
     said.write("m/open_clip_model.safetensors", weights);
     load(dice, said);
@@ -104,7 +105,8 @@ fn architecture(dice: &mut Dice, said: &mut Said) {
 }
 
 fn hugging_face(dice: &mut Dice, said: &mut Said) {
-    let kind = *dice.pick(&["clip", "siglip", "siglip2"]);
+    let kind = *dice.pick(&["clip", "clip", "clip", "clip", "siglip", "siglip2"]);
+    let place = dice.below(4);
     let config = json!({
         "model_type": kind, "projection_dim": 8, "logit_scale_init_value": 2.6592,
         "vision_config": {"image_size": 8, "num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 32,
@@ -112,13 +114,13 @@ fn hugging_face(dice: &mut Dice, said: &mut Said) {
         "text_config": {"max_position_embeddings": 8, "vocab_size": 49_408, "hidden_size": 4, "num_attention_heads": 1,
                         "num_hidden_layers": 1, "intermediate_size": 16, "eos_token_id": 49_407, "layer_norm_eps": 1e-5},
     });
-    let config = json::bytes(dice, config);
+    let config = dice.only(place < 2, |dice| json::bytes(dice, config.clone()));
     said.write("m/config.json", config);
     let processor = json!({
         "size": {"shortest_edge": 8}, "crop_size": {"height": 8, "width": 8}, "do_center_crop": true, "do_resize": true,
         "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "rescale_factor": 1.0 / 255.0, "resample": 3,
     });
-    let processor = json::bytes(dice, processor);
+    let processor = dice.only(place == 2, |dice| json::bytes(dice, processor.clone()));
     said.write("m/preprocessor_config.json", processor);
     said.write("m/model.safetensors", &model().1);
     load(dice, said);

@@ -7,18 +7,33 @@ use rand_chacha::ChaCha8Rng;
 pub struct Dice {
     rng: ChaCha8Rng,
     left: u32,
+    /// Choices there were to make, and which of them are hostile where that is drawn beforehand.
+    made: usize,
+    drawn: Option<Vec<usize>>,
 }
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let left = rng.random_range(1..=3);
-        Self { rng, left }
+        Self {
+            rng,
+            left,
+            made: 0,
+            drawn: None,
+        }
     }
 
     /// Whether the choice at hand is a hostile one.
     pub fn bad(&mut self) -> bool {
-        let bad = self.left > 0 && self.rng.random_ratio(1, 5);
+        if self.left == 0 {
+            return false;
+        }
+        self.made += 1;
+        let bad = match &self.drawn {
+            None => self.rng.random_ratio(1, 5),
+            Some(drawn) => drawn.contains(&self.made),
+        };
         self.left -= u32::from(bad);
         bad
     }
@@ -29,6 +44,38 @@ impl Dice {
         let made = make(self);
         self.left = left;
         made
+    }
+
+    /// What is made with about half of the hostile choices that are left, each of which falls on any of the choices in it:
+    /// they are counted first. Behind it no choice is hostile.
+    pub fn evenly<T>(&mut self, make: impl Fn(&mut Self) -> T) -> T {
+        if self.left == 0 || self.drawn.is_some() {
+            return make(self);
+        }
+        let mut counting = Self {
+            rng: self.rng.clone(),
+            left: u32::MAX,
+            made: 0,
+            drawn: Some(Vec::new()),
+        };
+        make(&mut counting);
+        let choices = counting.made.max(1);
+        let drawn = (0..self.left).filter_map(|_| match counting.below(2) {
+            0 => None,
+            _ => Some(1 + counting.below(choices)),
+        });
+        (self.made, self.drawn) = (0, Some(drawn.collect()));
+        let made = make(self);
+        (self.left, self.drawn) = (0, None);
+        made
+    }
+
+    /// The same where the hostile choices belong here; what is made honestly elsewhere.
+    pub fn only<T>(&mut self, here: bool, make: impl Fn(&mut Self) -> T) -> T {
+        match here {
+            true => self.evenly(make),
+            false => self.honestly(make),
+        }
     }
 
     pub fn below(&mut self, end: usize) -> usize {

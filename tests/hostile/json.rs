@@ -26,8 +26,11 @@ pub fn text(dice: &mut Dice, mut value: Value) -> String {
 
 /// The same as bytes, which may be cut or no text at all.
 pub fn bytes(dice: &mut Dice, value: Value) -> Vec<u8> {
-    let text = text(dice, value);
-    dice.mangled(text.into_bytes())
+    let bytes = text(dice, value).into_bytes();
+    match dice.below(4) {
+        0 => dice.mangled(bytes),
+        _ => bytes,
+    }
 }
 
 fn count(value: &Value) -> usize {

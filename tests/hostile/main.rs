@@ -12,6 +12,9 @@
 //! HOSTILE_CASES=1 HOSTILE_SEED=123 cargo test --workspace --test hostile pickles     # one case again
 //! ```
 //!
+//! A reader that refuses most files at once is hardly attacked: half of the cases of a target, about, should be read whole.
+//! `HOSTILE_MESSAGES=1` tells how often it refused what.
+//!
 //! What fails is kept below `target/tmp/hostile`, with its seed in the name.
 
 mod annotations;

@@ -1,7 +1,8 @@
 //! Who sends seeds to a child, and notes what becomes of it.
 
 use crate::child::{FOLDER, MARK, TARGET};
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -62,13 +63,17 @@ impl Process {
         }
     }
 
-    /// What becomes of one case: the number of refusals, or what is wrong and whether the process goes on.
-    fn ask(&mut self, seed: u64) -> Result<usize, (String, bool)> {
+    /// What becomes of one case: the refusals, or what is wrong and whether the process goes on.
+    fn ask(&mut self, seed: u64) -> Result<BTreeSet<String>, (String, bool)> {
         let sent = writeln!(self.seeds, "{seed}").and_then(|()| self.seeds.flush());
         let answer = sent.ok().map(|()| self.answers.recv_timeout(PATIENCE));
         match answer {
             Some(Ok(answer)) => match answer.split_once(' ') {
-                Some(("ok", refusals)) => Ok(refusals.parse().unwrap_or(0)),
+                Some(("ok", "")) => Ok(BTreeSet::new()),
+                Some(("ok", refusals)) => {
+                    let refusals = refusals.split("\\t");
+                    Ok(refusals.map(|what| what.replace('\\', "")).collect())
+                }
                 _ => Err((
                     answer.trim_start_matches("failed ").to_string(),
                     !answer.contains("limit of memory"),
@@ -114,13 +119,20 @@ pub fn attack(target: &str) {
     let home = tempfile::tempdir().expect("a temporary folder");
     let folder = home.path().join("case");
     let mut process = Process::start(target, &folder);
-    let (mut cases, mut refusals, mut failures) = (0, 0, BTreeMap::new());
+    let (mut cases, mut whole, mut refused) = (0, 0, 0);
+    let (mut messages, mut failures) = (BTreeMap::<String, u64>::new(), BTreeMap::new());
     let begin = Instant::now();
     while cases < most && (cases == 0 || begin.elapsed() < time) && failures.len() < ENOUGH {
         let seed = first.wrapping_add(cases);
         cases += 1;
         match process.ask(seed) {
-            Ok(refused) => refusals += u64::from(refused > 0),
+            Ok(refusals) if refusals.is_empty() => whole += 1,
+            Ok(refusals) => {
+                refused += 1;
+                for message in refusals {
+                    *messages.entry(message).or_default() += 1;
+                }
+            }
             Err((what, goes_on)) => {
                 let mut what = what;
                 if !goes_on {
@@ -136,10 +148,17 @@ pub fn attack(target: &str) {
     }
     process.end();
     eprintln!(
-        "{target}: {cases} cases from seed {first} in {:.0?}, {refusals} refused, {} failures",
+        "{target}: {cases} cases from seed {first} in {:.0?}, {whole} read whole, {refused} refused, {} failures",
         begin.elapsed(),
         failures.len()
     );
+    if std::env::var_os("HOSTILE_MESSAGES").is_some() {
+        let mut messages: Vec<_> = messages.into_iter().collect();
+        messages.sort_by_key(|(_, cases)| Reverse(*cases));
+        for (message, cases) in messages {
+            eprintln!("{cases:6}  {message}");
+        }
+    }
     let told: Vec<String> = failures
         .iter()
         .map(|(what, kept)| format!("{}: {what}", kept.display()))

@@ -4,48 +4,55 @@ use crate::{Dice, Said};
 use clip_burn::eval::datasets::classification;
 use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
 use std::io::Write;
-use std::path::Path;
+
+/// Names of sets, and the folders of those that are fixtures.
+const SETS: &[(&str, &str)] = &[
+    ("cifar10", "cifar-10-batches-bin"),
+    ("cifar100", "cifar-100-binary"),
+    ("stl10", "stl10_binary"),
+    ("mnist", "MNIST/raw"),
+    ("food101", "food-101/meta"),
+    ("pets", "oxford-iiit-pet/annotations"),
+    ("flowers", "flowers-102"),
+    ("imagenet1k", ""),
+];
+
+/// Images that the lists name.
+const LISTED: &[&str] = &[
+    "food-101/images/dish_000/100",
+    "food-101/images/dish_040/140",
+    "food-101/images/dish_080/180",
+    "oxford-iiit-pet/images/Abyssinian_201",
+    "oxford-iiit-pet/images/yorkshire_terrier_9",
+    "oxford-iiit-pet/images/Bengal_3",
+    "flowers-102/jpg/image_00001",
+    "flowers-102/jpg/image_00002",
+    "flowers-102/jpg/image_00003",
+    "flowers-102/jpg/image_00004",
+    "flowers-102/jpg/image_00005",
+    "flowers-102/jpg/image_00006",
+    "flowers-102/jpg/image_00007",
+    "flowers-102/jpg/image_00008",
+];
 
 pub fn attack(dice: &mut Dice, said: &mut Said) {
-    let set = *dice.pick(&[
-        "cifar10",
-        "cifar100",
-        "stl10",
-        "mnist",
-        "food101",
-        "flowers",
-        "pets",
-        "imagenet1k",
-    ]);
-    copy(dice, said, &tests::fixture("eval_datasets"), "");
+    let (set, folder) = *dice.pick(SETS);
+    let top = |path: &str| path.split('/').next().map(str::to_owned);
+    for name in LISTED.iter().filter(|name| top(name) == top(folder)) {
+        said.write(&format!("{name}.jpg"), crate::pictures::small());
+    }
     match set {
-        "mnist" => idx(dice, said),
-        "flowers" => {
+        "mnist" if dice.below(2) == 0 => dice.evenly(|dice| idx(dice, &*said)),
+        "flowers" if dice.below(2) == 0 => dice.evenly(|dice| {
             let labels: Vec<f64> = (0..8).map(|_| dice.or_number(3) as f64).collect();
             let labels = matlab(dice, "labels", &labels);
             said.write("flowers-102/imagelabels.mat", labels);
             let places: Vec<f64> = (1..5).map(|place| dice.or_number(place) as f64).collect();
             let places = matlab(dice, "tstid", &places);
             said.write("flowers-102/setid.mat", places);
-        }
-        "imagenet1k" => {
-            let meta = std::fs::read(tests::fixture(
-                *dice.pick(&["eval_meta.mat", "eval_meta_plain.mat"]),
-            ))
-            .expect("a fixture");
-            let mut meta = dice.mangled(meta);
-            if dice.bad() && meta.len() > 200 {
-                let at = 128 + dice.below(70);
-                meta[at..at + 4].copy_from_slice(&(dice.number() as u32).to_le_bytes());
-            }
-            said.write("meta.mat", meta);
-            said.write("val/a.jpg", crate::pictures::small());
-            said.write(
-                "ILSVRC2012_validation_ground_truth.txt",
-                dice.or_number(1).to_string(),
-            );
-        }
-        _ => {}
+        }),
+        "imagenet1k" => dice.evenly(|dice| imagenet(dice, &*said)),
+        _ => fixtures(dice, said, folder),
     }
     let root = said.path("");
     let split = if set == "imagenet1k" { "val" } else { "test" };
@@ -57,34 +64,53 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
     }
 }
 
-/// The fixtures, some of them mangled.
-fn copy(dice: &mut Dice, said: &Said, from: &Path, to: &str) {
-    let mut entries: Vec<_> = from
-        .read_dir()
-        .expect("a folder of fixtures")
-        .flatten()
-        .map(|e| e.path())
+/// The files of a set, one of them changed.
+fn fixtures(dice: &mut Dice, said: &Said, folder: &str) {
+    let from = tests::fixture("eval_datasets").join(folder);
+    let entries = from.read_dir().expect("a folder of fixtures").flatten();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
-    entries.sort();
-    for path in entries {
-        let name = path
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        let to = format!("{to}{name}");
-        match path.is_dir() {
-            true => copy(dice, said, &path, &format!("{to}/")),
-            false => {
-                let bytes = std::fs::read(&path).expect("a fixture");
-                let bytes = match name.ends_with(".txt") && dice.bad() {
-                    true => dice.text().into_bytes(),
-                    false => dice.mangled(bytes),
-                };
-                said.write(&to, bytes);
-            }
-        }
+    names.sort();
+    let changed = dice.below(names.len());
+    for (place, name) in names.iter().enumerate() {
+        let bytes = std::fs::read(from.join(name)).expect("a fixture");
+        let bytes = dice.only(place == changed, |dice| match name.ends_with(".txt") {
+            true => with_line(dice, &bytes),
+            false => dice.mangled(bytes.clone()),
+        });
+        said.write(&format!("{folder}/{name}"), bytes);
     }
+}
+
+/// A list, one line of it another text.
+fn with_line(dice: &mut Dice, list: &[u8]) -> Vec<u8> {
+    let mut lines: Vec<_> = list
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
+    if dice.bad() {
+        let place = dice.below(lines.len());
+        lines[place] = dice.text().into_bytes();
+    }
+    if dice.bad() {
+        let place = dice.below(lines.len());
+        lines[place].extend(dice.text().into_bytes());
+    }
+    dice.mangled(lines.join(&b'\n'))
+}
+
+fn imagenet(dice: &mut Dice, said: &Said) {
+    let name = *dice.pick(&["eval_meta.mat", "eval_meta_plain.mat"]);
+    let mut meta = dice.mangled(std::fs::read(tests::fixture(name)).expect("a fixture"));
+    if dice.bad() && meta.len() > 200 {
+        let at = 128 + dice.below(70);
+        meta[at..at + 4].copy_from_slice(&(dice.number() as u32).to_le_bytes());
+    }
+    said.write("meta.mat", meta);
+    said.write("val/a.jpg", crate::pictures::small());
+    let truth = dice.or_number(1).to_string();
+    said.write("ILSVRC2012_validation_ground_truth.txt", truth);
 }
 
 fn idx(dice: &mut Dice, said: &Said) {
@@ -153,6 +179,11 @@ fn matlab(dice: &mut Dice, name: &str, values: &[f64]) -> Vec<u8> {
     }
     let mut file = vec![b' '; 124];
     file.extend([0, 1, b'I', b'M']);
+    if dice.bad() {
+        // Others before it.
+        let other = element(dice, 14, &matrix[..3].concat());
+        file.extend(other.repeat(1 << dice.below(12)));
+    }
     file.extend(content);
     dice.mangled(file)
 }

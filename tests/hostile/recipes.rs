@@ -79,37 +79,8 @@ const MORE: &[(&str, &str)] = &[
 ];
 
 pub fn attack(dice: &mut Dice, said: &mut Said) {
-    let mut text = String::new();
-    for line in LINES {
-        if !(line.starts_with("steps") && dice.bad()) {
-            text += &changed(dice, line);
-            text += "\n";
-        }
-        for (_, more) in MORE.iter().filter(|(table, _)| table == line) {
-            if dice.bad() {
-                text += &changed(dice, more);
-                text += "\n";
-            }
-        }
-    }
-    let bytes = dice.mangled(text.into_bytes());
-    let path = said.write("recipe.toml", bytes);
-    let mut overrides = Vec::new();
-    while dice.bad() {
-        let line = *dice.pick(LINES);
-        let (table, value) = (
-            *dice.pick(&[
-                "run",
-                "data.loader",
-                "data.sources.0.world",
-                "data.sources.9",
-                "",
-                "optimizer",
-            ]),
-            changed(dice, line),
-        );
-        overrides.push(format!("{table}.{value}"));
-    }
+    let (text, overrides) = dice.evenly(recipe);
+    let path = said.write("recipe.toml", text);
     let Some(recipe) = said.hear(Recipe::load(&path, &overrides)) else {
         return;
     };
@@ -143,6 +114,40 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
     }
 }
 
+/// A recipe, and what is said in its stead on a command line.
+fn recipe(dice: &mut Dice) -> (Vec<u8>, Vec<String>) {
+    let mut text = String::new();
+    for line in LINES {
+        if !(line.starts_with("steps") && dice.bad()) {
+            text += &changed(dice, line);
+            text += "\n";
+        }
+        for (_, more) in MORE.iter().filter(|(table, _)| table == line) {
+            if dice.bad() {
+                text += &changed(dice, more);
+                text += "\n";
+            }
+        }
+    }
+    let mut overrides = Vec::new();
+    while dice.bad() {
+        let line = *dice.pick(LINES);
+        let (table, value) = (
+            *dice.pick(&[
+                "run",
+                "data.loader",
+                "data.sources.0.world",
+                "data.sources.9",
+                "",
+                "optimizer",
+            ]),
+            changed(dice, line),
+        );
+        overrides.push(format!("{table}.{value}"));
+    }
+    (dice.mangled(text.into_bytes()), overrides)
+}
+
 /// The line, or one whose value is hostile.
 fn changed(dice: &mut Dice, line: &str) -> String {
     if !dice.bad() {
@@ -157,6 +162,9 @@ fn changed(dice: &mut Dice, line: &str) -> String {
             .ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_' || c == '-')
     };
     let starts: Vec<usize> = numbers.into_iter().filter(begins).collect();
+    if starts.is_empty() && dice.below(3) > 0 {
+        return line.to_string();
+    }
     if starts.is_empty() || dice.below(8) == 0 {
         let key = line.split('=').next().unwrap_or_default();
         return match dice.below(4) {

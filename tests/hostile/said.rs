@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 /// The folder of a case, and the answers of its readers.
 pub struct Said {
     folder: PathBuf,
-    pub refusals: usize,
+    /// Messages of refusals, without what differs from case to case.
+    pub refusals: Vec<String>,
     /// Errors that do not name the file.
     pub nameless: Vec<String>,
 }
@@ -26,7 +27,7 @@ impl Said {
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: folder.into(),
-            refusals: 0,
+            refusals: Vec::new(),
             nameless: Vec::new(),
         }
     }
@@ -60,7 +61,7 @@ impl Said {
             text = format!("{text}: {cause}");
             source = cause.source();
         }
-        self.refusals += 1;
+        self.refusals.push(self.plain(&text));
         let folder = self.folder.display().to_string();
         if !text.contains(&folder) && !words.iter().any(|word| text.contains(word)) {
             self.nameless.push(text);
@@ -73,12 +74,31 @@ impl Said {
         match answer {
             Ok(value) => Some(value),
             Err(error) => {
-                self.refusals += 1;
-                if error.to_string().trim().len() < 8 {
-                    self.nameless.push(error.to_string());
+                let text = error.to_string();
+                self.refusals.push(self.plain(&text));
+                if text.trim().len() < 8 {
+                    self.nameless.push(text);
                 }
                 None
             }
         }
+    }
+
+    /// A message by which refusals of different cases are the same.
+    fn plain(&self, text: &str) -> String {
+        let text = text.replace(&self.folder.display().to_string(), "..");
+        let mut plain = String::new();
+        for letter in text.chars() {
+            match letter {
+                _ if plain.len() > 140 => break,
+                '0'..='9' if plain.ends_with('#') => {}
+                '0'..='9' => plain.push('#'),
+                letter if letter.is_ascii() && !letter.is_control() && letter != '\\' => {
+                    plain.push(letter);
+                }
+                _ => plain.push(' '),
+            }
+        }
+        plain
     }
 }

@@ -5,7 +5,8 @@ use clip_burn::llm::{LlamaConfig, Tokenizer};
 use serde_json::json;
 
 pub fn attack(dice: &mut Dice, said: &mut Said) {
-    let model = model(dice);
+    let of_model = dice.below(3) > 0;
+    let model = dice.only(of_model, model);
     let path = said.write("tokenizer.model", model);
     if let Some(tokenizer) = said.hear(Tokenizer::from_sentence_piece(&path)) {
         for text in ["", "a cat", "aaaa", "\u{2581}"] {
@@ -21,7 +22,7 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
         "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                          "original_max_position_embeddings": 64},
     });
-    let text = json::text(dice, config);
+    let text = dice.only(!of_model, |dice| json::text(dice, config.clone()));
     if let Ok(value) = serde_json::from_str(&text)
         && let Some(config) = said.hear_of_bytes(LlamaConfig::from_hugging_face(&value))
     {
@@ -42,7 +43,10 @@ fn varint(mut number: u64) -> Vec<u8> {
 }
 
 fn field(dice: &mut Dice, number: u64, content: &[u8]) -> Vec<u8> {
-    let length = dice.or_number(content.len() as u64);
+    let length = match dice.below(8) {
+        0 => dice.or_number(content.len() as u64),
+        _ => content.len() as u64,
+    };
     [varint(number << 3 | 2), varint(length), content.to_vec()].concat()
 }
 

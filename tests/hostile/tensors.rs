@@ -1,12 +1,9 @@
 //! Safetensors files: checkpoints, their indices, embeddings, stores of vectors, and shares of both.
 
+mod vectors;
+
 use crate::{Dice, Said, json};
 use clip_burn::clip::checkpoint::{canonical, read_state_dict};
-use clip_burn::data::store::{self, Row, Store, StoreInfo, StoreType, StoreWriter};
-use clip_burn::eval::embedded::{Embedded, Shard, ShareNote, Work, merge};
-use clip_burn::eval::features::{Features, IMAGE_FEATURES, TEXT_FEATURES};
-use clip_burn::eval::images::ImageRef;
-use clip_burn::eval::search::Index;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -14,9 +11,9 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
     match dice.below(5) {
         0 => checkpoint(dice, said),
         1 => sharded(dice, said),
-        2 => embeddings(dice, said),
-        3 => shares(dice, said),
-        _ => vectors(dice, said),
+        2 => vectors::embeddings(dice, said),
+        3 => vectors::shares(dice, said),
+        _ => vectors::vectors(dice, said),
     }
 }
 
@@ -40,12 +37,15 @@ pub fn read_all(said: &mut Said, path: &Path) {
 fn file(dice: &mut Dice, header: Value, values: usize) -> Vec<u8> {
     let header = json::bytes(dice, header);
     let length = dice.or_number(header.len() as u64);
-    let values = dice.noise(values);
+    let values = match dice.bad() {
+        true => dice.noise(values),
+        false => vec![0x3c; values], // about 0.01, or 1, in most types
+    };
     dice.mangled([&length.to_le_bytes()[..], &header, &values].concat())
 }
 
 /// The same of a file that a writer made.
-fn twisted(dice: &mut Dice, path: &Path) {
+pub fn twisted(dice: &mut Dice, path: &Path) {
     let bytes = std::fs::read(path).expect("it was just written");
     let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
     let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("it is ours");
@@ -77,52 +77,69 @@ fn length_of(bytes: &[u8]) -> usize {
     u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize
 }
 
+/// Names by which the writers of checkpoints are known.
+const SCHEMES: &[&[&str]] = &[
+    &[
+        "visual.class_embedding",
+        "visual.proj",
+        "logit_scale",
+        "positional_embedding",
+    ],
+    &[
+        "vision_model.embeddings.patch_embedding.weight",
+        "visual_projection.weight",
+        "vision_model.encoder.layers.0.self_attn.q_proj.weight",
+        "vision_model.encoder.layers.0.self_attn.k_proj.weight",
+        "vision_model.encoder.layers.0.self_attn.v_proj.weight",
+    ],
+    &[
+        "vision_model.head.probe",
+        "vision_model.head.attention.in_proj_weight",
+        "vision_model.head.attention.in_proj_bias",
+        "text_model.head.weight",
+    ],
+    &[
+        "visual.trunk.patch_embed.proj.weight",
+        "visual.trunk.cls_token",
+        "visual.trunk.pos_embed",
+        "visual.trunk.blocks.0.attn.qkv.weight",
+    ],
+    &[
+        "visual.blocks.0.attn.inner_attn_ln.weight",
+        "text.logit_scale",
+        "visual.blocks.0.attn.q_bias",
+        "visual.cls_token",
+    ],
+    &[
+        "visual.patch_embed.proj.weight",
+        "image_projection",
+        "visual.cls_token",
+        "visual.blocks.0.norm1.weight",
+    ],
+];
+
+/// Types of numbers that are read, and their bytes.
+const TYPES: &[(&str, u64)] = &[
+    ("F32", 4),
+    ("F16", 2),
+    ("BF16", 2),
+    ("F64", 8),
+    ("I64", 8),
+    ("I32", 4),
+    ("I16", 2),
+    ("I8", 1),
+    ("U8", 1),
+    ("BOOL", 1),
+];
+
 fn header(dice: &mut Dice) -> (Value, usize) {
-    let schemes = [
-        [
-            "visual.proj",
-            "logit_scale",
-            "visual.positional_embedding",
-            "positional_embedding",
-        ],
-        [
-            "visual_projection.weight",
-            "vision_model.encoder.layers.0.self_attn.q_proj.weight",
-            "vision_model.encoder.layers.0.self_attn.k_proj.weight",
-            "vision_model.encoder.layers.0.self_attn.v_proj.weight",
-        ],
-        [
-            "vision_model.head.probe",
-            "vision_model.head.attention.in_proj_weight",
-            "vision_model.head.attention.in_proj_bias",
-            "text_model.head.weight",
-        ],
-        [
-            "visual.trunk.patch_embed.proj.weight",
-            "visual.trunk.cls_token",
-            "visual.trunk.pos_embed",
-            "visual.trunk.blocks.0.attn.qkv.weight",
-        ],
-        [
-            "visual.blocks.0.attn.inner_attn_ln.weight",
-            "text.logit_scale",
-            "visual.blocks.0.attn.q_bias",
-            "visual.cls_token",
-        ],
-    ];
-    let names = *dice.pick(&schemes);
+    let names = *dice.pick(SCHEMES);
     let (mut fields, mut at) = (serde_json::Map::new(), 0u64);
     for name in names {
-        let (dtype, size) = *dice.pick(&[
-            ("F32", 4),
-            ("F32", 4),
-            ("F16", 2),
-            ("BF16", 2),
-            ("I64", 8),
-            ("BOOL", 1),
-            ("F8_E4M3", 1),
-            ("F4", 1),
-        ]);
+        let (dtype, size) = match dice.bad() {
+            true => *dice.pick(&[("F8_E4M3", 1), ("F4", 1), ("C64", 8), ("U16", 2), ("X", 4)]),
+            false => *dice.pick(TYPES),
+        };
         let mut shape = vec![3u64, 2];
         if dice.bad() {
             shape = (0..dice.below(5)).map(|_| dice.or_number(2)).collect();
@@ -136,7 +153,7 @@ fn header(dice: &mut Dice) -> (Value, usize) {
             .min(1 << 12);
         let end = dice.or_number(at + bytes);
         fields.insert(
-            name.into(),
+            (*name).into(),
             json!({"dtype": dtype, "shape": shape, "data_offsets": [dice.or_number(at), end]}),
         );
         at += bytes;
@@ -145,159 +162,34 @@ fn header(dice: &mut Dice) -> (Value, usize) {
 }
 
 fn checkpoint(dice: &mut Dice, said: &mut Said) {
-    let (header, values) = header(dice);
-    let bytes = file(dice, header, values);
+    let bytes = dice.evenly(|dice| {
+        let (header, values) = header(dice);
+        file(dice, header, values)
+    });
     let path = said.write("model.safetensors", bytes);
     read_all(said, &path);
 }
 
 fn sharded(dice: &mut Dice, said: &mut Said) {
-    let (header, values) = header(dice);
+    let of_part = dice.below(2) == 0;
+    let (header, values) = dice.only(of_part, header);
     let names: Vec<String> = header
         .as_object()
         .expect("an object")
         .keys()
         .cloned()
         .collect();
-    let bytes = file(dice, header, values);
+    let bytes = dice.only(of_part, |dice| file(dice, header.clone(), values));
     said.write("part-1.safetensors", bytes);
-    let map: serde_json::Map<String, Value> = names
-        .into_iter()
-        .map(|name| (name, json!(dice.or_text("part-1.safetensors"))))
-        .collect();
-    let index = json::bytes(
-        dice,
-        json!({"metadata": {"total_size": 1}, "weight_map": map}),
-    );
+    let index = dice.only(!of_part, |dice| {
+        let files = names.iter().map(|name| {
+            let file = json!(dice.or_text("part-1.safetensors"));
+            (name.clone(), file)
+        });
+        let map: serde_json::Map<String, Value> = files.collect();
+        let index = json!({"metadata": {"total_size": 1}, "weight_map": map});
+        json::bytes(dice, index)
+    });
     let path = said.write("model.safetensors.index.json", index);
     read_all(said, &path);
-}
-
-fn embeddings(dice: &mut Dice, said: &mut Said) {
-    let dtype = *dice.pick(&["F32", "F16", "BF16", "F64"]);
-    let (rows, dim) = (dice.or_number(2), dice.or_number(3));
-    let header = json!({
-        "__metadata__": {
-            "image_paths": json::text(dice, json!(["a.jpg", "b.jpg"])),
-            "texts": json::text(dice, json!(["a", "b"])),
-            "image_stamps": json::text(dice, json!([[1, 2], [3, 4]])),
-            "model": json::text(dice, json!({"name": "x", "identity": null, "options": {}})),
-            "made_in": dice.or_text("/"),
-        },
-        "image_features": {"dtype": dtype, "shape": [rows, dim], "data_offsets": [0, 24]},
-        "text_features": {"dtype": "F32", "shape": [2, 3], "data_offsets": [24, 48]},
-    });
-    let bytes = file(dice, header, 48);
-    let path = said.write("embeddings.safetensors", bytes);
-    for side in [IMAGE_FEATURES, TEXT_FEATURES] {
-        if let Some(features) = said.hear(Features::open(&path, side)) {
-            said.hear_in(features.check_finite("row"), &["features: row"]);
-            features.to_vec();
-            let image = ImageRef::File("a.jpg".into());
-            said.hear_in(features.for_images(&[image]), &["no embedding of a.jpg"]);
-            said.hear_in(
-                features.for_texts(&["a".into()]),
-                &["no embedding of the text `a`"],
-            );
-        }
-    }
-    if let Some(index) = said.hear(Index::open(&path)) {
-        let dim = index.features().dim();
-        if let Some(query) = said.hear(Features::new(vec![0.5; dim], dim)) {
-            said.hear(index.search(&query, 1 + dice.or_number(2) as usize % 1000));
-        }
-        index.image(0);
-    }
-}
-
-fn shares(dice: &mut Dice, said: &mut Said) {
-    let whole = said.path("e.safetensors");
-    let work = Work {
-        images: 3,
-        texts: 2,
-        batch_size: 1,
-        list: "x".into(),
-        model: "y".into(),
-        options: Default::default(),
-    };
-    for index in 0..2 {
-        let shard = Shard::new(index, 2).expect("one of two");
-        let note = ShareNote::new(shard, &work, Vec::new());
-        let (images, texts) = (work.images_of(shard).len(), work.texts_of(shard).len());
-        let share = Embedded {
-            embed_dim: 2,
-            float: Default::default(),
-            images: vec![1.0; 2 * images],
-            image_paths: vec!["a".into(); images],
-            text_features: vec![1.0; 2 * texts],
-            texts: vec!["t".into(); texts],
-            scale: 1.0,
-        };
-        let path = shard.path(&whole);
-        share.save(&path, Some(&note)).expect("a new file");
-        twisted(dice, &path);
-        said.hear(ShareNote::find(&path, shard, &work));
-    }
-    if said.hear(merge(&whole)).is_some() {
-        // What was put together can be read.
-        said.hear(Features::open(&whole, IMAGE_FEATURES))
-            .expect("a whole file");
-        said.hear(Features::open(&whole, TEXT_FEATURES))
-            .expect("a whole file");
-    } else {
-        assert!(!whole.exists(), "a refused merge leaves no file");
-    }
-}
-
-fn vectors(dice: &mut Dice, said: &mut Said) {
-    let folder = said.path("store");
-    let info = StoreInfo {
-        llm: "x".into(),
-        llm_path: "y".into(),
-        width: 2,
-        dtype: *dice.pick(&[StoreType::F32, StoreType::Bf16]),
-        fields: vec!["short".into(), "long".into()],
-        samples: 3,
-        part: 2,
-    };
-    let writer = StoreWriter::open(&folder, info.clone()).expect("a new folder");
-    for part in 0..writer.parts() {
-        let row = |row: usize| Row {
-            key: row.to_string(),
-            captions: vec![Some(format!("caption {row}")), None],
-        };
-        let rows: Vec<Row> = writer.samples(part).map(row).collect();
-        writer
-            .write(part, &rows, &vec![0.5; 2 * rows.len()])
-            .expect("a new file");
-    }
-    let shared = dice.below(3) == 0;
-    let work = store::StoreWork {
-        info,
-        list: "x".into(),
-        options: Default::default(),
-    };
-    let (index, share) = (folder.join(store::INDEX), Shard::WHOLE);
-    let note = share.path(&index);
-    match shared {
-        true => writer.finish_share(share, &work, 0).expect("a new file"),
-        false => drop(writer.finish().expect("a new file")),
-    }
-    if dice.below(2) == 0 {
-        twisted(dice, &folder.join("00000.safetensors"));
-    }
-    let json = if shared { &note } else { &index };
-    let value = serde_json::from_slice(&std::fs::read(json).expect("it was just written"))
-        .expect("it is ours");
-    std::fs::write(json, json::bytes(dice, value)).expect("it was just written");
-    let store = match shared {
-        true => said.hear(store::merge(&folder)).map(|merged| merged.store),
-        false => said.hear(Store::open(&folder)),
-    };
-    if let Some(store) = store {
-        for row in ["0", "1", "2", "absent"] {
-            store.row(row);
-            said.hear(store.find(&format!("caption {row}")));
-        }
-    }
 }

@@ -243,7 +243,7 @@ impl HuggingFace {
     }
 
     fn check_id(&self, id: i32) -> Result<(), TokenizerError> {
-        if (0..self.vocab_size as i64).contains(&i64::from(id)) {
+        if usize::try_from(id).is_ok_and(|id| id < self.vocab_size) {
             return Ok(());
         }
         let (path, vocab_size) = (self.path.clone(), self.vocab_size);

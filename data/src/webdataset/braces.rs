@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::DataError;
 
-/// More names than this are taken for a mistake.
-const MAX_NAMES: usize = 10_000_000;
+/// More names than this are taken for a mistake; the largest data sets have some million shards.
+const MAX_NAMES: usize = 4_000_000;
 
 /// So are names that have more bytes than this together.
 const MAX_BYTES: usize = 1 << 28;
@@ -99,7 +99,7 @@ impl Parser<'_> {
                 }
                 Some('{') => {
                     self.next();
-                    names = product(names, &self.group(depth + 1)?)?;
+                    names = product(names, self.group(depth + 1)?)?;
                 }
                 Some('\\') => {
                     self.next();
@@ -142,19 +142,20 @@ impl Parser<'_> {
     }
 }
 
-fn product(heads: Vec<String>, tails: &[String]) -> Result<Vec<String>, String> {
+fn product(heads: Vec<String>, tails: Vec<String>) -> Result<Vec<String>, String> {
     let bytes = |names: &[String]| names.iter().map(String::len).sum::<usize>();
-    let (in_heads, in_tails) = (bytes(&heads), bytes(tails));
-    check(
-        heads.len().saturating_mul(tails.len()),
-        in_heads
-            .saturating_mul(tails.len())
-            .saturating_add(in_tails.saturating_mul(heads.len())),
-    )?;
-    Ok(heads
-        .iter()
-        .flat_map(|head| tails.iter().map(move |tail| format!("{head}{tail}")))
-        .collect())
+    let (in_heads, in_tails) = (bytes(&heads), bytes(&tails));
+    let count = heads.len().saturating_mul(tails.len());
+    let (in_heads, in_tails) = (
+        in_heads.saturating_mul(tails.len()),
+        in_tails.saturating_mul(heads.len()),
+    );
+    check(count, in_heads.saturating_add(in_tails))?;
+    let mut names = Vec::with_capacity(count);
+    for head in &heads {
+        names.extend(tails.iter().map(|tail| format!("{head}{tail}")));
+    }
+    Ok(names)
 }
 
 /// `1..3`, `a..c`, `0..10..5`; `None` if the text is no range.
@@ -258,6 +259,7 @@ mod tests {
             format!("{{{}}}", ["{0..9999999}"; 3].join(",")),
             format!("{{{:02000}..9999999}}", 1),
             format!("{{0..9999999}}{}", "x".repeat(100)),
+            format!("{{0..3999999}}{}", "x".repeat(100)),
         ] {
             let message = expand(&pattern).unwrap_err().to_string();
             assert!(message.contains("more than"), "{message:.300}");

@@ -19,7 +19,9 @@ const STRUCT_CLASS: u8 = 2;
 /// (ILSVRC2012_ID, WNID) of every entry of `synsets`.
 pub(super) fn synset_ids(path: &Path) -> Result<Vec<(u32, String)>> {
     let bytes = std::fs::read(path).map_err(EvalError::io(path))?;
-    let ids = bytes.get(HEADER..).and_then(find_synsets);
+    let ids = bytes
+        .get(HEADER..)
+        .and_then(|bytes| find(bytes, MAX_UNPACKED, read_struct));
     ids.ok_or_else(|| {
         EvalError::format(
             path,
@@ -33,7 +35,7 @@ pub(super) fn numbers(path: &Path, name: &str) -> Result<Vec<f64>> {
     let bytes = std::fs::read(path).map_err(EvalError::io(path))?;
     let found = bytes
         .get(HEADER..)
-        .and_then(|bytes| find_numbers(bytes, name));
+        .and_then(|bytes| find(bytes, MAX_UNPACKED, |matrix| read_numbers(matrix, name)));
     found.ok_or_else(|| {
         let reason = format!(
             "no numbers `{name}` in this file, or no MATLAB file (version 5); get it again"
@@ -42,16 +44,18 @@ pub(super) fn numbers(path: &Path, name: &str) -> Result<Vec<f64>> {
     })
 }
 
-fn find_numbers(mut bytes: &[u8], name: &str) -> Option<Vec<f64>> {
+/// What `read` makes of the first matrix that it can read.
+fn find<T>(mut bytes: &[u8], mut room: u64, read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
     while !bytes.is_empty() {
         let element = next(&mut bytes)?;
         let found = match element.kind {
             COMPRESSED => {
-                let plain = unpack(&element)?;
+                let plain = unpack(&element, room)?;
+                room -= plain.len() as u64;
                 let mut plain = plain.as_slice();
-                next(&mut plain).and_then(|inner| read_numbers(inner.data, name))
+                next(&mut plain).and_then(|inner| read(inner.data))
             }
-            MATRIX => read_numbers(element.data, name),
+            MATRIX => read(element.data),
             _ => None,
         };
         if found.is_some() {
@@ -84,9 +88,9 @@ fn read_numbers(mut matrix: &[u8], name: &str) -> Option<Vec<f64>> {
     values.data.chunks_exact(size).map(one).collect()
 }
 
-fn unpack(element: &Element) -> Option<Vec<u8>> {
+fn unpack(element: &Element, room: u64) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
-    let mut unpacked = ZlibDecoder::new(element.data).take(MAX_UNPACKED);
+    let mut unpacked = ZlibDecoder::new(element.data).take(room);
     unpacked.read_to_end(&mut plain).ok()?;
     Some(plain)
 }
@@ -118,27 +122,8 @@ fn next<'a>(bytes: &mut &'a [u8]) -> Option<Element<'a>> {
     Some(Element { kind: tag, data })
 }
 
-/// Bytes that a compressed element is unpacked to at most; ImageNet's has 2 MB.
+/// Bytes that the compressed elements of a file are unpacked to at most; ImageNet's have 2 MB.
 const MAX_UNPACKED: u64 = 64 << 20;
-
-fn find_synsets(mut bytes: &[u8]) -> Option<Vec<(u32, String)>> {
-    while !bytes.is_empty() {
-        let element = next(&mut bytes)?;
-        let found = match element.kind {
-            COMPRESSED => {
-                let plain = unpack(&element)?;
-                let mut plain = plain.as_slice();
-                next(&mut plain).and_then(|inner| read_struct(inner.data))
-            }
-            MATRIX => read_struct(element.data),
-            _ => None,
-        };
-        if found.is_some() {
-            return found;
-        }
-    }
-    None
-}
 
 /// Flags, dimensions, name, length of a field name, field names, then the fields of entry 0, of entry 1, ...
 fn read_struct(mut bytes: &[u8]) -> Option<Vec<(u32, String)>> {
@@ -227,6 +212,26 @@ mod tests {
                 "{file}"
             );
         }
+    }
+
+    #[test]
+    fn all_compressed_elements_together_have_an_end() {
+        let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, &[0; 16]).unwrap();
+        let packed = packed.finish().unwrap();
+        let length = (packed.len() as u32).to_le_bytes();
+        let element = [&COMPRESSED.to_le_bytes()[..], &length, &packed].concat();
+        let read = |room: u64, times: usize| {
+            let seen = std::cell::Cell::new(0);
+            let count = |_: &[u8]| -> Option<()> {
+                seen.set(seen.get() + 1);
+                None
+            };
+            find(&element.repeat(times), room, count);
+            seen.get()
+        };
+        assert_eq!(read(48, 3), 3);
+        assert_eq!(read(32, 3), 2, "nothing is left for the third");
     }
 
     #[test]

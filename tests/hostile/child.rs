@@ -22,7 +22,8 @@ fn count(bytes: usize) {
     if live > LIMIT.load(Ordering::Relaxed) {
         LIMIT.store(usize::MAX, Ordering::Relaxed); // what follows allocates
         let trace = std::backtrace::Backtrace::force_capture().to_string();
-        let ours = trace.lines().filter(|line| line.contains("src/"));
+        let ours = trace.lines();
+        let ours = ours.filter(|line| line.contains("src/") && !line.contains("/rustc/"));
         let ours: Vec<_> = ours.map(str::trim).take(12).collect();
         tell(&format!(
             "failed {bytes} bytes beyond the limit of memory\n  {}",

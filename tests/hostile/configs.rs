@@ -158,6 +158,10 @@ fn load(dice: &mut Dice, said: &mut Said) {
         .batch(&[image])
         .to_tensor::<Flex>(model.preprocess.config(), &device);
     let _: Tensor<Flex, 2> = model.model.encode_image(pixels);
+    // Attention takes the square of it.
+    if model.tokenizer.context_length() > 1024 {
+        return;
+    }
     if let Some(texts) = said.hear(model.tokenizer.batch(&["a cat"])) {
         model.model.encode_text(texts.to_tensor(&device));
     }

@@ -25,7 +25,9 @@ pub fn attack(dice: &mut Dice, said: &mut Said) {
     let all = Pictures::below(&[said.path(""), "/dev".into(), "/proc/self".into()])
         .expect("they are there");
     said.hear(save_report(&results, &skipped, &all, &page));
-    let other = [crate::said::OTHER, &["/: ", "/absent: "]].concat();
+    // Behind the path, wherever it leads.
+    let places = ["are no image", "is the layout of no image"];
+    let other = [crate::said::OTHER, &places].concat();
     for result in results.iter().filter_map(|result| result.details.as_ref()) {
         for query in &result.queries {
             for hit in &query.hits {

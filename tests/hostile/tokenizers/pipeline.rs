@@ -147,7 +147,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 fn behavior(dice: &mut Dice) -> &'static str {
-    *dice.pick(&[
+    dice.pick(&[
         "Removed",
         "Isolated",
         "MergedWithPrevious",

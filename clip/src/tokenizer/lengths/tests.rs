@@ -217,3 +217,21 @@ fn an_added_token_is_short_when_it_is_normalized_too() {
     accepted(whole("a", false));
     accepted(whole("b", true));
 }
+
+/// What is refused above does what is said of it, in the crate that is protected from it.
+#[test]
+fn parts_one_after_the_other_multiply_a_text() {
+    let meta = |letter: &str| json!({"type": "Metaspace", "replacement": letter, "prepend_scheme": "always", "split": true});
+    let parts: Vec<Value> = (0..20).map(|place| meta(["_", "-"][place % 2])).collect();
+    let blank = json!({"type": "BPEDecoder", "suffix": ""});
+    let whole = json!({
+        "version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": parts},
+        "decoder": {"type": "Sequence", "decoders": vec![blank; 12]},
+    });
+    let tokenizer = tokenizers::Tokenizer::from_bytes(whole.to_string()).unwrap();
+    let encoding = tokenizer.encode_fast("ab", false).unwrap();
+    assert!(encoding.len() > 5000, "{}", encoding.len());
+    let text = tokenizer.decode(&[0, 0], false).unwrap();
+    assert!(text.len() > 4000, "{}", text.len());
+}

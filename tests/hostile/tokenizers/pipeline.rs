@@ -146,14 +146,17 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// What becomes of the places where a text is split.
+const BEHAVIORS: &[&str] = &[
+    "Removed",
+    "Isolated",
+    "MergedWithPrevious",
+    "MergedWithNext",
+    "Contiguous",
+];
+
 fn behavior(dice: &mut Dice) -> &'static str {
-    dice.pick(&[
-        "Removed",
-        "Isolated",
-        "MergedWithPrevious",
-        "MergedWithNext",
-        "Contiguous",
-    ])
+    BEHAVIORS[dice.below(BEHAVIORS.len())]
 }
 
 pub fn pre_tokenizer(dice: &mut Dice) -> Value {

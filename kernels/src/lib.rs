@@ -7,7 +7,7 @@
 //! The kernels of flex are here. Those of another backend are a crate of their own, which implements [`Kernels`] and is
 //! [registered](register) where that backend is chosen: so the crates of the models are built once for all backends.
 //!
-//! | kernel | flex, f32 and bf16 | LibTorch, f32 and bf16 (`tch/`) | CUDA and WebGPU, f32 and bf16 (`cube/`) |
+//! | kernel | flex, f32 | LibTorch, f32 and bf16 (`tch/`) | CUDA and WebGPU, f32 and bf16 (`cube/`) |
 //! |---|---|---|---|
 //! | [`layer_norm`], [`rms_norm`] | forward, backward | forward, backward | forward, backward |
 //! | [`activation`], [`swiglu`], [`rotary`] | forward, backward | forward, backward | forward, backward |
@@ -17,7 +17,7 @@
 //! | [`add_row`] | forward, backward | – | – |
 //! | [`look_up`] | – | – | one upload of bytes and one launch |
 //! | [`product`] | forward; weights in f32 or bf16 | – | – |
-//! | [`adamw`] | one pass over weights and moments, in f32 | LibTorch's fused one | one launch for many parameters ([`adamw_all`]) |
+//! | [`adamw`] | one pass over weights and moments | LibTorch's fused one | one launch for many parameters ([`adamw_all`]) |
 //! | [`norm`], [`scale`] | – | – | one launch for many parameters |
 //!
 //! Results do not depend on the number of threads: sums are taken in an order that the shapes alone decide.

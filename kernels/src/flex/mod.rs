@@ -4,7 +4,6 @@ mod activate;
 mod adamw;
 mod add_row;
 mod attention;
-mod convert;
 mod inner_product;
 mod layer_norm;
 mod linear;
@@ -32,7 +31,7 @@ use std::any::TypeId;
 use std::fmt::Debug;
 use swiglu::SwiGlu;
 
-/// Kernels of flex in f32 and bf16.
+/// Kernels of flex in f32.
 pub(crate) struct FlexKernels;
 
 pub(crate) fn is_flex<B: Backend>() -> bool {
@@ -113,7 +112,7 @@ fn flat<B: Backend, K: Kernel<N>, const N: usize>(
 
 fn constant<B: Backend>(tensor: Raw<B>) -> Option<FlexTensor> {
     let tensor = crate::constant::<Flex, B>(tensor)?;
-    matches!(tensor.dtype(), DType::F32 | DType::BF16).then(|| convert::wide(tensor))
+    (tensor.dtype() == DType::F32).then(|| tensor.to_contiguous())
 }
 
 /// `None` if there is a tensor and it is no constant.
@@ -121,7 +120,7 @@ fn constants<B: Backend>(tensor: Option<Raw<B>>) -> Option<Option<FlexTensor>> {
     tensor.map_or(Some(None), |tensor| constant::<B>(tensor).map(Some))
 }
 
-/// A function of contiguous tensors in f32. Those in bf16 are widened for it, and what it gives is rounded once, at its end.
+/// A function of contiguous tensors in f32.
 pub(crate) trait Kernel<const N: usize>: Debug + Send + 'static {
     /// What the gradient needs.
     type State: Clone + Debug + Send + 'static;
@@ -144,32 +143,25 @@ pub(crate) trait Kernel<const N: usize>: Debug + Send + 'static {
 pub(crate) struct Flat<K>(K);
 
 impl<K: Kernel<N>, const N: usize> Function<Flex, N> for Flat<K> {
-    type State = (K::State, [DType; N]);
+    type State = K::State;
 
     fn prepare(&self, inputs: [FlexTensor; N]) -> Option<[FlexTensor; N]> {
-        let mut dtypes = inputs.iter().map(FlexTensor::dtype);
-        let known = dtypes.all(|dtype| matches!(dtype, DType::F32 | DType::BF16));
-        (known && self.0.takes(&inputs)).then_some(inputs)
+        let f32s = inputs.iter().all(|input| input.dtype() == DType::F32);
+        let takes = f32s && self.0.takes(&inputs);
+        takes.then(|| inputs.map(|input| input.to_contiguous()))
     }
 
-    fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::State) {
-        let dtypes = inputs.each_ref().map(FlexTensor::dtype);
-        let (output, state) = self.0.forward(inputs.map(convert::wide));
-        (convert::to(dtypes[0], output), (state, dtypes))
+    fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, K::State) {
+        self.0.forward(inputs)
     }
 
     fn backward(
         self,
-        (state, dtypes): Self::State,
+        state: K::State,
         output: FlexTensor,
         wanted: [bool; N],
     ) -> [Option<FlexTensor>; N] {
-        let mut dtypes = dtypes.into_iter();
-        let found = self.0.backward(state, convert::wide(output), wanted);
-        found.map(|gradient| {
-            let dtype = dtypes.next()?;
-            gradient.map(|gradient| convert::to(dtype, gradient))
-        })
+        self.0.backward(state, output.to_contiguous(), wanted)
     }
 }
 

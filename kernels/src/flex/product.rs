@@ -1,10 +1,10 @@
-//! Products `x weightᵀ` without a gradient. Those whose time is that of reading the weight go their own way: few rows of `x`, which
-//! is what generation consists of, and a weight in bf16, which is never made f32 as a whole.
+//! Products `x weightᵀ` without a gradient whose time is that of reading the weight: few rows of `x`, which is what generation
+//! consists of, or a weight in bf16, which is never made f32 as a whole.
 
 use super::math::sum;
 use super::matmul::{Matrix, matmul};
 use super::parallel::vectorized;
-use super::{inner_product, made, shape};
+use super::{made, shape};
 use crate::Raw;
 use crate::function::same;
 use burn::prelude::*;
@@ -43,7 +43,7 @@ fn of_flex(x: FlexTensor, weight: FlexTensor) -> Option<FlexTensor> {
         DType::F32 if rows <= FEW => few(&x, rows, &View::of(&weight, weight.storage::<f32>())?),
         DType::BF16 if rows <= FEW => few(&x, rows, &View::of(&weight, weight.storage::<bf16>())?),
         DType::BF16 => in_panels(&x, rows, &View::of(&weight, weight.storage::<bf16>())?),
-        _ => many(&x, rows, &View::of(&weight, weight.storage::<f32>())?)?,
+        _ => return None,
     };
     Some(match dtype {
         DType::BF16 => {
@@ -114,13 +114,6 @@ impl<'a, E: Entry> View<'a, E> {
             by_input,
         })
     }
-}
-
-fn many(x: &[f32], rows: usize, weight: &View<f32>) -> Option<Vec<f32>> {
-    let mut out = vec![0f32; rows * weight.outputs];
-    let made =
-        !weight.by_input && inner_product::add_product(&mut out, x, weight.values, weight.inputs);
-    made.then_some(out)
 }
 
 fn few<E: Entry>(x: &[f32], rows: usize, weight: &View<E>) -> Vec<f32> {

@@ -214,35 +214,16 @@ proptest! {
         assert_close(got.2, want.2, 2e-6, "bias");
     }
 
-    // Widths that are multiples of 16 go another way, with AVX-512.
+    // With AVX-512, wide ones go another way.
     #[test]
-    fn linear_layers_of_whole_vectors_are_the_plain_ones(
-        rows in 1usize..600, inputs in 1usize..6, long in 0usize..2, outputs in 1usize..300,
+    fn wide_linear_layers_are_the_plain_ones(
+        rows in 1usize..400, inputs in 0usize..6, long in 0usize..2, outputs in 1usize..300,
     ) {
-        let inputs = 16 * inputs + 1024 * long;
+        let inputs = 512 + 16 * inputs + 1024 * long;
         let (x, w, b) = (random([rows, inputs], 5), random([outputs, inputs], 6), random([outputs], 7));
         let got = kernels::linear(&x, &w, &b).unwrap();
         let want = x.matmul(w.transpose()) + b.unsqueeze();
         assert_close(got, want, 2e-6, "output");
-    }
-
-    #[test]
-    fn layers_in_bf16_are_those_in_f32_of_the_rounded_input(rows in 1usize..40, inputs in 1usize..40, outputs in 1usize..40) {
-        let narrow = |x: Tensor<Flex, 2>| x.cast(DType::BF16);
-        let (x, w, b) = (random([rows, inputs], 5), random([outputs, inputs], 6), random([outputs], 7));
-        let (lx, lw, lb) = (leaf(&narrow(x.clone())), leaf(&w), leaf(&b));
-        let got = kernels::linear(&lx, &lw, &lb).unwrap();
-        assert_eq!(got.dtype(), DType::BF16);
-        let fx = leaf(&narrow(x).cast(DType::F32));
-        let want = fx.clone().matmul(lw.clone().transpose()) + lb.clone().unsqueeze();
-        assert_close(got.clone().inner().cast(DType::F32), narrow(want.clone().inner()).cast(DType::F32), 8e-3, "output");
-        // The gradient of the output is rounded on both sides.
-        let want = want.cast(DType::BF16).cast(DType::F32);
-        let (got, want) = (gradients!(got.cast(DType::F32), lx, lw, lb), gradients!(want, fx, lw, lb));
-        assert_eq!((got.0.dtype(), got.1.dtype()), (DType::BF16, DType::F32));
-        assert_close(got.0.cast(DType::F32), want.0, 8e-3, "x");
-        assert_close(got.1, want.1, 2e-6, "weight");
-        assert_close(got.2, want.2, 2e-6, "bias");
     }
 
     #[test]
@@ -390,7 +371,7 @@ fn what_no_kernel_knows_is_left_alone() {
     let x = Tensor::<NdArray, 2>::random([2, 3], Distribution::Default, &device);
     assert!(kernels::activation(Activation::Gelu, &x).is_none());
     let x = random([2, 3], 1);
-    assert!(kernels::activation(Activation::Gelu, &x.clone().cast(DType::F64)).is_none());
+    assert!(kernels::activation(Activation::Gelu, &x.clone().cast(DType::BF16)).is_none());
     let (long, short) = (random([4], 2), random([3], 2));
     assert!(kernels::layer_norm(&x, &long, &long, 1e-5).is_none());
     assert!(kernels::layer_norm(&x, &short, &short, 1e-5).is_some());

@@ -119,7 +119,8 @@ fn encode_image<B: Backend>(arguments: &Arguments, device: &B::Device) -> Result
 fn encode_text<B: Backend>(arguments: &Arguments, device: &B::Device) -> Result<()> {
     let clip = load::<B>(arguments, device)?;
     let n = arguments.batch as usize;
-    let ids = ids(n, clip.config.text_cfg.context_length).to_tensor::<B>(device);
+    let ids = ids(n, clip.config.text_cfg.context_length);
+    let ids = clip.model.text.trim(ids).to_tensor::<B>(device); // as `embed_texts` does
     encode(arguments, "texts", || clip.model.encode_text(ids.clone()))
 }
 

@@ -42,7 +42,7 @@ impl<B: Backend> Pretrained<B> {
     /// If the tokenizer gives a text an id that the model has no embedding for.
     pub fn embed_texts<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Tensor<B, 2>> {
         let embed = |texts: &[S]| {
-            let ids = self.tokenizer.batch(texts)?;
+            let ids = self.model.text.trim(self.tokenizer.batch(texts)?);
             Ok(self.model.encode_text(ids.to_tensor(&self.device())))
         };
         self.in_batches(texts, embed)

@@ -74,7 +74,8 @@ impl<B: Backend> TextEncoder<B> for Pretrained<B> {
             .batch(texts)
             .map_err(|e| EvalError::Encoder(e.to_string()))?;
         let device = self.model.logit_scale.val().device();
-        Ok(self.model.encode_text(ids.to_tensor(&device)))
+        let ids = self.model.text.trim(ids).to_tensor(&device);
+        Ok(self.model.encode_text(ids))
     }
 
     fn identity(&self) -> Result<Option<String>> {

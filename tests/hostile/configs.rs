@@ -87,6 +87,7 @@ fn architecture(dice: &mut Dice, said: &mut Said) {
             3,
             64,
             1024,
+            8_192,
             16_384,
             65_536,
             1 << 20,

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_small_wide_table_does_not_become_one_of_terabytes() {
         let mut config = ModelConfig::preset("tiny").unwrap();
-        config.text_cfg.context_length = 1 << 14;
+        config.text_cfg.context_length = 8_192;
         let mut dict = StateDict::default();
         dict.insert(
             TEXT,

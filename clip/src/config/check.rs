@@ -22,7 +22,7 @@ impl ModelConfig {
             ("vision_cfg.width", vision.width, 65_536),
             ("vision_cfg.head_width", vision.head_width, 65_536),
             ("vision_cfg.patch_size", vision.patch_size, 16_384),
-            ("text_cfg.context_length", text.context_length, 1 << 14),
+            ("text_cfg.context_length", text.context_length, 8_192), // a mask of 256 MiB
             ("text_cfg.vocab_size", text.vocab_size, 1 << 24),
             ("text_cfg.width", text.width, 65_536),
             ("text_cfg.heads", text.heads, 65_536),

@@ -475,7 +475,7 @@ mod tests {
             ),
             (
                 "text_cfg",
-                json!({"context_length": 16_384, "width": 16_384}),
+                json!({"context_length": 8_192, "width": 16_384}),
                 "context_length",
             ),
             (

@@ -274,7 +274,9 @@ impl<B: Backend> Transformer<B> {
 pub const MASKED: f32 = -1e9;
 
 fn causal_mask<B: Backend>(seq: usize, device: &Device<B>) -> Tensor<B, 4> {
-    let rows =
-        (0..seq).flat_map(|query| (0..seq).map(move |key| if key > query { MASKED } else { 0.0 }));
-    Tensor::from_data(TensorData::new(rows.collect(), [1, 1, seq, seq]), device)
+    let mut rows = vec![0.0; seq * seq];
+    for (query, row) in rows.chunks_exact_mut(seq.max(1)).enumerate() {
+        row[query + 1..].fill(MASKED);
+    }
+    Tensor::from_data(TensorData::new(rows, [1, 1, seq, seq]), device)
 }

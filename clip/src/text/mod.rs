@@ -1,6 +1,7 @@
 //! Text towers: token ids → embeddings.
 
 mod transformer;
+mod trim;
 
 pub use transformer::{
     TextPool, TextProjection, TextProjectionKind, TextTransformer, TextTransformerConfig,

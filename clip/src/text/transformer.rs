@@ -119,7 +119,7 @@ pub struct TextTransformer<B: Backend> {
     /// Projection into the shared space.
     pub text_projection: Option<TextProjection<B>>,
     #[module(skip)]
-    pool: TextPool,
+    pub(super) pool: TextPool,
     pad_id: i64,
     #[module(skip)]
     compute: DType,

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::sync::OnceLock;
 
 use flate2::read::GzDecoder;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::alphabet::{byte_id, byte_order, symbol, symbols};
 use super::split::{END_OF_TEXT, START_OF_TEXT, split};
@@ -23,12 +24,13 @@ const FIRST_MERGE: usize = 512;
 /// Suffix of the symbols that end a word, in the vocabulary file and its descendants.
 pub(super) const END_OF_WORD: &str = "</w>";
 
-/// The vocabulary; there is one, shared by all tokenizers.
+/// The vocabulary; there is one, shared by all tokenizers. What users write is looked up in its maps and never put into them, so
+/// their hashes need no secret.
 pub(super) struct Bpe {
     /// Two neighbouring ids → the id they merge into.
-    merges: HashMap<(u32, u32), u32>,
+    merges: FxHashMap<(u32, u32), u32>,
     /// Bytes of a word that is a token as a whole → its id.
-    words: HashMap<Box<[u8]>, u32>,
+    words: FxHashMap<Box<[u8]>, u32>,
     /// The merges in order, as pairs of ids.
     pairs: Vec<(u32, u32)>,
     /// Bytes of every token without [`END_OF_WORD`], and whether it ends a word.
@@ -61,7 +63,7 @@ impl Bpe {
         let mut ids: HashMap<(Box<[u8]>, bool), u32> =
             (0..).zip(&tokens).map(|(i, t)| (t.clone(), i)).collect();
         let mut pairs = Vec::with_capacity(MERGES);
-        let mut merges = HashMap::with_capacity(MERGES);
+        let mut merges = FxHashMap::with_capacity_and_hasher(MERGES, FxBuildHasher);
         for line in lines {
             let line = line.expect("the embedded vocabulary is intact");
             let pair = line.split_once(' ').and_then(|(left, right)| {

@@ -33,19 +33,21 @@ pub enum Clean {
 impl Clean {
     /// Cleans one text.
     pub fn apply(self, text: &str) -> Cow<'_, str> {
-        Cow::Owned(match self {
-            Self::None => return Cow::Borrowed(text),
+        match self {
+            Self::None => Cow::Borrowed(text),
             // Letter by letter, as the tokenizers crate does: a final sigma is like any other.
             Self::HfLower => text.chars().flat_map(char::to_lowercase).collect(),
-            Self::HfCanonicalize => collapse(&without_punctuation(&to_lowercase(text.to_owned()))),
-            Self::Lower => to_lowercase(collapse(&repair(text))),
+            Self::HfCanonicalize => {
+                collapse(without_punctuation(&to_lowercase(text.into())).into())
+            }
+            Self::Lower => to_lowercase(collapse(repair(text))),
             Self::Canonicalize => {
                 let text = repair(text).replace('_', " ");
-                collapse(&to_lowercase(without_punctuation(&text)))
+                collapse(to_lowercase(without_punctuation(&text).into()))
             }
-            Self::WhitespaceUnderscore => collapse(&repair(text).replace('_', " ")),
-            Self::Whitespace => collapse(&repair(text)),
-        })
+            Self::WhitespaceUnderscore => collapse(repair(text).replace('_', " ").into()),
+            Self::Whitespace => collapse(repair(text)),
+        }
     }
 
     /// The name of this or, where open_clip has no such cleaning, of what comes nearest; `None` for its default.
@@ -73,17 +75,24 @@ fn repair(text: &str) -> Cow<'_, str> {
     Cow::Owned(html::unescape(&html::unescape(&fixed)).into_owned())
 }
 
-fn to_lowercase(text: String) -> String {
+fn to_lowercase(text: Cow<'_, str>) -> Cow<'_, str> {
     // The general mapping knows final sigma and characters that grow; ASCII needs neither.
-    if text.is_ascii() {
-        text.to_ascii_lowercase()
-    } else {
-        text.to_lowercase()
+    if !text.is_ascii() {
+        return text.to_lowercase().into();
     }
+    if !text.bytes().any(|b| b.is_ascii_uppercase()) {
+        return text;
+    }
+    let mut text = text.into_owned();
+    text.make_ascii_lowercase();
+    text.into()
 }
 
 /// White space runs become one space, none at the ends: Python's `" ".join(text.split())`.
-fn collapse(text: &str) -> String {
+fn collapse(text: Cow<'_, str>) -> Cow<'_, str> {
+    if is_collapsed(text.as_bytes()) {
+        return text;
+    }
     let mut out = String::with_capacity(text.len());
     for word in text.split(is_python_space).filter(|word| !word.is_empty()) {
         if !out.is_empty() {
@@ -91,7 +100,14 @@ fn collapse(text: &str) -> String {
         }
         out.push_str(word);
     }
-    out
+    out.into()
+}
+
+/// Whether a text is printable ASCII whose words stand one space apart, as most captions are.
+fn is_collapsed(text: &[u8]) -> bool {
+    let printable = text.iter().all(|b| matches!(b, b' '..=b'~'));
+    let apart = text.windows(2).all(|pair| pair != b"  ");
+    printable && apart && text.first() != Some(&b' ') && text.last() != Some(&b' ')
 }
 
 /// `str.isspace`: Unicode white space and the four ASCII information separators.

@@ -185,7 +185,8 @@ impl Tokenizer {
         match &self.kind {
             Kind::HuggingFace(inner) => inner.encode(&text, self.context_length),
             Kind::Clip { specials_in_text } => {
-                let mut ids = vec![START_OF_TEXT_ID];
+                let mut ids = Vec::with_capacity(self.context_length.min(128));
+                ids.push(START_OF_TEXT_ID);
                 Bpe::shared().encode(&text, *specials_in_text, self.context_length, &mut ids);
                 // The end always stays: a tower that pools at it has nowhere else to look.
                 ids.truncate(self.context_length - 1);
@@ -344,7 +345,20 @@ impl TokenBatch {
         self.ids.chunks_exact(self.context_length)
     }
 
-    /// Moves the ids to a device.
+    /// The first `length` positions of each row, or all where there are fewer.
+    pub(crate) fn cut(self, length: usize) -> Self {
+        if length >= self.context_length {
+            return self;
+        }
+        let rows = self.rows().flat_map(|row| &row[..length]);
+        Self {
+            ids: rows.copied().collect(),
+            n: self.n,
+            context_length: length,
+        }
+    }
+
+    /// Moves the ids to a device; [`TextTower::trim`](crate::text::TextTower::trim) leaves out before what no embedding depends on.
     ///
     /// # Shapes
     ///

@@ -48,25 +48,17 @@ fn split_any<'a>(text: &'a str, specials: bool, mut piece: impl FnMut(&'a str) -
 fn split_ascii<'a>(text: &'a str, specials: bool, mut piece: impl FnMut(&'a str) -> bool) {
     let mut rest = text;
     loop {
-        rest = rest.trim_start_matches(|c: char| c.is_whitespace());
+        rest = &rest[run(rest, is_space)..];
         let Some(first) = rest.bytes().next() else {
             return;
         };
-        let starts_with = |token: &&str| {
-            rest.get(..token.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(token))
-        };
-        let run = |belongs: fn(&u8) -> bool| rest.bytes().take_while(belongs).count();
-        let special = [START_OF_TEXT, END_OF_TEXT].into_iter().find(starts_with);
+        let others = || run(rest, |b| !b.is_ascii_alphanumeric() && !is_space(b));
         let length = match first {
-            b'<' if specials && special.is_some() => special.map_or(0, str::len),
-            b'\'' => match CONTRACTIONS.into_iter().find(starts_with) {
-                Some(contraction) => contraction.len(),
-                None => run(is_other),
-            },
+            b'a'..=b'z' | b'A'..=b'Z' => run(rest, |b| b.is_ascii_alphabetic()),
             b'0'..=b'9' => 1,
-            b'a'..=b'z' | b'A'..=b'Z' => run(u8::is_ascii_alphabetic),
-            _ => run(is_other),
+            b'\'' => start(rest, &CONTRACTIONS).unwrap_or_else(others),
+            b'<' if specials => start(rest, &[START_OF_TEXT, END_OF_TEXT]).unwrap_or_else(others),
+            _ => others(),
         };
         let (head, tail) = rest.split_at(length);
         if !piece(head) {
@@ -76,9 +68,24 @@ fn split_ascii<'a>(text: &'a str, specials: bool, mut piece: impl FnMut(&'a str)
     }
 }
 
-/// Neither white space (which includes the vertical tab), letter nor digit.
-fn is_other(b: &u8) -> bool {
-    !b.is_ascii_alphanumeric() && !matches!(b, b'\t'..=b'\r' | b' ')
+/// Length of the first of `tokens` that the text starts with, ignoring case.
+fn start(text: &str, tokens: &[&str]) -> Option<usize> {
+    let lengths = tokens.iter().filter(|token| {
+        text.get(..token.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(token))
+    });
+    lengths.map(|token| token.len()).next()
+}
+
+/// Number of bytes at the start of a text for which `belongs` holds.
+fn run(text: &str, belongs: impl Fn(u8) -> bool) -> usize {
+    let end = text.bytes().position(|b| !belongs(b));
+    end.unwrap_or(text.len())
+}
+
+/// White space of ASCII, which includes the vertical tab.
+fn is_space(b: u8) -> bool {
+    matches!(b, b'\t'..=b'\r' | b' ')
 }
 
 #[cfg(test)]

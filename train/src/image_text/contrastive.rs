@@ -85,7 +85,7 @@ impl<B: AutodiffBackend> Task<B> for Contrastive {
         let image = embed_images(&model.visual, images, self.patch_dropout, pass)?;
         let mut embedded = Embedded::default().with("image", image);
         for texts in &batch.texts {
-            let ids = texts.clone().to_tensor(pass.device());
+            let ids = model.text.trim(texts.clone()).to_tensor(pass.device());
             embedded = embedded.with("text", embed_texts(&model.text, ids, pass));
         }
         Ok(embedded)

@@ -51,9 +51,9 @@ struct Arguments {
     /// Where to write; an earlier run there is replaced
     #[arg(long, default_value = "runs/quickstart")]
     out: PathBuf,
-    /// Optimizer steps of each method, at least the 20 of their warm-up [default: the recipes']
-    #[arg(long, value_parser = clap::value_parser!(u64).range(20..))]
-    steps: Option<u64>,
+    /// Optimizer steps of each method, at least the 20 of their warm-up; the recipes have 250
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(20..))]
+    steps: u64,
     #[command(flatten)]
     compute: ComputeArgs,
     /// Only train by this recipe
@@ -201,7 +201,7 @@ fn load(path: &Path, arguments: &Arguments) -> Result<Recipe> {
         format!("run.out={out}"),
         format!("model.precision={}", arguments.compute.precision),
     ];
-    settings.extend(arguments.steps.map(|steps| format!("run.steps={steps}")));
+    settings.push(format!("run.steps={}", arguments.steps));
     if out == llm2clip::FOLDER {
         settings.extend(llm2clip::settings());
     }
@@ -226,9 +226,7 @@ fn train_all(arguments: &Arguments, recipes: &[Recipe]) -> Result<()> {
         command.arg("--train").arg(out.with_extension("toml"));
         command.arg("--backend").arg(backend.to_string());
         command.arg("--precision").arg(precision.to_string());
-        if let Some(steps) = arguments.steps {
-            command.arg("--steps").arg(steps.to_string());
-        }
+        command.arg("--steps").arg(arguments.steps.to_string());
         if on_cpu {
             command.env("RAYON_NUM_THREADS", (cores / at_once).to_string());
             if index > 0 {

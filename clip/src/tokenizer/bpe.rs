@@ -29,12 +29,43 @@ pub(super) const END_OF_WORD: &str = "</w>";
 pub(super) struct Bpe {
     /// Two neighbouring ids → the id they merge into.
     merges: FxHashMap<(u32, u32), u32>,
-    /// Bytes of a word that is a token as a whole → its id.
-    words: FxHashMap<Box<[u8]>, u32>,
+    /// Words that are tokens as a whole → their ids.
+    words: Words,
     /// The merges in order, as pairs of ids.
     pairs: Vec<(u32, u32)>,
     /// Bytes of every token without [`END_OF_WORD`], and whether it ends a word.
     tokens: Vec<(Box<[u8]>, bool)>,
+}
+
+/// Bytes of a word → its id. Short words, nearly all, are keys by themselves: to compare them no other memory is read.
+#[derive(Default)]
+struct Words {
+    short: FxHashMap<u128, u32>,
+    long: FxHashMap<Box<[u8]>, u32>,
+}
+
+impl Words {
+    /// Up to 15 bytes and their number.
+    fn short(word: &[u8]) -> Option<u128> {
+        let mut bytes = [0; 16];
+        bytes[..15].get_mut(..word.len())?.copy_from_slice(word);
+        bytes[15] = word.len() as u8;
+        Some(u128::from_le_bytes(bytes))
+    }
+
+    fn insert(&mut self, word: Box<[u8]>, id: u32) {
+        match Self::short(&word) {
+            Some(key) => self.short.insert(key, id),
+            None => self.long.insert(word, id),
+        };
+    }
+
+    fn get(&self, word: &[u8]) -> Option<u32> {
+        match Self::short(word) {
+            Some(key) => self.short.get(&key).copied(),
+            None => self.long.get(word).copied(),
+        }
+    }
 }
 
 impl Bpe {
@@ -86,13 +117,15 @@ impl Bpe {
             pairs.push((left, right));
             merges.insert((left, right), id);
         }
-        let words = ids
-            .into_iter()
-            .filter(|((_, ends), _)| *ends)
-            .map(|((word, _), id)| (word, id));
+        let mut words = Words::default();
+        for ((word, ends), id) in ids {
+            if ends {
+                words.insert(word, id);
+            }
+        }
         Self {
             merges,
-            words: words.collect(),
+            words,
             pairs,
             tokens,
         }
@@ -115,7 +148,7 @@ impl Bpe {
 
     fn encode_word(&self, word: &[u8], ids: &mut Vec<i32>) {
         // Merging would lead to the same token: a test goes through all of them.
-        if let Some(&id) = self.words.get(word) {
+        if let Some(id) = self.words.get(word) {
             ids.push(id as i32);
             return;
         }
@@ -235,10 +268,9 @@ mod tests {
     fn vocabulary_has_the_published_size_and_ends() {
         let bpe = Bpe::shared();
         assert_eq!(bpe.tokens.len(), 49_406);
-        assert_eq!(
-            bpe.words.len() + bpe.tokens.iter().filter(|t| !t.1).count(),
-            49_406
-        );
+        let words = bpe.words.short.len() + bpe.words.long.len();
+        let others = bpe.tokens.iter().filter(|token| !token.1).count();
+        assert_eq!(words + others, 49_406);
         assert_eq!(bpe.spellings()[512], "in");
         assert_eq!(bpe.spellings()[49_405], "jekyll</w>");
         assert_eq!(bpe.spellings()[byte_id(b' ') as usize], "Ġ");
@@ -247,7 +279,11 @@ mod tests {
     #[test]
     fn every_word_of_the_vocabulary_merges_into_itself() {
         let bpe = Bpe::shared();
-        for (word, &id) in &bpe.words {
+        for (id, (word, ends)) in (0..).zip(&bpe.tokens) {
+            if !ends {
+                continue;
+            }
+            assert_eq!(bpe.words.get(word), Some(id));
             let mut symbols: Vec<u32> = word.iter().map(|&b| byte_id(b)).collect();
             *symbols.last_mut().unwrap() += 256;
             assert_eq!(

@@ -7,13 +7,28 @@ use super::charsmap;
 /// Times that a text may become longer; Gemma's is 3, of one byte for a blank.
 const MAX_GROWTH: usize = 1000;
 
-/// Refuses normalizers, pre-tokenizers or decoders that make a text too long.
+/// One after the other; each walks over all parts of a text. Released tokenizers have ten at most.
+const MAX_STEPS: usize = 64;
+
+/// Refuses normalizers, pre-tokenizers or decoders that are too many or make a text too long.
 pub fn check(what: &str, value: &Value) -> Result<(), String> {
-    match growth(value) {
-        growth if growth > MAX_GROWTH => Err(format!(
+    match (steps(value), growth(value)) {
+        (steps, _) if steps > MAX_STEPS => {
+            Err(format!("it has {steps} {what}, more than {MAX_STEPS}"))
+        }
+        (_, growth) if growth > MAX_GROWTH => Err(format!(
             "its {what} make a text {growth} times as long, more than {MAX_GROWTH}"
         )),
         _ => Ok(()),
+    }
+}
+
+/// Normalizers, pre-tokenizers or decoders in a sequence, however deep they lie.
+fn steps(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => list.len() + list.iter().map(steps).sum::<usize>(),
+        Value::Object(fields) => fields.values().map(steps).sum(),
+        _ => 0,
     }
 }
 

@@ -67,7 +67,14 @@ fn replacements_that_make_a_text_a_thousand_times_as_long_are_refused() {
     accepted(sequence(&double, 9));
     refused(sequence(&double, 30), &["1073741824 times"]);
     let shorter = replace(json!({"String": "``"}), "\"");
-    accepted(sequence(&shorter, 100));
+    accepted(sequence(&shorter, 64));
+    refused(sequence(&shorter, 65), &["65 normalizers", "64"]);
+    let split = json!({"type": "FixedLength", "length": 2});
+    let splits = json!({"type": "Sequence", "pretokenizers": vec![split; 259]});
+    refused(
+        json!({"pre_tokenizer": splits}),
+        &["259 pre-tokenizers", "64"],
+    );
     refused(
         json!({"decoder": vec![double; 30]}),
         &["decoders", "1073741824 times"],

@@ -86,6 +86,9 @@ pub fn members(path: &Path) -> Result<Vec<Member>, DataError> {
     }
 }
 
+/// Shards that are indexed before what is wrong with them is looked at: the problems of millions together would fill the memory.
+const AT_ONCE: usize = 1024;
+
 /// A shard as it was found: itself unless it is unreadable, samples dropped, and what was wrong.
 struct Found {
     shard: Option<OpenShard>,
@@ -109,24 +112,25 @@ impl ShardSource {
     pub fn open(config: ShardConfig) -> Result<Self, DataError> {
         let paths = config.paths()?;
         let extensions = config.extensions()?;
-        let found: Vec<Found> = paths
-            .par_iter()
-            .map(|path| find(path, &config, &extensions))
-            .collect();
-
         let mut problems = Problems::default();
-        let damaged = found.iter().filter(|found| found.damaged).count();
-        let dropped = found.iter().map(|found| found.dropped).sum::<usize>();
-        let (mut shards, mut ends, mut len) = (Vec::new(), Vec::new(), 0);
-        for found in found {
-            found
-                .problems
-                .into_iter()
-                .for_each(|problem| problems.push(problem));
-            if let Some(shard) = found.shard {
-                len += shard.images.len();
-                shards.push(shard);
-                ends.push(len);
+        let (mut damaged, mut dropped, mut len) = (0, 0, 0);
+        let (mut shards, mut ends) = (Vec::new(), Vec::new());
+        for some in paths.chunks(AT_ONCE) {
+            let found: Vec<Found> = some
+                .par_iter()
+                .map(|path| find(path, &config, &extensions))
+                .collect();
+            for found in found {
+                damaged += usize::from(found.damaged);
+                dropped += found.dropped;
+                for problem in found.problems {
+                    problems.push(problem);
+                }
+                if let Some(shard) = found.shard {
+                    len += shard.images.len();
+                    shards.push(shard);
+                    ends.push(len);
+                }
             }
         }
         problems.check(

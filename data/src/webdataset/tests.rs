@@ -88,6 +88,28 @@ fn samples_are_read_whole_and_in_order() {
 }
 
 #[test]
+fn shards_among_thousands_that_are_not_there_are_found_and_those_counted() {
+    let folder = shards(1);
+    let far = folder.path().join(format!("{}.tar", 2 * AT_ONCE + 5));
+    fs::copy(folder.path().join("0.tar"), far).unwrap();
+    let last = 3 * AT_ONCE - 1;
+    let config = ShardConfig {
+        max_bad: 1.0,
+        ..config(&folder, &format!("{{0..{last}}}.tar"))
+    };
+    let source = ShardSource::open(config).unwrap();
+    assert_eq!(source.shard_lens(), [10, 10]);
+    assert_eq!(
+        keys(&source),
+        [(0..10), (0..10)].into_iter().flatten().collect::<Vec<_>>()
+    );
+    assert_eq!(source.problems().count(), 3 * AT_ONCE - 2);
+    assert_eq!(source.problems().iter().count(), Problems::KEPT);
+    let first = source.problems().iter().next().unwrap();
+    assert!(first.path.ends_with("1.tar"), "{first}");
+}
+
+#[test]
 fn a_cached_index_gives_the_same_samples() {
     let folder = shards(1);
     let cached = ShardConfig {

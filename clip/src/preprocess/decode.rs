@@ -182,25 +182,31 @@ fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
 
 fn into_rgb(image: DynamicImage) -> RgbImage {
     let (width, height) = (image.width(), image.height());
-    let gray = |levels: &mut dyn Iterator<Item = u8>| levels.flat_map(|y| [y; 3]).collect();
-    let high_byte = |x: &u16| (x >> 8) as u8;
-    let pixels: Vec<u8> = match image {
+    let high_byte = |x: u16| (x >> 8) as u8;
+    let pixels = match image {
         DynamicImage::ImageRgb8(rgb) => return rgb,
-        DynamicImage::ImageLuma8(i) => gray(&mut i.pixels().map(|p| p.0[0])),
-        DynamicImage::ImageLumaA8(i) => gray(&mut i.pixels().map(|p| p.0[0])),
-        DynamicImage::ImageRgba8(i) => i.pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]]).collect(),
+        DynamicImage::ImageLuma8(i) => packed(i.pixels().map(|p| [p.0[0]; 3])),
+        DynamicImage::ImageLumaA8(i) => packed(i.pixels().map(|p| [p.0[0]; 3])),
+        DynamicImage::ImageRgba8(i) => packed(i.pixels().map(|p| [p.0[0], p.0[1], p.0[2]])),
         // PIL's "I;16" holds the numbers as they are, and converting clips them.
-        DynamicImage::ImageLuma16(i) => gray(&mut i.pixels().map(|p| p.0[0].min(255) as u8)),
-        DynamicImage::ImageLumaA16(i) => gray(&mut i.pixels().map(|p| high_byte(&p.0[0]))),
-        DynamicImage::ImageRgb16(i) => i.as_raw().iter().map(high_byte).collect(),
-        DynamicImage::ImageRgba16(i) => i
-            .pixels()
-            .flat_map(|p| [p.0[0], p.0[1], p.0[2]])
-            .map(|x| high_byte(&x))
-            .collect(),
+        DynamicImage::ImageLuma16(i) => packed(i.pixels().map(|p| [p.0[0].min(255) as u8; 3])),
+        DynamicImage::ImageLumaA16(i) => packed(i.pixels().map(|p| [high_byte(p.0[0]); 3])),
+        DynamicImage::ImageRgb16(i) => packed(i.pixels().map(|p| p.0.map(high_byte))),
+        DynamicImage::ImageRgba16(i) => {
+            packed(i.pixels().map(|p| [p.0[0], p.0[1], p.0[2]].map(high_byte)))
+        }
         other => return other.into_rgb8(),
     };
     RgbImage::from_raw(width, height, pixels).expect("three bytes were made per pixel")
+}
+
+/// The samples of all pixels, one after the other.
+fn packed(pixels: impl ExactSizeIterator<Item = [u8; 3]>) -> Vec<u8> {
+    let mut samples = vec![0; 3 * pixels.len()];
+    for (slot, pixel) in samples.chunks_exact_mut(3).zip(pixels) {
+        slot.copy_from_slice(&pixel);
+    }
+    samples
 }
 
 #[cfg(test)]

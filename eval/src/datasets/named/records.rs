@@ -90,8 +90,9 @@ pub(super) fn mnist(set: &Set) -> Labelled {
         _ => "train",
     };
     let (pixels, image_bytes) = idx(&set.root, &format!("{prefix}-images-idx3-ubyte"))?;
-    let (labels, label_bytes) = idx(&set.root, &format!("{prefix}-labels-idx1-ubyte"))?;
+    // Before the labels are in memory too: a compressed file may be long and say nothing.
     let [images, height, width] = sizes(&pixels, &image_bytes)?;
+    let (labels, label_bytes) = idx(&set.root, &format!("{prefix}-labels-idx1-ubyte"))?;
     let [labelled] = sizes(&labels, &label_bytes)?;
     as_many(&labels, labelled, images, &pixels)?;
     let layout = RawLayout {
@@ -124,7 +125,7 @@ fn idx(root: &Path, name: &str) -> Result<(PathBuf, Vec<u8>)> {
 }
 
 /// Longest content of a compressed file of pixels; MNIST's have 47 MB.
-const MAX_UNPACKED: u64 = 256 << 20;
+const MAX_UNPACKED: u64 = 128 << 20;
 
 /// The content of a gzip file.
 pub(crate) fn unpack(path: &Path) -> Result<Vec<u8>> {

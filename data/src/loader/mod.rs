@@ -374,7 +374,8 @@ impl<B> Drop for Loader<B> {
     }
 }
 
-/// More threads or batches than this are a slip of the pen, and would take all memory.
+/// More samples, threads or batches than this are a slip of the pen, and would take all memory.
+const MOST_SAMPLES: usize = 1 << 20;
 const MOST_WORKERS: usize = 4096;
 const MOST_AHEAD: usize = 65_536;
 
@@ -395,9 +396,10 @@ fn check<S>(
         );
         return Err(DataError::Config(what));
     }
-    if workers > MOST_WORKERS || ahead > MOST_AHEAD {
+    if batch_size > MOST_SAMPLES || workers > MOST_WORKERS || ahead > MOST_AHEAD {
         let what = format!(
-            "workers {workers}, ahead {ahead}: at most {MOST_WORKERS} threads and {MOST_AHEAD} batches ahead are possible"
+            "batch_size {batch_size}, workers {workers}, ahead {ahead}: at most {MOST_SAMPLES} samples in a batch, {MOST_WORKERS} \
+             threads and {MOST_AHEAD} batches ahead are possible"
         );
         return Err(DataError::Config(what));
     }

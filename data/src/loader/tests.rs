@@ -432,11 +432,11 @@ fn settings_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn absurd_numbers_of_threads_and_of_batches_ahead_are_refused() {
-    for (workers, ahead) in [(1 << 40, 1), (1, 1 << 40)] {
+fn absurd_numbers_of_samples_threads_and_batches_ahead_are_refused() {
+    for (batch_size, workers, ahead) in [(2, 1 << 40, 1), (2, 1, 1 << 40), (1 << 40, 1, 1)] {
         let options = LoaderOptions {
             ahead,
-            ..LoaderOptions::new(2, workers)
+            ..LoaderOptions::new(batch_size, workers)
         };
         let loader = Loader::new(numbers(8), Sampler::sequential(8), options, |samples, _| {
             Ok(samples.len())

@@ -132,12 +132,10 @@ impl ShardSource {
                     ends.push(len);
                 }
             }
+            // As soon as they are too many, so that a mistaken pattern is told before all its names are tried.
+            let bad = (damaged, paths.len(), "shards");
+            problems.check(&config.shards, bad, config.max_bad)?;
         }
-        problems.check(
-            &config.shards,
-            (damaged, paths.len(), "shards"),
-            config.max_bad,
-        )?;
         problems.check(
             &config.shards,
             (dropped, len + dropped, "samples"),

@@ -10,8 +10,17 @@ const MAX_GROWTH: usize = 1000;
 /// One after the other; each walks over all parts of a text. Released tokenizers have ten at most.
 const MAX_STEPS: usize = 64;
 
-/// Refuses normalizers, pre-tokenizers or decoders that are too many or make a text too long.
+/// Bytes of what is looked for in a text; the longest expressions that are known have a thousand.
+const MAX_PATTERN: usize = 4096;
+
+/// Refuses normalizers, pre-tokenizers or decoders that are too many, look for something too long, or make a text too long.
 pub fn check(what: &str, value: &Value) -> Result<(), String> {
+    let pattern = longest_pattern(value);
+    if pattern > MAX_PATTERN {
+        return Err(format!(
+            "a pattern of its {what} has {pattern} bytes, more than {MAX_PATTERN}"
+        ));
+    }
     match (steps(value), growth(value)) {
         (steps, _) if steps > MAX_STEPS => {
             Err(format!("it has {steps} {what}, more than {MAX_STEPS}"))
@@ -28,6 +37,22 @@ fn steps(value: &Value) -> usize {
     match value {
         Value::Array(list) => list.len() + list.iter().map(steps).sum::<usize>(),
         Value::Object(fields) => fields.values().map(steps).sum(),
+        _ => 0,
+    }
+}
+
+/// Bytes of the longest pattern, however deep it lies.
+fn longest_pattern(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => list.iter().map(longest_pattern).max().unwrap_or(0),
+        Value::Object(fields) => {
+            let own = ["String", "Regex"].map(|kind| match fields.get("pattern") {
+                Some(pattern) => pattern[kind].as_str().map_or(0, str::len),
+                None => 0,
+            });
+            let inner = fields.values().map(longest_pattern);
+            inner.chain(own).max().unwrap_or(0)
+        }
         _ => 0,
     }
 }

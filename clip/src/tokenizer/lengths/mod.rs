@@ -74,6 +74,7 @@ impl<'de> Deserialize<'de> for Pieces {
 ///
 /// - a `precompiled_charsmap` that says that it is longer than it is: what reads it allocates what it says, up to 32 GiB;
 /// - hundreds of steps before or after the model, each of which walks over all parts of a text;
+/// - patterns of tens of kilobytes, which are looked for at every letter;
 /// - replacements, or other parts, that make a text a thousand times as long, one after the other;
 /// - a template that names the text twice, or has many special tokens: every part beyond the context would be joined with
 ///   every other, and with all of them;

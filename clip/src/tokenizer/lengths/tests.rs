@@ -88,6 +88,16 @@ fn replacements_that_make_a_text_a_thousand_times_as_long_are_refused() {
 }
 
 #[test]
+fn a_pattern_has_an_end() {
+    for kind in ["String", "Regex"] {
+        let split = |length| json!({"type": "Split", "pattern": {kind: "x".repeat(length)}, "behavior": "Removed"});
+        let sequence = |length| json!({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [split(length)]}});
+        accepted(sequence(4096));
+        refused(sequence(4097), &["pre-tokenizers", "4097 bytes", "4096"]);
+    }
+}
+
+#[test]
 fn a_template_names_the_text_once() {
     let text = json!({"Sequence": {"id": "A", "type_id": 0}});
     let end = json!({"SpecialToken": {"id": "[SEP]", "type_id": 0}});

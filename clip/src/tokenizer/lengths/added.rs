@@ -1,6 +1,7 @@
 //! Tokens that are not the model's: those that are looked for in a text, and those that are put around it.
 
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Map, Value};
@@ -57,13 +58,23 @@ fn of_one(fields: &Map<String, Value>) -> Result<usize, String> {
     }
 }
 
-/// Refuses long ones among the tokens that are looked for.
+/// Refuses long ones among the tokens that are looked for, and those that are listed again in another way: both would be looked
+/// for, but only the last is known by its text, and only that would be written.
 pub fn check_tokens(tokens: &Value, normalizer: &Value) -> Result<(), String> {
     let (factor, parsed) = (growth(normalizer), OnceCell::new());
+    let mut seen = HashMap::new();
     for token in tokens.as_array().into_iter().flatten() {
         let Some(content) = token["content"].as_str() else {
             continue;
         };
+        if seen
+            .insert(content, token)
+            .is_some_and(|other| other != token)
+        {
+            return Err(format!(
+                "the added token `{content:.40}` is listed twice, and not alike"
+            ));
+        }
         let mut length = content.len();
         // Most normalizers change no special token, whatever they might do to other texts.
         let grows = length <= MAX_TOKEN && length.saturating_mul(factor) > MAX_TOKEN;

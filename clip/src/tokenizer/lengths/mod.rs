@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Pieces {
     }
 }
 
-/// Refuses a `tokenizer.json` that would take any memory or time, by some number or length in it:
+/// Refuses a `tokenizer.json` that would take any memory or time, by some number or length in it, or that means two things:
 ///
 /// - a `precompiled_charsmap` that says that it is longer than it is: what reads it allocates what it says, up to 32 GiB;
 /// - hundreds of steps before or after the model, each of which walks over all parts of a text;
@@ -80,6 +80,7 @@ impl<'de> Deserialize<'de> for Pieces {
 ///   every other, and with all of them;
 /// - added tokens of kilobytes, as they are or when they are normalized: looking for them is prepared in a time that goes with
 ///   the square of their length;
+/// - an added token that is listed twice, and not alike: both would be looked for, and one would be written;
 /// - kilobytes before or behind every part of a word;
 /// - pieces of kilobytes in Unigram, which are nodes inside nodes, and would overflow the stack when they are dropped;
 /// - words without an end in WordPiece, which tries every part of a word.

@@ -125,6 +125,17 @@ fn words_and_added_tokens_have_an_end() {
     accepted(words);
 }
 
+#[test]
+fn an_added_token_is_listed_once_or_alike() {
+    let added = |first: Value, second: Value| json!({"added_tokens": [first, {"id": 1, "content": "[UNK]"}, second]});
+    let token =
+        |id: u32, normalized: bool| json!({"id": id, "content": "[PAD]", "normalized": normalized});
+    accepted(added(token(0, false), token(0, false)));
+    let listed = ["`[PAD]`", "listed twice"];
+    refused(added(token(0, false), token(0, true)), &listed);
+    refused(added(token(0, false), token(2, false)), &listed);
+}
+
 /// Of ninety tokens, each differs from all others by its first letter only, and the rest of it is the last of them.
 #[test]
 fn the_longest_added_tokens_that_are_allowed_are_read_soon() {

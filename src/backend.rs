@@ -83,14 +83,36 @@ pub fn features() -> Vec<String> {
     on.map(|(name, _)| name.to_string()).collect()
 }
 
-/// How this build makes GPU kernels: `fusion`, `autotune`, both joined by `+`, or `plain`.
-pub fn kernels() -> &'static str {
-    match (cfg!(feature = "fusion"), cfg!(feature = "autotune")) {
+/// How this build makes kernels for a GPU: `fusion`, `autotune`, both joined by `+`, or `plain`; and `+cublaslt` where that does the
+/// products.
+pub fn kernels(backend: BackendArg) -> String {
+    let kernels = match (cfg!(feature = "fusion"), cfg!(feature = "autotune")) {
         (true, true) => "fusion+autotune",
         (true, false) => "fusion",
         (false, true) => "autotune",
         (false, false) => "plain",
+    };
+    match (backend, cublaslt()) {
+        (BackendArg::Cuda(_), Ok(true)) => format!("{kernels}+cublaslt"),
+        _ => kernels.to_string(),
     }
+}
+
+/// Whether products on CUDA are cuBLASLt's: if `CLIP_BURN_CUBLASLT=1` asks for that.
+///
+/// # Errors
+///
+/// It asks, and it cannot be.
+fn cublaslt() -> Result<bool, String> {
+    if std::env::var_os("CLIP_BURN_CUBLASLT").is_none_or(|value| value != "1") {
+        return Ok(false);
+    }
+    #[cfg(all(feature = "cuda", not(feature = "fusion")))]
+    let on = kernels_cube::use_cublaslt();
+    #[cfg(not(all(feature = "cuda", not(feature = "fusion"))))]
+    let on = Err("this build is not for CUDA, or has burn's fusion".to_string());
+    on.map_err(|why| format!("CLIP_BURN_CUBLASLT=1, and cuBLASLt cannot be used: {why}"))?;
+    Ok(true)
 }
 
 impl FromStr for BackendArg {
@@ -200,7 +222,13 @@ pub fn with_backend<J: Job>(backend: BackendArg, precision: Precision, job: J) -
         BackendArg::Wgpu | BackendArg::Cuda(_) => {
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
             kernel_cache::configure();
-            eprintln!("backend {backend}, {precision}, {} kernels", kernels());
+            if let (BackendArg::Cuda(_), Err(why)) = (backend, cublaslt()) {
+                eprintln!("{why}");
+            }
+            eprintln!(
+                "backend {backend}, {precision}, {} kernels",
+                kernels(backend)
+            );
         }
     }
     match backend {
@@ -237,11 +265,14 @@ pub fn check(backend: BackendArg, precision: Precision) -> Result<(), String> {
             "is there a Vulkan, Metal or DirectX driver?",
         ),
         #[cfg(feature = "cuda")]
-        BackendArg::Cuda(index) => open::<burn_cuda::Cuda>(
-            backend,
-            burn_cuda::CudaDevice::new(index),
-            "does `nvidia-smi` list this GPU, and is the CUDA toolkit installed (CUDA_PATH)?",
-        ),
+        BackendArg::Cuda(index) => {
+            open::<burn_cuda::Cuda>(
+                backend,
+                burn_cuda::CudaDevice::new(index),
+                "does `nvidia-smi` list this GPU, and is the CUDA toolkit installed (CUDA_PATH)?",
+            )?;
+            cublaslt().map(|_| ())
+        }
         #[cfg(feature = "tch")]
         BackendArg::Tch(device) => libtorch::check(device),
         _ => Ok(()),

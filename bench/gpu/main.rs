@@ -89,8 +89,8 @@ impl Job for What {
 /// Prints one measurement.
 fn report(what: &str, compute: &ComputeArgs, fields: Value) {
     let build = match compute.backend {
-        BackendArg::Tch(_) => "libtorch",
-        _ => kernels(),
+        BackendArg::Tch(_) => "libtorch".to_string(),
+        backend => kernels(backend),
     };
     let mut line = json!({
         "what": what,

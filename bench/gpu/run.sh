@@ -2,7 +2,7 @@
 # Parity and speed on a GPU, beside PyTorch on the same card. Needs what bench/gpu/pack.sh built, in target/gpu.
 #   bench/gpu/run.sh [STAGE...]
 # Stages, A B C by default. Each is a run of its own for machines that are had for minutes; what was measured is in OUT at once:
-#   A  probe; parity and ViT-B/32 in the plain build and on LibTorch
+#   A  probe; parity and ViT-B/32 in the plain build, on LibTorch, and with products by cuBLASLt
 #   B  the same with autotune, matrix products, ViT-B/16 on LibTorch
 #   C  fusion+autotune, ViT-B/16 in the fastest build, ViT-L/14 on LibTorch, PyTorch's eager mode
 #   infer profile scenes report: by name only; report is also written after each stage
@@ -108,8 +108,14 @@ measure() {
 
 there() { [ -x "$WORK/bin/gpu-$1" ]; }
 missing() { failed "gpu-$*" "not built: bench/gpu/pack.sh $BACKEND $1, and carry target/gpu here"; }
-ours() { # build, arguments
-    if there "$1"; then measure "$WORK/bin/gpu-$1" "${@:2}" --backend "$BACKEND"; else missing "$@"; fi
+ours() { # build, then arguments; of plain+cublaslt and autotune+cublaslt the program is that of the build without
+    local build="${1%+cublaslt}" libraries
+    there "$build" || { missing "$build" "${@:2}"; return 1; }
+    local program=("$WORK/bin/gpu-$build" "${@:2}" --backend "$BACKEND")
+    [ "$build" != "$1" ] || { measure "${program[@]}"; return; }
+    # The toolkit's cuBLASLt, or else PyTorch's.
+    libraries="$(torch_libraries)"
+    measure env CLIP_BURN_CUBLASLT=1 LD_LIBRARY_PATH="${LD_LIBRARY_PATH:-}:$libraries" "${program[@]}"
 }
 
 # Our programs on LibTorch, which must be of the version that they were built with, and have CUDA.
@@ -191,6 +197,7 @@ A() {
     parity tch
     train ViT-B-32 tch
     kernels_back
+    [ "$BACKEND" != cuda ] || { parity ours plain+cublaslt; train ViT-B-32 ours plain+cublaslt; }
 }
 
 B() {

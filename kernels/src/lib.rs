@@ -15,6 +15,7 @@
 //! | [`linear`] | forward, backward | forward, backward | forward, backward |
 //! | [`linear_activation`], [`linear_add`] | – | – | forward, backward |
 //! | [`add_row`] | forward, backward | – | – |
+//! | [`embedding`] | – | – | forward, backward |
 //! | [`look_up`] | – | – | one upload of bytes and one launch |
 //! | [`product`] | forward; weights in f32 or bf16 | – | – |
 //! | [`adamw`] | one pass over weights and moments | LibTorch's fused one | one launch for many parameters ([`adamw_all`]) |
@@ -217,6 +218,21 @@ pub fn add_row<B: Backend, const D: usize>(
     of::<B>()?.add_row([raw(x), raw(row)]).map(tensor)
 }
 
+/// Rows of a table by their index, in the type of the table.
+///
+/// # Shapes
+///
+/// - table: `[rows, width]`
+/// - ids: `[n]`
+/// - output: `[n, width]`
+pub fn embedding<B: Backend>(
+    table: &Tensor<B, 2>,
+    ids: &Tensor<B, 1, Int>,
+) -> Option<Tensor<B, 2>> {
+    let ids = ids.clone().into_primitive();
+    of::<B>()?.embedding(raw(table), ids).map(tensor)
+}
+
 /// What a table has for each byte, one table for each of three channels: pixels as a model sees them.
 ///
 /// # Shapes
@@ -343,6 +359,9 @@ pub fn scale<B: Backend>(
 
 /// A float tensor of a backend, of any rank.
 pub type Raw<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
+
+/// A tensor of integers of a backend, of any rank.
+pub type Ids<B> = <B as burn::tensor::backend::BackendTypes>::IntTensorPrimitive;
 
 fn raw<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Raw<B> {
     tensor.clone().into_primitive().tensor()

@@ -1,6 +1,6 @@
 //! Which kernels a backend has.
 
-use crate::{Activation, AdamW, Raw, Updates};
+use crate::{Activation, AdamW, Ids, Raw, Updates};
 use burn::prelude::*;
 use burn::tensor::Bytes;
 use std::any::{Any, TypeId};
@@ -58,6 +58,10 @@ pub trait Kernels<B: Backend>: Send + Sync {
     }
 
     fn add_row(&self, _x_row: [Raw<B>; 2]) -> Option<Raw<B>> {
+        None
+    }
+
+    fn embedding(&self, _table: Raw<B>, _ids: Ids<B>) -> Option<Raw<B>> {
         None
     }
 

@@ -43,7 +43,26 @@ static size_t n_stretches;
 
 struct event {
     long launches; /* when it was recorded */
+    int whole;     /* of a whole context, not of a stream */
+    int products;  /* it comes after the latest product */
 };
+
+/* Products of the null cuBLASLt have a stream of their own. What is launched before one, that stream must wait for, and what is
+ * launched after it must wait for the product: else the program ends. */
+struct stream {
+    long seen; /* launches that it waited for */
+    int products;
+};
+static int product_open;
+
+static void wrong(const char *what) {
+    fprintf(stderr, "null driver: %s\n", what);
+    abort();
+}
+
+static void ordered(void) {
+    if (product_open) wrong("work that does not wait for the product before it");
+}
 
 /* Room for one more in a list that doubles. */
 static void *room(void *list, size_t n, size_t size) {
@@ -99,13 +118,24 @@ Result cuCtxSetCurrent(void *context) { return SUCCESS; }
 Result cuCtxGetCurrent(void **context) { *context = (void *)&lock; return SUCCESS; }
 Result cuCtxSynchronize(void) { waited(NULL); return SUCCESS; }
 
-/* ---- Streams and events: all streams are one, and always done ---- */
+/* ---- Streams and events: everything is done at once ---- */
 
-Result cuStreamCreate(void **stream, unsigned flags) { *stream = (void *)&up; return SUCCESS; }
+Result cuStreamCreate(void **stream, unsigned flags) {
+    *stream = calloc(1, sizeof(struct stream));
+    return *stream ? SUCCESS : OUT_OF_MEMORY;
+}
+
 Result cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) { return cuStreamCreate(stream, flags); }
-Result cuStreamDestroy_v2(void *stream) { return SUCCESS; }
+Result cuStreamDestroy_v2(void *stream) { free(stream); return SUCCESS; }
 Result cuStreamSynchronize(void *stream) { waited(NULL); return SUCCESS; }
-Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return SUCCESS; }
+
+Result cuStreamWaitEvent(struct stream *stream, const struct event *event, unsigned flags) {
+    pthread_mutex_lock(&lock);
+    if (stream && event->whole) stream->seen = event->launches;
+    pthread_mutex_unlock(&lock);
+    return SUCCESS;
+}
+
 Result cuEventQuery(void *event) { return SUCCESS; }
 Result cuEventSynchronize(void *event) { waited(event); return SUCCESS; }
 Result cuEventElapsedTime(float *ms, void *start, void *end) { *ms = 0; return SUCCESS; }
@@ -117,9 +147,19 @@ Result cuEventCreate(void **event, unsigned flags) {
     return *event ? SUCCESS : OUT_OF_MEMORY;
 }
 
-Result cuEventRecord(void *event, void *stream) {
+static Result record(struct event *event, int whole, int products) {
     pthread_mutex_lock(&lock);
-    ((struct event *)event)->launches = launches;
+    *event = (struct event){launches, whole, products};
+    pthread_mutex_unlock(&lock);
+    return SUCCESS;
+}
+
+Result cuEventRecord(struct event *event, const struct stream *stream) { return record(event, 0, stream && stream->products); }
+Result cuCtxRecordEvent(void *context, struct event *event) { return record(event, 1, 1); }
+
+Result cuCtxWaitEvent(void *context, const struct event *event) {
+    pthread_mutex_lock(&lock);
+    if (event->products && event->launches == launches) product_open = 0;
     pthread_mutex_unlock(&lock);
     return SUCCESS;
 }
@@ -180,8 +220,17 @@ Result cuMemAllocHost_v2(void **memory, size_t bytes) {
 Result cuMemFreeHost(void *memory) { free(memory); return SUCCESS; }
 Result cuMemsetD8Async(Address address, unsigned char value, size_t n, void *stream) { return SUCCESS; }
 
+int null_driver_holds(Address address, size_t bytes) {
+    size_t at = address >> OFFSET_BITS, offset = address & (((Address)1 << OFFSET_BITS) - 1);
+    pthread_mutex_lock(&lock);
+    int holds = at && at < n_sizes && offset + bytes <= sizes[at];
+    pthread_mutex_unlock(&lock);
+    return holds;
+}
+
 static void copied(struct copies *copies, size_t bytes) {
     pthread_mutex_lock(&lock);
+    ordered();
     copies->calls++;
     copies->bytes += bytes;
     pthread_mutex_unlock(&lock);
@@ -221,6 +270,7 @@ Result cuMemcpy2DAsync_v2(const struct copy_2d *copy, void *stream) {
     struct copies *copies = copy->from.type == 1 ? &up : copy->to.type == 1 ? &down : &within;
     size_t pitch = copies == &up ? copy->to.pitch : copy->from.pitch;
     pthread_mutex_lock(&lock);
+    ordered();
     copies->calls_2d++;
     copies->rows_2d += copy->height;
     copies->bytes_2d += copy->width * copy->height;
@@ -241,28 +291,48 @@ Result cuMemcpy2DAsync_v2(const struct copy_2d *copy, void *stream) {
 Result cuModuleLoadData(void **module, const void *image) { *module = (void *)&within; return SUCCESS; }
 Result cuModuleUnload(void *module) { return SUCCESS; }
 
-Result cuModuleGetFunction(void **function, void *module, const char *name) {
+/* Under the lock. */
+static struct kernel *known(const char *name) {
     struct kernel *kernel = malloc(sizeof *kernel);
-    if (!kernel || !(kernel->name = strdup(name))) return OUT_OF_MEMORY;
+    if (!kernel || !(kernel->name = strdup(name))) abort();
     kernel->launches = 0;
-    pthread_mutex_lock(&lock);
     kernels = room(kernels, n_kernels, sizeof *kernels);
-    kernels[n_kernels++] = kernel;
+    return kernels[n_kernels++] = kernel;
+}
+
+Result cuModuleGetFunction(void **function, void *module, const char *name) {
+    pthread_mutex_lock(&lock);
+    *function = known(name);
     pthread_mutex_unlock(&lock);
-    *function = kernel;
     return SUCCESS;
 }
 
 Result cuFuncSetAttribute(void *function, int attribute, int value) { return SUCCESS; }
 
+static void launched(struct kernel *kernel) {
+    kernel->launches++;
+    launches++;
+    since_wait++;
+}
+
 Result cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
                       unsigned block_z, unsigned shared, void *stream, void **parameters, void **extra) {
     pthread_mutex_lock(&lock);
-    ((struct kernel *)function)->launches++;
-    launches++;
-    since_wait++;
+    ordered();
+    launched(function);
     pthread_mutex_unlock(&lock);
     return SUCCESS;
+}
+
+void null_driver_product(struct stream *stream) {
+    static struct kernel *product;
+    pthread_mutex_lock(&lock);
+    ordered();
+    if (!stream || stream->seen != launches) wrong("a product that does not wait for what was launched before it");
+    if (!product) product = known("cublaslt");
+    launched(product);
+    stream->products = product_open = 1;
+    pthread_mutex_unlock(&lock);
 }
 
 Result cuLaunchKernelEx(const void *settings, void *function, void **parameters, void **extra) {

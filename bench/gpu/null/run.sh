@@ -3,7 +3,8 @@
 #   bench/gpu/null/run.sh PROGRAM [ARGUMENT...]
 #   NULL_DRIVER_HOME  folder outside the repository for NVRTC, the driver and compiled kernels
 #                     (default: clip-burn/null-driver in the user's cache); NVRTC comes from PyPI, 0.3 GB
-# Errors of compilation, launches, copies and the host's time are those of a GPU; the numbers that come out are zeros.
+# Errors of compilation, launches, copies and the host's time are those of a GPU; the numbers that come out are zeros. There is a
+# cuBLASLt, too, for CLIP_BURN_CUBLASLT=1: it checks what it is asked for, and in which order.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}"
@@ -28,6 +29,11 @@ if [ ! "$folder/driver/libcuda.so" -nt "$here/driver.c" ]; then
     # functions that are not here.
     "${CC:-cc}" -shared -fPIC -O2 -Wall -o "$folder/driver/new" "$here/driver.c" -lpthread || fail "driver.c could not be compiled"
     mv "$folder/driver/new" "$folder/driver/libcuda.so"
+fi
+if [ ! "$folder/driver/libcublasLt.so" -nt "$here/cublaslt.c" ]; then
+    "${CC:-cc}" -shared -fPIC -O2 -Wall -o "$folder/driver/new" "$here/cublaslt.c" -L"$folder/driver" -lcuda ||
+        fail "cublaslt.c could not be compiled"
+    mv "$folder/driver/new" "$folder/driver/libcublasLt.so"
 fi
 
 export CUDA_PATH="$folder/site/nvidia/cu13"

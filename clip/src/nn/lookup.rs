@@ -15,8 +15,11 @@ pub fn lookup<B: Backend>(table: Tensor<B, 2>, ids: Tensor<B, 1, Int>) -> Tensor
     if !B::ad_enabled(&device) {
         return table.select(0, ids);
     }
+    if let Some(rows) = kernels::embedding(&table, &ids) {
+        return rows;
+    }
     // On GPUs burn 0.21 adds up the gradients of a column in one thread, id after id, and a batch of texts has tens of
-    // thousands of them. In parts the threads multiply.
+    // thousands of them. In parts the threads multiply. With `fusion`, that is: without it there is a kernel.
     let size = 4 * table.dims().iter().product::<usize>();
     let most = PARTS.min(room(&B::name(&device)) / size.max(1));
     match (2..=most)

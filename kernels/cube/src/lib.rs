@@ -1,6 +1,7 @@
 //! Kernels for burn's backends on cubecl: one source for CUDA and WebGPU.
 //!
-//! They are of the project's own, written in cubecl and launched on burn's own streams; matrix products are burn's. Inputs are
+//! They are of the project's own, written in cubecl and launched on burn's own streams; matrix products are burn's, or on CUDA
+//! cuBLASLt's where that is asked for. Inputs are
 //! f32 or bf16, arithmetic within a kernel is f32. Sums are taken in an order that shapes and device decide: a run can be
 //! repeated.
 //!
@@ -12,6 +13,7 @@
 //! | attention with shared keys and values | 5 and 2 products | 5 and 4 products |
 //! | linear layer, with an activation or without | 2 (cast of the weight, bias) and 1 product | 1 or 2 (bias), 1 more for an activation, and 2 products |
 //! | the same added to another tensor | as many | as many |
+//! | rows of a table | 1 | 1 |
 //! | pixels from bytes | 1 | – |
 //! | AdamW, norm of gradients, scaling of gradients | 1 for many parameters at once | – |
 //!
@@ -22,6 +24,11 @@
 mod activate;
 mod attention;
 mod cube;
+#[cfg(feature = "cuda")]
+mod cublaslt;
+mod embedding;
+#[cfg(feature = "cuda")]
+mod gemm;
 mod heads;
 mod linear;
 mod norm;
@@ -33,6 +40,9 @@ mod sum;
 mod swiglu;
 mod tensor;
 
+#[cfg(feature = "cuda")]
+pub use cublaslt::use_cublaslt;
+
 use activate::Activate;
 use attention::{Grouped, Packed};
 use burn::backend::Autodiff;
@@ -40,7 +50,8 @@ use burn::prelude::*;
 use burn::tensor::{Bytes, DType};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
-use kernels::{Activation, AdamW, Function, Kernels, Raw, Updates, run, same, untracked};
+use embedding::Embedding;
+use kernels::{Activation, AdamW, Function, Ids, Kernels, Raw, Updates, run, same, untracked};
 use linear::{Linear, LinearAdd};
 use norm::Norm;
 use rotary::Rotary;
@@ -119,6 +130,11 @@ where
     fn linear_activation(&self, kind: Activation, inputs: [Raw<B>; 3]) -> Option<Raw<B>> {
         let activation = Some(kind);
         run::<F, B, _, 3>(On(Linear { activation }), inputs)
+    }
+
+    fn embedding(&self, table: Raw<B>, ids: Ids<B>) -> Option<Raw<B>> {
+        let ids = contiguous(same(ids)?);
+        run::<F, B, _, 1>(On(Embedding { ids }), [table])
     }
 
     fn look_up(

@@ -1,4 +1,4 @@
-//! Tensors of burn's cubecl backends: how they lie, new ones, and products by burn's own kernels.
+//! Tensors of burn's cubecl backends: how they lie, new ones, and products.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
@@ -7,6 +7,8 @@ use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, empty_device_dtype};
 use burn_cubecl::ops::permute;
 use burn_cubecl::tensor::CubeTensor;
+#[cfg(feature = "cuda")]
+use std::any::Any;
 
 pub(crate) fn shape<R: CubeRuntime>(tensor: &CubeTensor<R>) -> &[usize] {
     tensor.meta.shape()
@@ -80,12 +82,26 @@ pub(crate) fn transposed<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R>
     permute(tensor, &axes)
 }
 
-/// A matrix product by burn's kernels; batched where there are more than two axes.
+/// A matrix product by burn's kernels, or cuBLASLt if that is asked for; batched where there are more than two axes.
 pub(crate) fn product<R: CubeRuntime>(
     left: CubeTensor<R>,
     right: CubeTensor<R>,
     dtype: DType,
 ) -> CubeTensor<R> {
+    #[cfg(feature = "cuda")]
+    if let Some(out) = by_cublaslt(&left, &right, dtype) {
+        return out;
+    }
     matmul(left, right, None, MatmulStrategy::default(), dtype)
         .expect("burn has a kernel for every product")
+}
+
+#[cfg(feature = "cuda")]
+fn by_cublaslt<R: CubeRuntime>(
+    left: &CubeTensor<R>,
+    right: &CubeTensor<R>,
+    dtype: DType,
+) -> Option<CubeTensor<R>> {
+    let [left, right] = [left, right].map(|tensor| (tensor as &dyn Any).downcast_ref());
+    kernels::same(crate::cublaslt::product(left?, right?, dtype)?)
 }

@@ -296,6 +296,27 @@ fn activations_are_the_plain_ones() {
 }
 
 #[test]
+fn rows_of_a_table_and_their_gradients_are_the_plain_ones() {
+    let device = device!();
+    // Fewer rows than cubes and more of them; a row that many units share, and one that none shares.
+    for (rows, width, count) in [(5, 12, 40), (3000, 33, 500), (7, 1500, 9), (4, 1, 3)] {
+        let table = random([rows, width], 50);
+        // The first row as often as all others, the last never.
+        let id = |i: usize| [0, i * 7 % (rows - 1)][i % 2] as i32;
+        let ids: Vec<i32> = (0..count).map(id).collect();
+        let ids = Tensor::<Gpu, 1, Int>::from_data(ids.as_slice(), &device);
+        let (leaf, tracked) = (leaf(&table), Tensor::from_inner(ids.clone()));
+        let got = kernels::embedding(&leaf, &tracked).unwrap();
+        let want = leaf.clone().select(0, tracked);
+        assert_close(got.clone().inner(), want.clone().inner(), 0.0, "rows");
+        let without = kernels::embedding(&table, &ids).unwrap();
+        assert_close(without, want.clone().inner(), 0.0, "without gradients");
+        let (got, want) = (gradients!(got, leaf), gradients!(want, leaf));
+        assert_close(got, want, 0.0, "gradient");
+    }
+}
+
+#[test]
 fn linear_layers_are_the_plain_ones() {
     device!();
     // Gradients of biases over so many rows are summed in two stages.

@@ -86,6 +86,28 @@ pub fn same<A: 'static, T: 'static>(value: A) -> Option<T> {
     value.downcast().ok().map(|value| *value)
 }
 
+/// Values of one backend under the types that they have in another, which they are of; given back if they are not.
+///
+/// # Errors
+///
+/// The value as it came, if it is of another type.
+pub fn here<A: 'static, T: 'static>(value: A) -> Result<T, A> {
+    let value: Box<dyn Any> = Box::new(value);
+    match value.downcast::<T>() {
+        Ok(value) => Ok(*value),
+        Err(value) => Err(*value.downcast::<A>().expect("it was one of these")),
+    }
+}
+
+/// And back.
+///
+/// # Panics
+///
+/// Panics for a value of another type.
+pub fn there<T: 'static, A: 'static>(value: T) -> A {
+    same(value).expect("what came from here goes back")
+}
+
 #[derive(Debug)]
 struct Step<K>(K);
 

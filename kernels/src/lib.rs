@@ -18,8 +18,8 @@
 //! | [`embedding`] | – | – | forward, backward |
 //! | [`look_up`] | – | – | one upload of bytes and one launch |
 //! | [`product`] | forward; weights in f32 or bf16 | – | – |
-//! | [`adamw`] | one pass over weights and moments | LibTorch's fused one | one launch for many parameters ([`adamw_all`]) |
-//! | [`norm`], [`scale`] | – | – | one launch for many parameters |
+//! | [`adamw`] | one pass over weights and moments | LibTorch's fused one, for all parameters | one launch for many parameters ([`adamw_all`]) |
+//! | [`norm`], [`scale`] | – | LibTorch's calls for lists; the norm on CUDA | one launch for many parameters |
 //!
 //! Results do not depend on the number of threads: sums are taken in an order that the shapes alone decide.
 
@@ -28,7 +28,7 @@ mod flex;
 mod function;
 mod registry;
 
-pub use function::{Function, constant, run, same, untracked};
+pub use function::{Function, constant, here, run, same, there, untracked};
 pub use registry::{Kernels, register};
 
 use burn::prelude::*;
@@ -263,7 +263,7 @@ pub fn in_host_memory<B: Backend>() -> bool {
 }
 
 /// Numbers of one AdamW update.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Decay of the first moment.
     pub beta1: f64,

@@ -51,11 +51,12 @@ use burn::tensor::{Bytes, DType};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use embedding::Embedding;
-use kernels::{Activation, AdamW, Function, Ids, Kernels, Raw, Updates, run, same, untracked};
+use kernels::{
+    Activation, AdamW, Function, Ids, Kernels, Raw, Updates, here, run, same, there, untracked,
+};
 use linear::{Linear, LinearAdd};
 use norm::Norm;
 use rotary::Rotary;
-use std::any::Any;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use swiglu::SwiGlu;
@@ -178,20 +179,6 @@ where
             Err(tensors) => Err(there(tensors)),
         }
     }
-}
-
-/// Values of backend `B` as those of the runtime that they are of; given back if they are of another.
-fn here<A: 'static, T: 'static>(value: A) -> Result<T, A> {
-    let value: Box<dyn Any> = Box::new(value);
-    match value.downcast::<T>() {
-        Ok(value) => Ok(*value),
-        Err(value) => Err(*value.downcast::<A>().expect("it was one of these")),
-    }
-}
-
-/// And back.
-fn there<T: 'static, A: 'static>(value: T) -> A {
-    same(value).expect("what came from here goes back")
 }
 
 /// A contiguous tensor in f32 that takes no gradient.

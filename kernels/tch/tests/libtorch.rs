@@ -426,6 +426,77 @@ fn what_no_kernel_knows_is_left_alone() {
 }
 
 #[test]
+fn updates_of_many_parameters_are_the_plain_ones_and_spare_what_others_hold() {
+    let numbers = |i: usize| kernels::AdamW {
+        beta1: 0.9,
+        beta2: 0.98,
+        eps: 1e-6,
+        step_size: [3e-3, 1e-3][i / 3 % 2],
+        root: 0.7,
+        keep: [1.0, 0.99][i % 2],
+    };
+    let made = |i: usize| {
+        let n = i * 37 % 50 + 1;
+        let [w, g, m] = [10, 11, 12].map(|part| random([n], part + i as u64));
+        [w, g, m, random([n], 13 + i as u64).square()]
+    };
+    let updates: Vec<_> = (0..12).map(|i| (numbers(i), made(i))).collect();
+    let held: Vec<_> = (0..3).map(|i| updates[i].1[i].clone()).collect();
+    let before: Vec<_> = held.iter().map(|one| host(one.clone())).collect();
+    let all = kernels::adamw_all(updates).map_err(|_| "refused").unwrap();
+    for (i, got) in all.into_iter().enumerate() {
+        let (
+            kernels::AdamW {
+                step_size, keep, ..
+            },
+            [w, g, m, v],
+        ) = (numbers(i), made(i));
+        let m = m * 0.9 + g.clone() * (1.0 - 0.9);
+        let v = v * 0.98 + g.square() * (1.0 - 0.98);
+        let w = w * keep - m.clone() * step_size / (v.clone().sqrt() / 0.7 + 1e-6);
+        for (got, want) in got.into_iter().zip([w, m, v]) {
+            assert_close(got, want, 3e-7, "update");
+        }
+    }
+    let after: Vec<_> = held.into_iter().map(host).collect();
+    assert_eq!(before, after, "what somebody else holds was written over");
+    let odd = [
+        random([4], 1),
+        random([3], 1),
+        random([4], 1),
+        random([4], 1),
+    ];
+    assert!(kernels::adamw_all(vec![(numbers(0), made(0)), (numbers(0), odd)]).is_err());
+}
+
+#[test]
+fn the_norm_is_over_all_tensors_and_scaling_reaches_each() {
+    let tensors: Vec<_> = (1..40)
+        .map(|i| random([i * 7 % 97 + 1], i as u64))
+        .collect();
+    let squares = tensors.iter().map(|t| t.clone().square().sum());
+    let want = squares.reduce(|a, b| a + b).unwrap().sqrt();
+    assert_close(kernels::norm(&tensors).unwrap(), want, 1e-6, "norm");
+    // LibTorch adds up long ones badly on a CPU.
+    assert!(kernels::norm(&[random([5000], 1)]).is_none());
+    let factor = Tensor::<LibTorch, 1>::from_data([0.25], &Default::default());
+    let held = tensors[5].clone();
+    let before = host(held.clone());
+    let wanted: Vec<_> = tensors.iter().map(|t| t.clone() * 0.25).collect();
+    let scaled = kernels::scale(tensors, &factor)
+        .map_err(|_| "refused")
+        .unwrap();
+    for (got, want) in scaled.into_iter().zip(wanted) {
+        assert_close(got, want, 0.0, "scaled");
+    }
+    assert_eq!(
+        before,
+        host(held),
+        "what somebody else holds was written over"
+    );
+}
+
+#[test]
 fn only_the_gradients_that_are_wanted_are_taken() {
     let (x, w, b) = (random([5, 4], 1), random([4], 2), random([4], 3));
     let frozen = Tensor::<Train, 1>::from_inner(w);

@@ -2,9 +2,13 @@
 // caller's. What goes wrong comes back as a sentence, which lives until the thread's next call.
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/native_layer_norm_backward.h>
+#include <ATen/ops/stack.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <string>
@@ -26,6 +30,12 @@ template <class Call> const char *attempt(Call call) {
     return what.c_str();
 }
 
+std::vector<at::Tensor> list(const at::Tensor *const *given, size_t count) {
+    std::vector<at::Tensor> all;
+    for (size_t i = 0; i < count; i++) all.push_back(*given[i]);
+    return all;
+}
+
 } // namespace
 
 extern "C" {
@@ -41,28 +51,49 @@ const char *clip_burn_layer_norm_backward(at::Tensor **made, const at::Tensor *c
     });
 }
 
-// Weights and both moments after an update, from weights, gradient and both moments.
-const char *clip_burn_adamw(at::Tensor **made, const at::Tensor *const *given, double keep, double rate, double beta1,
-                            double beta2, double eps) {
+// Weights and both moments after updates with the same numbers, from weights, gradient and both moments of each. What is `free` may be
+// written over.
+const char *clip_burn_adamw(at::Tensor **made, const at::Tensor *const *given, const bool *free, size_t count, double keep,
+                            double rate, double beta1, double beta2, double eps) {
     return attempt([&] {
-        std::vector<at::Tensor> weights{given[0]->mul(keep)}, gradient{*given[1]};
-        std::vector<at::Tensor> exp_avg{given[2]->clone()}, exp_avg_sq{given[3]->clone()};
+        std::vector<at::Tensor> weights, gradients, exp_avgs, exp_avg_sqs;
+        for (size_t i = 0; i < count; i++, given += 4, free += 4) {
+            auto own = [&](int which) { return free[which] ? *given[which] : given[which]->clone(); };
+            weights.push_back(own(0));
+            gradients.push_back(*given[1]);
+            exp_avgs.push_back(own(2));
+            exp_avg_sqs.push_back(own(3));
+        }
+        if (keep != 1) at::_foreach_mul_(weights, keep);
         // So late that no bias is left to correct.
-        std::vector<at::Tensor> step{at::full({}, 1e9, weights[0].options())};
-        at::_fused_adamw_(weights, gradient, exp_avg, exp_avg_sq, {}, step, rate, beta1, beta2, 0.0, eps, false, false);
-        made[0] = new at::Tensor(weights[0]);
-        made[1] = new at::Tensor(exp_avg[0]);
-        made[2] = new at::Tensor(exp_avg_sq[0]);
+        std::vector<at::Tensor> steps(count, at::full({}, 1e9, weights[0].options()));
+        at::_fused_adamw_(weights, gradients, exp_avgs, exp_avg_sqs, {}, steps, rate, beta1, beta2, 0.0, eps, false, false);
+        for (size_t i = 0; i < count; i++) {
+            *made++ = new at::Tensor(weights[i]);
+            *made++ = new at::Tensor(exp_avgs[i]);
+            *made++ = new at::Tensor(exp_avg_sqs[i]);
+        }
     });
+}
+
+// The norm of all tensors together, [1].
+const char *clip_burn_norm(at::Tensor **made, const at::Tensor *const *given, size_t count) {
+    return attempt([&] {
+        auto norms = at::_foreach_norm(list(given, count), 2);
+        made[0] = new at::Tensor(at::linalg_vector_norm(at::stack(norms)).reshape({1}));
+    });
+}
+
+// Each tensor times the one number of another, in its place.
+const char *clip_burn_scale(const at::Tensor *const *given, size_t count, const at::Tensor *factor) {
+    return attempt([&] { at::_foreach_mul_(list(given, count), factor->reshape({})); });
 }
 
 // Gradients of the leaves that an output was recorded from, by the output's.
 const char *clip_burn_gradients(at::Tensor **made, const at::Tensor *output, const at::Tensor *dy,
                                 const at::Tensor *const *leaves, size_t count) {
     return attempt([&] {
-        std::vector<at::Tensor> inputs;
-        for (size_t i = 0; i < count; i++) inputs.push_back(*leaves[i]);
-        auto gradients = torch::autograd::grad({*output}, inputs, {*dy});
+        auto gradients = torch::autograd::grad({*output}, list(leaves, count), {*dy});
         for (size_t i = 0; i < count; i++) made[i] = new at::Tensor(gradients[i]);
     });
 }

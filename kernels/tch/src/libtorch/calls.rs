@@ -18,11 +18,25 @@ unsafe extern "C" {
     fn clip_burn_adamw(
         made: *mut *mut C_tensor,
         given: *const *const C_tensor,
+        free: *const bool,
+        count: usize,
         keep: f64,
         rate: f64,
         beta1: f64,
         beta2: f64,
         eps: f64,
+    ) -> *const c_char;
+
+    fn clip_burn_norm(
+        made: *mut *mut C_tensor,
+        given: *const *const C_tensor,
+        count: usize,
+    ) -> *const c_char;
+
+    fn clip_burn_scale(
+        given: *const *const C_tensor,
+        count: usize,
+        factor: *const C_tensor,
     ) -> *const c_char;
 
     fn clip_burn_gradients(
@@ -59,8 +73,13 @@ pub(super) fn layer_norm_backward(
     made.map(owned)
 }
 
-/// Weights and both moments after an update, from weights, gradient and both moments.
-pub(super) fn adamw(tensors: [&Tensor; 4], numbers: AdamW) -> [Tensor; 3] {
+/// Weights and both moments after updates with the same numbers, from weights, gradient and both moments of each. What is `free`
+/// may be written over.
+pub(super) fn adamw(
+    numbers: AdamW,
+    tensors: &[[&Tensor; 4]],
+    free: &[[bool; 4]],
+) -> Vec<[Tensor; 3]> {
     let AdamW {
         beta1,
         beta2,
@@ -69,16 +88,52 @@ pub(super) fn adamw(tensors: [&Tensor; 4], numbers: AdamW) -> [Tensor; 3] {
         root,
         keep,
     } = numbers;
-    let given = tensors.map(Tensor::as_ptr);
-    let (mut made, rate, eps) = ([null_mut(); 3], step_size * root, eps * root);
-    // SAFETY: the tensors live until the call returns; it reads four and writes three.
+    assert_eq!(tensors.len(), free.len());
+    let given: Vec<_> = tensors.iter().flatten().map(|one| one.as_ptr()).collect();
+    let (rate, eps, count) = (step_size * root, eps * root, tensors.len());
+    let mut made = vec![null_mut(); 3 * count];
+    // SAFETY: the tensors live until the call returns; of each update it reads four and four flags, and writes three.
     #[allow(unsafe_code)]
     let said = unsafe {
-        let (made, given) = (made.as_mut_ptr(), given.as_ptr());
-        clip_burn_adamw(made, given, keep, rate, beta1, beta2, eps)
+        let (made, given, free) = (made.as_mut_ptr(), given.as_ptr().cast(), free.as_ptr());
+        clip_burn_adamw(
+            made,
+            given,
+            free.cast(),
+            count,
+            keep,
+            rate,
+            beta1,
+            beta2,
+            eps,
+        )
     };
     check(said);
-    made.map(|pointer| owned(pointer).expect("all three"))
+    let mut made = made
+        .into_iter()
+        .map(|pointer| owned(pointer).expect("all three"));
+    let mut three = || std::array::from_fn(|_| made.next().expect("three of each"));
+    (0..count).map(|_| three()).collect()
+}
+
+/// The norm of all tensors together, `[1]`.
+pub(super) fn norm<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Tensor {
+    let given: Vec<_> = tensors.map(Tensor::as_ptr).collect();
+    let mut made = null_mut();
+    // SAFETY: the tensors live until the call returns; it reads as many as it is told, and writes one.
+    #[allow(unsafe_code)]
+    let said = unsafe { clip_burn_norm(&mut made, given.as_ptr().cast(), given.len()) };
+    check(said);
+    owned(made).expect("one")
+}
+
+/// Each tensor times a factor of one element, in its place.
+pub(super) fn scale<'a>(tensors: impl Iterator<Item = &'a Tensor>, factor: &Tensor) {
+    let given: Vec<_> = tensors.map(Tensor::as_ptr).collect();
+    // SAFETY: the tensors live until the call returns; it reads as many as it is told.
+    #[allow(unsafe_code)]
+    let said = unsafe { clip_burn_scale(given.as_ptr().cast(), given.len(), factor.as_ptr()) };
+    check(said);
 }
 
 /// Gradients of the leaves that an output was recorded from, by the output's.

@@ -1,11 +1,11 @@
 //! Which call takes which inputs.
 
 mod activation;
-mod adamw;
 mod attention;
 mod calls;
 mod layer_norm;
 mod linear;
+mod optimizer;
 mod recorded;
 mod rms_norm;
 mod rotary;
@@ -16,7 +16,9 @@ use attention::{Grouped, Packed};
 use burn::backend::Autodiff;
 use burn::prelude::*;
 use burn_tch::{LibTorch, TchTensor};
-use kernels::{Activation, AdamW, Function, Kernels, Raw, constant, run};
+use kernels::{
+    Activation, AdamW, Function, Kernels, Raw, Updates, constant, here, run, same, there,
+};
 use layer_norm::LayerNorm;
 use linear::Linear;
 use rms_norm::RmsNorm;
@@ -84,7 +86,23 @@ impl<B: Backend> Kernels<B> for LibTorchKernels {
     }
 
     fn adamw(&self, numbers: AdamW, tensors: [Raw<B>; 4]) -> Option<[Raw<B>; 3]> {
-        adamw::adamw::<B>(numbers, tensors)
+        let made = Kernels::<B>::adamw_all(self, vec![(numbers, tensors)]);
+        made.ok()?.pop()
+    }
+
+    fn adamw_all(&self, updates: Updates<Raw<B>>) -> Result<Vec<[Raw<B>; 3]>, Updates<Raw<B>>> {
+        optimizer::adamw(here(updates)?).map(there).map_err(there)
+    }
+
+    fn norm(&self, tensors: Vec<Raw<B>>) -> Option<Raw<B>> {
+        let tensors: Vec<TchTensor> = same(tensors)?;
+        same(optimizer::norm(&tensors)?)
+    }
+
+    fn scale(&self, tensors: Vec<Raw<B>>, factor: Raw<B>) -> Result<Vec<Raw<B>>, Vec<Raw<B>>> {
+        let (tensors, factor) = here((tensors, factor)).map_err(|(tensors, _)| tensors)?;
+        let factor: TchTensor = factor;
+        optimizer::scale(tensors, &factor).map(there).map_err(there)
     }
 }
 

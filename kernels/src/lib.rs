@@ -16,7 +16,8 @@
 //! | [`linear_activation`], [`linear_add`] | – | – | forward, backward |
 //! | [`add_row`] | forward, backward | – | – |
 //! | [`embedding`] | – | – | forward, backward |
-//! | [`look_up`] | – | – | one upload of bytes and one launch |
+//! | [`look_up`] | – | bytes by memory that a GPU reads itself | one upload of bytes and one launch |
+//! | [`ids`] | – | the same | – |
 //! | [`product`] | forward; weights in f32 or bf16 | – | – |
 //! | [`adamw`] | one pass over weights and moments | LibTorch's fused one, for all parameters | one launch for many parameters ([`adamw_all`]) |
 //! | [`norm`], [`scale`] | – | LibTorch's calls for lists; the norm on CUDA | one launch for many parameters |
@@ -254,6 +255,22 @@ pub fn look_up<B: Backend>(
         Some(kernels) => kernels.look_up(pixels, images, tables, device).map(tensor),
         None => Err(pixels),
     }
+}
+
+/// Ids of tokens on the device, where that can be had without waiting for what the device does.
+///
+/// # Shapes
+///
+/// - ids: row by row
+/// - output: of the given shape
+pub fn ids<B: Backend>(
+    ids: &[i32],
+    shape: [usize; 2],
+    device: &Device<B>,
+) -> Option<Tensor<B, 2, Int>> {
+    of::<B>()?
+        .ids(ids, shape, device)
+        .map(Tensor::from_primitive)
 }
 
 /// Whether tensors of the backend lie in the program's own memory, where a loop on the host costs no transfer. `false` where that

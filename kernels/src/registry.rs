@@ -75,6 +75,10 @@ pub trait Kernels<B: Backend>: Send + Sync {
         Err(pixels)
     }
 
+    fn ids(&self, _ids: &[i32], _shape: [usize; 2], _device: &Device<B>) -> Option<Ids<B>> {
+        None
+    }
+
     fn in_host_memory(&self) -> bool {
         false
     }

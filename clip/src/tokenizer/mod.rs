@@ -364,10 +364,9 @@ impl TokenBatch {
     ///
     /// - output: `[n, context_length]`
     pub fn to_tensor<B: Backend>(self, device: &B::Device) -> Tensor<B, 2, Int> {
-        Tensor::from_data(
-            TensorData::new(self.ids, [self.n, self.context_length]),
-            device,
-        )
+        let shape = [self.n, self.context_length];
+        kernels::ids(&self.ids, shape, device)
+            .unwrap_or_else(|| Tensor::from_data(TensorData::new(self.ids, shape), device))
     }
 }
 

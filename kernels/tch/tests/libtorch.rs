@@ -497,6 +497,38 @@ fn the_norm_is_over_all_tensors_and_scaling_reaches_each() {
 }
 
 #[test]
+fn pixels_and_ids_arrive_as_they_are_looked_up() {
+    let device = Default::default();
+    let bytes: Vec<u8> = (0..2 * 5 * 3).map(|i| (i * 37 % 256) as u8).collect();
+    let table = |channel: usize| std::array::from_fn(|byte| (1000 * channel + byte) as f32 / 7.0);
+    let tables: [[f32; 256]; 3] = std::array::from_fn(table);
+    let upload = |count: usize, images: usize| {
+        let bytes = burn::tensor::Bytes::from_bytes_vec(bytes[..count].to_vec());
+        kernels::look_up::<LibTorch>(bytes, images, &tables, &device)
+    };
+    let got = upload(30, 2).map_err(|_| "refused").unwrap();
+    assert_eq!(got.dims(), [2, 3, 5]);
+    let value = |at: usize| {
+        let (image, channel, pixel) = (at / 15, at / 5 % 3, at % 5);
+        tables[channel][usize::from(bytes[image * 15 + pixel * 3 + channel])]
+    };
+    assert_eq!(host(got), (0..30).map(value).collect::<Vec<f32>>());
+    for (count, images) in [(0, 1), (30, 0), (29, 2), (30, 4)] {
+        assert_eq!(
+            upload(count, images).err().map(|b| b.len()),
+            Some(count),
+            "as they came"
+        );
+    }
+    let ids = kernels::ids::<LibTorch>(&[1, -2, 49_407, 4, 5, 6], [3, 2], &device).unwrap();
+    assert_eq!(ids.dims(), [3, 2]);
+    assert_eq!(
+        ids.into_data().iter::<i64>().collect::<Vec<_>>(),
+        [1, -2, 49_407, 4, 5, 6]
+    );
+}
+
+#[test]
 fn only_the_gradients_that_are_wanted_are_taken() {
     let (x, w, b) = (random([5, 4], 1), random([4], 2), random([4], 3));
     let frozen = Tensor::<Train, 1>::from_inner(w);

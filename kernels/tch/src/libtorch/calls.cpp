@@ -5,12 +5,14 @@
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/native_layer_norm_backward.h>
 #include <ATen/ops/stack.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -87,6 +89,18 @@ const char *clip_burn_norm(at::Tensor **made, const at::Tensor *const *given, si
 // Each tensor times the one number of another, in its place.
 const char *clip_burn_scale(const at::Tensor *const *given, size_t count, const at::Tensor *factor) {
     return attempt([&] { at::_foreach_mul_(list(given, count), factor->reshape({})); });
+}
+
+// A tensor of numbers of the host, on a GPU by its index, or at home if that is negative. The way to a GPU leads through memory that it
+// reads by itself: nobody waits.
+const char *clip_burn_upload(at::Tensor **made, const void *numbers, const int64_t *sizes, size_t rank, int kind, int gpu) {
+    return attempt([&] {
+        auto options = at::TensorOptions(static_cast<at::ScalarType>(kind)).pinned_memory(gpu >= 0);
+        at::Tensor host = at::empty(at::IntArrayRef(sizes, rank), options);
+        std::memcpy(host.data_ptr(), numbers, host.nbytes());
+        if (gpu >= 0) host = host.to(at::Device(at::kCUDA, gpu), /*non_blocking=*/true);
+        made[0] = new at::Tensor(host);
+    });
 }
 
 // Gradients of the leaves that an output was recorded from, by the output's.

@@ -2,9 +2,10 @@
 
 use super::layer_norm::State;
 use kernels::AdamW;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
-use tch::Tensor;
+use tch::kind::Element;
+use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
 #[allow(unsafe_code)]
@@ -37,6 +38,15 @@ unsafe extern "C" {
         given: *const *const C_tensor,
         count: usize,
         factor: *const C_tensor,
+    ) -> *const c_char;
+
+    fn clip_burn_upload(
+        made: *mut *mut C_tensor,
+        numbers: *const c_void,
+        sizes: *const i64,
+        rank: usize,
+        kind: c_int,
+        gpu: c_int,
     ) -> *const c_char;
 
     fn clip_burn_gradients(
@@ -134,6 +144,46 @@ pub(super) fn scale<'a>(tensors: impl Iterator<Item = &'a Tensor>, factor: &Tens
     #[allow(unsafe_code)]
     let said = unsafe { clip_burn_scale(given.as_ptr().cast(), given.len(), factor.as_ptr()) };
     check(said);
+}
+
+/// A tensor of numbers of the host. Nobody waits for the way to a GPU, nor for what the GPU had to do before.
+///
+/// # Panics
+///
+/// Panics if there are not as many numbers as the sizes say.
+pub(super) fn upload<T: Element>(numbers: &[T], sizes: &[i64], device: Device) -> Tensor {
+    assert_eq!(numbers.len() as i64, sizes.iter().product::<i64>(), "{sizes:?}");
+    let gpu = match device {
+        Device::Cuda(index) => index as c_int,
+        _ => -1,
+    };
+    let mut made = null_mut();
+    // SAFETY: numbers and sizes live until the call returns, which copies as many as it is told, of their own kind.
+    #[allow(unsafe_code)]
+    let said = unsafe {
+        let (kind, rank) = (scalar_type(T::KIND), sizes.len());
+        clip_burn_upload(
+            &mut made,
+            numbers.as_ptr().cast(),
+            sizes.as_ptr(),
+            rank,
+            kind,
+            gpu,
+        )
+    };
+    check(said);
+    owned(made).expect("one")
+}
+
+/// LibTorch's number of a kind that comes from the host.
+fn scalar_type(kind: Kind) -> c_int {
+    match kind {
+        Kind::Uint8 => 0,
+        Kind::Int => 3,
+        Kind::Int64 => 4,
+        Kind::Float => 6,
+        other => unreachable!("nothing of kind {other:?} is uploaded"),
+    }
 }
 
 /// Gradients of the leaves that an output was recorded from, by the output's.

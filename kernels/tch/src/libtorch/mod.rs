@@ -2,6 +2,7 @@
 
 mod activation;
 mod attention;
+mod batch;
 mod calls;
 mod layer_norm;
 mod linear;
@@ -15,9 +16,11 @@ use activation::Activate;
 use attention::{Grouped, Packed};
 use burn::backend::Autodiff;
 use burn::prelude::*;
-use burn_tch::{LibTorch, TchTensor};
+use burn::tensor::Bytes;
+use burn_tch::{LibTorch, LibTorchDevice, TchTensor};
 use kernels::{
-    Activation, AdamW, Function, Kernels, Raw, Updates, constant, here, run, same, there,
+    Activation, AdamW, Function, Ids, Kernels, Raw, Updates, constant, here, run, same, there,
+    untracked,
 };
 use layer_norm::LayerNorm;
 use linear::Linear;
@@ -81,6 +84,27 @@ impl<B: Backend> Kernels<B> for LibTorchKernels {
         made::<B, _, 2>(SwiGlu, inputs)
     }
 
+    fn look_up(
+        &self,
+        pixels: Bytes,
+        images: usize,
+        tables: &[[f32; 256]; 3],
+        device: &burn::tensor::Device<B>,
+    ) -> Result<Raw<B>, Bytes> {
+        let made = place::<B>(device).and_then(|at| batch::look_up(&pixels, images, tables, at));
+        let made = made.map(TchTensor::new).and_then(untracked::<LibTorch, B>);
+        made.ok_or(pixels)
+    }
+
+    fn ids(
+        &self,
+        ids: &[i32],
+        shape: [usize; 2],
+        device: &burn::tensor::Device<B>,
+    ) -> Option<Ids<B>> {
+        same(TchTensor::new(batch::ids(ids, shape, place::<B>(device)?)))
+    }
+
     fn linear(&self, inputs: [Raw<B>; 3]) -> Option<Raw<B>> {
         made::<B, _, 3>(Linear, inputs)
     }
@@ -104,6 +128,13 @@ impl<B: Backend> Kernels<B> for LibTorchKernels {
         let factor: TchTensor = factor;
         optimizer::scale(tensors, &factor).map(there).map_err(there)
     }
+}
+
+/// A device that these kernels know.
+fn place<B: Backend>(device: &burn::tensor::Device<B>) -> Option<Device> {
+    let device: LibTorchDevice = same(device.clone())?;
+    let device = Device::from(device);
+    matches!(device, Device::Cpu | Device::Cuda(_)).then_some(device)
 }
 
 fn made<B: Backend, K: Kernel<N>, const N: usize>(

@@ -152,7 +152,11 @@ pub(super) fn scale<'a>(tensors: impl Iterator<Item = &'a Tensor>, factor: &Tens
 ///
 /// Panics if there are not as many numbers as the sizes say.
 pub(super) fn upload<T: Element>(numbers: &[T], sizes: &[i64], device: Device) -> Tensor {
-    assert_eq!(numbers.len() as i64, sizes.iter().product::<i64>(), "{sizes:?}");
+    assert_eq!(
+        numbers.len() as i64,
+        sizes.iter().product::<i64>(),
+        "{sizes:?}"
+    );
     let gpu = match device {
         Device::Cuda(index) => index as c_int,
         _ => -1,
